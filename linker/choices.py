@@ -1,0 +1,182 @@
+"""Asks the policy what to do about a failure, and remembers what came of it.
+
+This is rule 2 of the reference linker: how far a refusal reaches, and how much evidence it takes
+before a mode is given up for a pair of filesystems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linker.conditions import Condition, Scope
+from linker.failures import condition, link_error
+from linker.modes import LinkMode
+from linker.platforms.base import Failed, Platform
+from linker.policy import Edge, Memory, Policy, Step
+from linker.report import Observer, Transition
+
+
+class Pair:
+    """What is known of one source filesystem and one stage: one pair of rule 2.
+
+    `mode` is where files begin now; `worked` the modes that have worked; `suspects` the failures
+    that would retire a mode if they went on: (edge, path, error, inode) each.
+    """
+
+    __slots__ = ("mode", "suspects", "worked")
+
+    def __init__(self, mode: LinkMode, worked: set[LinkMode]) -> None:
+        self.mode = mode
+        self.worked = worked
+        self.suspects: list[tuple[Edge, str, OSError, int]] = []
+
+
+_process_modes: dict[tuple[str, LinkMode], LinkMode] = {}
+"""Where policies that remember for the whole process begin: (policy, requested) -> mode."""
+
+
+class Choices:
+    """The choices of one run.
+
+    `requested` is the mode asked for; `strict` makes every fallback an error; `watchers` are told
+    of every edge taken; `transitions` collects the fallbacks for the report.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        platform: Platform,
+        requested: LinkMode,
+        watchers: Sequence[Observer],
+        *,
+        strict: bool,
+    ) -> None:
+        self.policy = policy
+        self.platform = platform
+        self.requested = requested
+        self.watchers = watchers
+        self.strict = strict
+        self.transitions: list[Transition] = []
+        self._told: set[tuple[str, str, Scope]] = set()
+        self._pairs: dict[tuple[int, str], Pair] = {}
+
+    def pair(self, device: int, stage: str) -> Pair:
+        """Return what is known of files of the filesystem `device` linked through `stage`."""
+        memory = self.policy.memory
+        key = (0, "") if memory in (Memory.TREE, Memory.PROCESS) else (device, stage)
+        pair = self._pairs.get(key)
+        if pair is None:
+            start = self.requested
+            if memory is Memory.PROCESS:
+                start = _process_modes.get((self.policy.name, start), start)
+            pair = self._pairs[key] = Pair(start, set())
+        return pair
+
+    def step(self, failed: Failed, path: str) -> LinkMode | Step:
+        """Ask what to do about a failure that has nothing to do with a mode."""
+        meaning = condition(self.platform, failed)
+        edge = self.policy.edge(self.platform.name, None, failed.primitive, meaning)
+        if edge is None:
+            return Step.ABORT
+        self._tell(edge, path, failed.error, meaning.scope)
+        return edge.then
+
+    def following(
+        self,
+        pair: Pair,
+        mode: LinkMode,
+        failed: Failed,
+        attempts: int,
+        path: str,
+        handle: int,
+        name: str,
+    ) -> LinkMode:
+        """Ask how to go on with the file `name` of the source directory `handle`.
+
+        Return the mode to try now, which is `mode` itself for a retry, or raise `LinkError`.
+        """
+        meaning = condition(self.platform, failed)
+        edge = self.policy.edge(
+            self.platform.name,
+            mode,
+            failed.primitive,
+            meaning,
+            established=mode in pair.worked,
+        )
+        step: LinkMode | Step = Step.ABORT
+        if edge is not None:
+            step = edge.then
+            if step is Step.RETRY:
+                self._tell(edge, path, failed.error, Scope.RETRY)
+                if attempts < self.policy.retries:
+                    self.platform.pause(attempts + 1)
+                    return mode
+                step = edge.otherwise
+        if not isinstance(step, LinkMode) or edge is None:
+            if edge is not None:
+                self._tell(edge, path, failed.error, Scope.ABORT)
+            raise link_error(self.platform, failed, path, edge) from failed.error
+        if self.strict:
+            self._tell(edge, path, failed.error, Scope.ABORT)
+            hint = f"without strict it would be linked by {step}"
+            raise link_error(self.platform, failed, path, edge, hint) from failed.error
+        if self._may_reach_further(pair, mode, meaning):
+            self._suspect(pair, edge, path, failed.error, handle, name)
+        else:
+            self._tell(edge, path, failed.error, Scope.FILE)
+        return step
+
+    def _may_reach_further(self, pair: Pair, mode: LinkMode, meaning: Condition) -> bool:
+        """Return whether this failure may say something of more than one file."""
+        if mode in pair.worked or mode is not pair.mode:
+            return False
+        memory = self.policy.memory
+        if memory is Memory.PAIR:
+            return meaning.scope is Scope.PAIR
+        return memory is not Memory.FILE
+
+    def _suspect(
+        self, pair: Pair, edge: Edge, path: str, error: OSError, handle: int, name: str
+    ) -> None:
+        """Note a failure of the pair's mode; retire the mode once enough files failed alike."""
+        try:
+            seen = self.platform.look(handle, name)
+        except Failed:
+            seen = None
+        if self.policy.confirmations > 1 and (seen is None or seen.size == 0):
+            self._tell(edge, path, error, Scope.FILE)  # an empty file proves little
+            return
+        inode = seen.inode if seen is not None else 0
+        alike = [other for other in pair.suspects if other[0] is edge and other[3] != inode]
+        pair.suspects.append((edge, path, error, inode))
+        if len(alike) + 1 < self.policy.confirmations:
+            return
+        _, first, its_error, _ = (alike or pair.suspects)[0]
+        self._tell(edge, first, its_error, Scope.PAIR)
+        pair.suspects = [other for other in pair.suspects if other[0] is not edge]
+        step = edge.otherwise if edge.then is Step.RETRY else edge.then
+        if isinstance(step, LinkMode):
+            pair.mode = step
+            if self.policy.memory is Memory.PROCESS:
+                _process_modes[(self.policy.name, self.requested)] = step
+
+    def tell_suspects(self) -> None:
+        """Report the refusals that were never confirmed: each was one file's own."""
+        for pair in self._pairs.values():
+            for edge, path, error, _ in pair.suspects:
+                self._tell(edge, path, error, Scope.FILE)
+            pair.suspects.clear()
+
+    def _tell(self, edge: Edge, path: str, error: OSError, scope: Scope) -> None:
+        if not self.watchers and edge.fallback is None:
+            return
+        key = (edge.id, path, scope)
+        if key in self._told:
+            return
+        self._told.add(key)
+        proof = "injected" if getattr(error, "injected", False) else self.platform.proof
+        transition = Transition(edge, path, error, scope, proof)
+        if edge.fallback is not None and scope in (Scope.FILE, Scope.PAIR):
+            self.transitions.append(transition)
+        for watcher in self.watchers:
+            watcher.transition(transition)

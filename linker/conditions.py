@@ -1,0 +1,183 @@
+"""What a failed primitive means: (platform, primitive, error name) -> Condition, as tables.
+
+The engine and the policies speak of conditions only; numbers and names of errors end here.
+Errors are looked up by *name*, because the numbers differ (ENOTSUP is 95 on Linux and 45 on
+macOS), and by primitive, because one name means different things: EINVAL of FICLONE is an odd
+attribute of a file, EINVAL of renameat2 is a flag that the filesystem does not know.
+
+Sources: ioctl_ficlone(2), link(2), symlink(2), rename(2), open(2), the measurements in
+docs/explanation.md, and the issue numbers cited there.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+
+class Primitive(enum.StrEnum):
+    """One operation of the platform."""
+
+    READ = "read"
+    """Open, list or stat something of the source."""
+    CREATE = "create"
+    """Make a new, empty file that did not exist."""
+    CLONE_FILE = "clone-file"
+    CLONE_DIRECTORY = "clone-directory"
+    HARDLINK = "hardlink"
+    SYMLINK = "symlink"
+    COPY = "copy"
+    """Read and write the bytes of a file."""
+    STAMP = "stamp"
+    """Give a file or directory its permission bits and modification time."""
+    MKDIR = "mkdir"
+    OPEN = "open"
+    """Open or list a directory of the target, following no symlink."""
+    RENAME = "rename"
+    """Give a finished entry its final name, replacing nothing."""
+    EXCHANGE = "exchange"
+    """Swap a finished entry with the one that has its final name."""
+    UNLINK = "unlink"
+    RMDIR = "rmdir"
+    LOCK = "lock"
+
+
+class Scope(enum.StrEnum):
+    """How far a condition reaches."""
+
+    PAIR = "pair"
+    """That source and that target filesystem, nothing else."""
+    FILE = "file"
+    """That file only."""
+    RETRY = "retry"
+    """Again, a bounded number of times, then that file."""
+    ABORT = "abort"
+    """Stop."""
+
+
+class Condition(enum.StrEnum):
+    """What a failed primitive means, the same word on every operating system."""
+
+    EXISTS = "exists"
+    UNSUPPORTED = "unsupported"
+    CROSS_DEVICE = "cross-device"
+    TOO_MANY_LINKS = "too-many-links"
+    ATTRIBUTE = "attribute"
+    """Something odd about this file: NOCOW on one side, a swap file, a size that is not aligned."""
+    DENIED = "denied"
+    BUSY = "busy"
+    DATALESS = "dataless"
+    """The file's content is not on this machine (macOS)."""
+    NO_EFFECT = "no-effect"
+    """The call claimed success and did nothing."""
+    SHORT = "short"
+    """The call claimed success and did less than was asked."""
+    NAME_TOO_LONG = "name-too-long"
+    AGAIN = "again"
+    INTERRUPTED = "interrupted"
+    MISSING = "missing"
+    NO_SPACE = "no-space"
+    READ_ONLY = "read-only"
+    IO = "io"
+    NO_MEMORY = "no-memory"
+    TOO_MANY_OPEN = "too-many-open"
+    IS_DIRECTORY = "is-directory"
+    NOT_DIRECTORY = "not-directory"
+    IS_SYMLINK = "is-symlink"
+    NOT_EMPTY = "not-empty"
+    OTHER = "other"
+
+    @property
+    def scope(self) -> Scope:
+        """How far this condition reaches."""
+        return _SCOPES.get(self, Scope.ABORT)
+
+
+_SCOPES: Mapping[Condition, Scope] = {
+    Condition.UNSUPPORTED: Scope.PAIR,
+    Condition.CROSS_DEVICE: Scope.PAIR,
+    Condition.EXISTS: Scope.FILE,
+    Condition.TOO_MANY_LINKS: Scope.FILE,
+    Condition.ATTRIBUTE: Scope.FILE,
+    Condition.DENIED: Scope.FILE,
+    Condition.BUSY: Scope.FILE,
+    Condition.DATALESS: Scope.FILE,
+    Condition.NO_EFFECT: Scope.FILE,
+    Condition.SHORT: Scope.FILE,
+    Condition.NAME_TOO_LONG: Scope.FILE,
+    Condition.AGAIN: Scope.RETRY,
+    Condition.INTERRUPTED: Scope.RETRY,
+}
+
+_C = Condition
+
+_POSIX: Mapping[str, Condition] = {
+    "EEXIST": _C.EXISTS,
+    "EXDEV": _C.CROSS_DEVICE,
+    "EOPNOTSUPP": _C.UNSUPPORTED,
+    "ENOTSUP": _C.UNSUPPORTED,
+    "ENOSYS": _C.UNSUPPORTED,
+    "ENOTTY": _C.UNSUPPORTED,
+    "EMLINK": _C.TOO_MANY_LINKS,
+    "EPERM": _C.DENIED,
+    "EACCES": _C.DENIED,
+    "EBUSY": _C.BUSY,
+    "ETXTBSY": _C.BUSY,
+    "EAGAIN": _C.AGAIN,
+    "EWOULDBLOCK": _C.AGAIN,
+    "EINTR": _C.INTERRUPTED,
+    "ENOENT": _C.MISSING,
+    "ENOSPC": _C.NO_SPACE,
+    "EDQUOT": _C.NO_SPACE,
+    "EROFS": _C.READ_ONLY,
+    "EIO": _C.IO,
+    "ENOMEM": _C.NO_MEMORY,
+    "EMFILE": _C.TOO_MANY_OPEN,
+    "ENFILE": _C.TOO_MANY_OPEN,
+    "ENAMETOOLONG": _C.NAME_TOO_LONG,
+    "EISDIR": _C.IS_DIRECTORY,
+    "ENOTDIR": _C.NOT_DIRECTORY,
+    "ELOOP": _C.IS_SYMLINK,
+    "ENOTEMPTY": _C.NOT_EMPTY,
+    # What our own checks find, by names that no operating system uses.
+    "NOEFFECT": _C.NO_EFFECT,
+    "SHORT": _C.SHORT,
+}
+
+_LINUX: Mapping[Primitive, Mapping[str, Condition]] = {
+    # The call is there but not for this pair of files: NOCOW on one side, an unaligned
+    # tail, a swap file (EINVAL, ETXTBSY), or a destination that is append-only (EBADF).
+    Primitive.CLONE_FILE: {
+        "EINVAL": _C.ATTRIBUTE,
+        "EBADF": _C.ATTRIBUTE,
+        "EISDIR": _C.UNSUPPORTED,
+    },
+    Primitive.CLONE_DIRECTORY: {"EISDIR": _C.UNSUPPORTED},
+    Primitive.HARDLINK: {"EINVAL": _C.ATTRIBUTE},
+    Primitive.SYMLINK: {"EINVAL": _C.ATTRIBUTE},
+    # A flag of renameat2 that the filesystem does not know.
+    Primitive.RENAME: {"EINVAL": _C.UNSUPPORTED},
+    Primitive.EXCHANGE: {"EINVAL": _C.UNSUPPORTED},
+    # O_DIRECTORY | O_NOFOLLOW on a symlink says ENOTDIR, on some filesystems ELOOP.
+    Primitive.RMDIR: {"EEXIST": _C.NOT_EMPTY},
+    # flock: EWOULDBLOCK is another's lock, the rest is a filesystem without locks.
+    Primitive.LOCK: {"EAGAIN": _C.BUSY, "EWOULDBLOCK": _C.BUSY, "ENOLCK": _C.UNSUPPORTED},
+}
+
+TABLES: Mapping[
+    str, tuple[Mapping[str, Condition], Mapping[Primitive, Mapping[str, Condition]]]
+] = {
+    "linux": (_POSIX, _LINUX),
+}
+"""platform -> (what a name means everywhere, what it means at one primitive)."""
+
+
+def condition_of(platform: str, primitive: Primitive, error_name: str) -> Condition:
+    """Return what the error called `error_name` means when `primitive` failed with it.
+
+    Unknown names are `Condition.OTHER`, whose scope is to abort: what is not understood is
+    not papered over. Raises KeyError for a platform without a table.
+    """
+    common, special = TABLES[platform]
+    found = special.get(primitive, {}).get(error_name)
+    return found or common.get(error_name, Condition.OTHER)

@@ -1,0 +1,65 @@
+"""From a failed primitive to words: which condition it is, and the error a caller reads."""
+
+from __future__ import annotations
+
+from linker.conditions import Condition, Primitive, condition_of
+from linker.platforms.base import Failed, Platform
+from linker.policy import Edge
+from linker.report import LinkError
+
+HINTS: dict[Condition, str] = {
+    Condition.NO_SPACE: "free some space or inodes on the target's filesystem, or raise its quota",
+    Condition.READ_ONLY: "the target's filesystem is mounted read-only",
+    Condition.DENIED: "check owner and permission bits of the file and of the directories above",
+    Condition.TOO_MANY_OPEN: "raise the limit of open files (ulimit -n)",
+    Condition.MISSING: "something was removed while it was linked; link again",
+    Condition.IO: "the disk reports an error; look at the kernel's log",
+    Condition.NAME_TOO_LONG: "the target's filesystem does not take names or paths of this length",
+    Condition.CROSS_DEVICE: "a mount point lies in the way",
+}
+
+VERBS: dict[Primitive, str] = {
+    Primitive.READ: "read",
+    Primitive.CREATE: "create",
+    Primitive.CLONE_FILE: "clone",
+    Primitive.CLONE_DIRECTORY: "clone",
+    Primitive.HARDLINK: "hard-link",
+    Primitive.SYMLINK: "symlink",
+    Primitive.COPY: "copy",
+    Primitive.STAMP: "set permission bits and times of",
+    Primitive.MKDIR: "make the directory",
+    Primitive.OPEN: "open",
+    Primitive.RENAME: "give its name to",
+    Primitive.EXCHANGE: "replace",
+    Primitive.UNLINK: "remove",
+    Primitive.RMDIR: "remove the directory",
+    Primitive.LOCK: "lock the stage for",
+}
+
+
+def condition(platform: Platform, failed: Failed) -> Condition:
+    """Return what a failure means."""
+    return condition_of(platform.name, failed.primitive, platform.error_name(failed.error))
+
+
+def printable(path: str) -> str:
+    """Return a path as it can be shown anywhere."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def link_error(
+    platform: Platform, failed: Failed, path: str, edge: Edge | None = None, hint: str = ""
+) -> LinkError:
+    """Return the error that tells a caller of a failure that ended the link."""
+    meaning = condition(platform, failed)
+    reason = failed.error.strerror or str(failed.error)
+    name = platform.error_name(failed.error)
+    return LinkError(
+        f"cannot {VERBS[failed.primitive]} {printable(path)}",
+        why=f"{reason} ({name})" if name else reason,
+        hint=hint or HINTS.get(meaning, ""),
+        path=path,
+        primitive=failed.primitive,
+        condition=meaning,
+        edge=edge,
+    )

@@ -1,0 +1,147 @@
+"""What callers may ask for: everything that can be refused before anything is looked at twice."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Iterable
+
+from linker.conditions import Condition
+from linker.failures import printable
+from linker.modes import LinkMode
+from linker.platforms.base import Kind
+from linker.report import LinkError
+from linker.tree import Node
+
+
+def _missing(path: str) -> LinkError:
+    return LinkError(
+        f"the source {printable(path)} does not exist",
+        hint="check the path; a relative one starts at the working directory",
+        path=path,
+        condition=Condition.MISSING,
+    )
+
+
+def check_roots(source: str, target: str) -> str:
+    """Refuse roots that cannot be linked; return the target's real path."""
+    if not os.path.isdir(source):
+        if not os.path.lexists(source):
+            raise _missing(source)
+        raise LinkError(
+            f"the source {printable(source)} is no directory",
+            hint="link_file links a single file",
+            path=source,
+            condition=Condition.NOT_DIRECTORY,
+        )
+    real = os.path.realpath(target)
+    if os.path.lexists(target) and not os.path.isdir(real):
+        raise LinkError(
+            f"the target {printable(target)} is no directory",
+            hint="name a directory, or a path where nothing is yet",
+            path=target,
+            condition=Condition.NOT_DIRECTORY,
+        )
+    real_source = os.path.realpath(source)
+    if os.path.isdir(real) and os.path.samefile(real, real_source):
+        raise LinkError(
+            "source and target are the same directory",
+            why=f"both are {printable(real_source)}",
+            path=target,
+        )
+    for inner, outer, what in (
+        (real, real_source, "the target lies inside the source"),
+        (real_source, real, "the source lies inside the target"),
+    ):
+        if _inside(inner, outer):
+            raise LinkError(
+                what,
+                why=f"{printable(inner)} is below {printable(outer)}",
+                hint="a tree cannot be linked into itself",
+                path=target,
+            )
+    return real
+
+
+def _inside(inner: str, outer: str) -> bool:
+    """Return whether a path lies below a directory, by identity, whatever their names."""
+    try:
+        wanted = os.stat(outer)
+    except OSError:  # the target is new: nothing can lie inside it
+        return False
+    above = os.path.dirname(inner)
+    while True:
+        try:
+            if os.path.samestat(os.stat(above), wanted):
+                return True
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise LinkError(
+                    f"cannot look at {printable(above)}", why=str(error.strerror), path=above
+                ) from error
+        if above == os.path.dirname(above):
+            return False
+        above = os.path.dirname(above)
+
+
+def check_file(source: str, target: str) -> Kind:
+    if not os.path.lexists(source):
+        raise _missing(source)
+    if os.path.isdir(source) and not os.path.islink(source):
+        raise LinkError(
+            f"the source {printable(source)} is a directory",
+            hint="link_tree links a directory",
+            path=source,
+            condition=Condition.IS_DIRECTORY,
+        )
+    if not os.path.islink(source) and not os.path.isfile(source):
+        raise LinkError(
+            f"cannot link {printable(source)}",
+            why="it is a device, socket or fifo, and only files, directories and symlinks can be "
+            "linked",
+            path=source,
+        )
+    if _place_of(source) == _place_of(target):
+        raise LinkError("source and target are the same file", why=printable(source), path=target)
+    return Kind.SYMLINK if os.path.islink(source) else Kind.FILE
+
+
+def _place_of(path: str) -> tuple[str, str]:
+    directory, name = os.path.split(os.path.abspath(path))
+    return os.path.realpath(directory), name
+
+
+def parse_mode(mode: LinkMode | str) -> LinkMode:
+    if isinstance(mode, LinkMode):
+        return mode
+    try:
+        return LinkMode.parse(mode)
+    except (ValueError, AttributeError) as error:
+        raise LinkError(
+            f"unknown link mode {mode!r}",
+            hint="choose one of " + ", ".join(m.value for m in LinkMode) + " (or reflink)",
+        ) from error
+
+
+def mutable_matcher(patterns: Iterable[str]) -> Callable[[Node, str], bool] | None:
+    """Return whether a file is mutable by these globs; None if there are none.
+
+    A pattern with a slash is held against the path relative to the source, one without against
+    the name.
+    """
+    given = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not given:
+        return None
+    names = [fnmatch.translate(pattern) for pattern in given if "/" not in pattern]
+    paths = [fnmatch.translate(pattern) for pattern in given if "/" in pattern]
+    by_name = re.compile("|".join(names)).match if names else None
+    by_path = re.compile("|".join(paths)).match if paths else None
+
+    def is_mutable(node: Node, name: str) -> bool:
+        if by_name is not None and by_name(name):
+            return True
+        return by_path is not None and by_path(node.join(name)) is not None
+
+    return is_mutable

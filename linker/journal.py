@@ -1,0 +1,493 @@
+"""What was created or replaced, and how to undo it; and what a killed run left behind.
+
+Entries are made in a *stage*, a directory with a reserved name beside the target's entries, and
+get their final names from there by one rename each: a name shows the old entry or the whole new
+one. A replaced entry is swapped into the stage and is its own backup. The stage is locked while
+its process lives, so that whoever finds one whose lock is free may finish and remove it.
+
+Undo goes in reverse and takes a name away only if it still holds what was placed there.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from typing import NamedTuple
+
+from linker.conditions import Condition, Primitive
+from linker.failures import condition
+from linker.platforms.base import Failed, Kind, Platform
+from linker.tree import Lost, Node, Trail, walk
+
+RESERVED = ".linkmode-"
+"""What every name of ours in a target begins with."""
+
+STAGE = ".linkmode-stage-"
+"""Reserved: a stage. Removed by the next run if its process is gone."""
+
+SAVED = ".linkmode-saved-"
+"""Reserved: a stage that holds files which could not be put back. Never removed by us."""
+
+_MARK = "c"
+"""First letter of a record in a stage: another linker was there at the same time."""
+
+_PENDING = "p"
+"""First letter of a record in a stage: a directory whose permission bits are not final yet."""
+
+_ATTEMPTS = 16
+"""How often a fresh stage may be lost to somebody who cleans up before it is locked."""
+
+
+class Stage:
+    """A directory of ours beside the target's entries, on the target's own mount.
+
+    `inheritance` is what entries made in it take over from the directory it lies in,
+    `node` is the directory of the target that it lies in. Names in it are numbers.
+    """
+
+    def __init__(
+        self, platform: Platform, parent: int, name: str, handle: int, inheritance: object
+    ) -> None:
+        self._platform = platform
+        self.parent = parent
+        self.name = name
+        self.handle = handle
+        self.inheritance = inheritance
+        self.emulate_place = False
+        self.emulate_exchange = False
+        self.keep = False
+        self.node: Node | None = None
+        self._count = 0
+
+    def number(self) -> str:
+        """Return a name that is free in the stage."""
+        self._count += 1
+        return str(self._count)
+
+    def pending(self, path: tuple[str, ...], inode: int, temporary: int, final: int) -> str:
+        """Note that the directory at `path` (from the stage's parent) has permission bits
+        `temporary` for now and shall have `final`; return the record's name.
+        """
+        name = _PENDING + self.number()
+        record = {"path": path, "inode": inode, "temporary": temporary, "final": final}
+        self._platform.write_record(self.handle, name, json.dumps(record).encode("ascii"))
+        return name
+
+    def forget(self, name: str) -> None:
+        """Remove a record; one that stays is harmless, it is checked before it is believed."""
+        try:
+            self._platform.remove_file(self.handle, name)
+        except Failed:
+            return
+
+    def mark(self, others: list[str]) -> None:
+        """Tell the linkers that own the stages `others` that we are here too."""
+        for name in others:
+            try:
+                handle = self._platform.open_below(self.parent, name)
+            except Failed:  # gone: its linker has finished
+                continue
+            try:
+                self._platform.write_record(handle, _MARK + self.name[len(STAGE) :], b"")
+            except Failed:  # going, or another user's: nothing to tell
+                continue
+            finally:
+                self._platform.close(handle)
+
+    def was_marked(self) -> bool:
+        """Return whether another linker told us that it was here; True if that is unknown."""
+        try:
+            names = self._platform.entries(self.handle)
+        except Failed:
+            return True
+        return any(name.startswith(_MARK) for name, _ in names)
+
+    def close(self) -> None:
+        """Close the handles; the lock goes with them."""
+        self._platform.close(self.handle)
+        self._platform.close(self.parent)
+
+    def remove(self) -> list[str]:
+        """Remove the stage with everything in it, or save it if it holds what must not be lost.
+
+        Return the names, relative to the stage's parent, that remain. Never raises `Failed`.
+        """
+        if self.keep:
+            saved = SAVED + self.name[len(STAGE) :]
+            try:
+                self._platform.place(self.parent, self.name, self.parent, saved)
+            except Failed:
+                return [self.name]
+            return [saved]
+        remaining = remove_tree(self._platform, self.parent, self.name)
+        if remaining:  # once more: it may have been a passing refusal
+            remaining = remove_tree(self._platform, self.parent, self.name)
+        return remaining
+
+
+def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], bool]) -> Stage:
+    """Make, open and lock a stage in the open directory `directory`.
+
+    `goes_on` is asked whether to go on without a lock when locking failed. Raises `Failed`.
+    """
+    inheritance = platform.inheritance(directory)
+    parent = platform.open_below(directory, ".")
+    try:
+        for _ in range(_ATTEMPTS):
+            name = STAGE + secrets.token_hex(4)
+            handle = platform.make_directory(parent, name)
+            try:
+                if _own(platform, parent, name, handle, goes_on):
+                    return Stage(platform, parent, name, handle, inheritance)
+            except BaseException:
+                platform.close(handle)
+                remove_tree(platform, parent, name)
+                raise
+            platform.close(handle)
+        busy = OSError(0, "every stage was removed by another process before it was locked")
+        raise Failed(Primitive.LOCK, busy)
+    except BaseException:
+        platform.close(parent)
+        raise
+
+
+def _own(
+    platform: Platform,
+    parent: int,
+    name: str,
+    handle: int,
+    goes_on: Callable[[Failed], bool] = lambda _: False,
+) -> bool:
+    """Lock a stage; return whether the name is still ours now that the lock is."""
+    try:
+        if not platform.lock(handle):
+            return False
+    except Failed as failed:
+        if not goes_on(failed):
+            raise
+    seen = platform.look(parent, name)
+    return seen is not None and seen.inode == platform.facts(handle).inode
+
+
+def recover(platform: Platform, directory: int, name: str) -> bool:
+    """Finish and remove the stage `name` that a killed run left in `directory`.
+
+    Only where its lock is free. Return whether it is gone. Never raises `Failed`: what cannot be
+    removed now stays for the next run.
+    """
+    try:
+        handle = platform.open_below(directory, name)
+    except Failed as failed:
+        return condition(platform, failed) is Condition.MISSING
+    try:
+        if not _own(platform, directory, name, handle):
+            return False
+        for entry, kind in platform.entries(handle):
+            if entry.startswith(_PENDING) and kind is Kind.FILE:
+                _finish(platform, directory, platform.read_record(handle, entry))
+        return not remove_tree(platform, directory, name)
+    except Failed:
+        return False
+    finally:
+        platform.close(handle)
+
+
+def _finish(platform: Platform, directory: int, data: bytes) -> None:
+    """Give a directory the permission bits that a killed run still owed it."""
+    try:
+        record = json.loads(data)
+    except ValueError:  # killed while it was written, which is before it was needed
+        return
+    trail = Trail(platform, directory)
+    try:
+        for name in record["path"]:
+            trail.enter(name)
+        facts = platform.facts(trail.handle)
+        if (facts.inode, facts.mode) == (record["inode"], record["temporary"]):
+            platform.change_mode(trail.handle, record["final"])
+    except Failed as failed:
+        if condition(platform, failed) not in (Condition.MISSING, Condition.NOT_DIRECTORY):
+            raise
+    finally:
+        trail.reset()
+
+
+def remove_tree(platform: Platform, directory: int, name: str) -> list[str]:
+    """Remove `name` with everything in it; return the paths that remain. Never raises `Failed`."""
+    remaining = _remove_once(platform, directory, name)
+    try:
+        if not remaining and platform.look(directory, name) is not None:
+            remaining.append(name)
+    except Failed:
+        remaining.append(name)
+    return remaining
+
+
+def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
+    remaining: list[str] = []
+    trail = Trail(platform, directory)
+    names: list[str] = []
+
+    def enter(name: str) -> list[str] | None:
+        """Remove the files of a directory; return its directories, None if it stays shut."""
+        try:
+            trail.enter(name)
+        except Failed as failed:
+            if condition(platform, failed) is not Condition.MISSING:
+                remaining.append("/".join([*names, name]))
+            return None
+        names.append(name)
+        inside = []
+        try:
+            if not platform.is_writable(trail.handle):
+                platform.change_mode(trail.handle, 0o700)
+            for entry, kind in platform.entries(trail.handle):
+                if kind is Kind.DIRECTORY:
+                    inside.append(entry)
+                else:
+                    _remove(platform.remove_file, entry)
+        except Failed:
+            remaining.append("/".join(names))
+        return inside
+
+    def _remove(call: object, entry: str) -> None:
+        try:
+            call(trail.handle, entry)  # type: ignore[operator]
+        except Failed as failed:
+            if condition(platform, failed) is not Condition.MISSING:
+                remaining.append("/".join([*names, entry]))
+
+    try:
+        first = enter(name)
+        levels = [] if first is None else [first]
+        while levels:
+            if levels[-1]:
+                inside = enter(levels[-1].pop())
+                if inside is not None:
+                    levels.append(inside)
+                continue
+            levels.pop()
+            trail.leave()
+            _remove(platform.remove_directory, names.pop())
+    except Failed:  # the way back up is gone
+        remaining.append("/".join(names) or name)
+    finally:
+        trail.reset()
+    return remaining
+
+
+class Change(NamedTuple):
+    """One name that was given, or was about to be given, an entry of ours.
+
+    `number` is the entry's name in `stage`: after a swap the replaced entry has it. `node` is
+    set for a directory that was placed whole.
+    """
+
+    name: str
+    stage: Stage
+    number: str
+    inode: int
+    shared: bool
+    node: Node | None
+
+
+class Record:
+    """The changes made in one directory of the target, whose identity is (device, inode).
+
+    `widened` holds the permission bits to give back,
+    the stage that has a note of them, and the note's name.
+    """
+
+    def __init__(self, node: Node, identity: tuple[int, int]) -> None:
+        self.node = node
+        self.identity = identity
+        self.changes: list[Change] = []
+        self.widened: tuple[int, Stage, str] | None = None
+
+
+class Undo:
+    """Puts a target back as it was.
+
+    `company` says that another linker which makes hard links was in the same target: a name that
+    holds a shared inode may then be its own as well as ours, and stays. `source_inode` tells the
+    inode of a file of the source, None if that is gone. `left` collects what could not be
+    undone, as paths relative to `root`.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        root: int,
+        base: Node,
+        source_inode: Callable[[Node, str], int | None],
+        *,
+        company: bool,
+    ) -> None:
+        self._platform = platform
+        self._source_inode = source_inode
+        self._trail = Trail(platform, root, base)
+        self._company = company
+        self.left: list[str] = []
+
+    def run(self, records: list[Record]) -> list[str]:
+        """Undo `records`, last first; return what is left. Never raises `Failed`."""
+        for record in reversed(records):
+            if not record.changes:
+                continue
+            try:
+                handle = self._seek(record.node, record.identity)
+                if handle is None:
+                    continue
+                for change in reversed(record.changes):
+                    self._take_back(record, change)
+            except Failed:
+                for change in record.changes:
+                    self.left.append(record.node.join(change.name))
+                    change.stage.keep = True
+        self._trail.reset()
+        return self.left
+
+    def _seek(self, node: Node, identity: tuple[int, int] | None) -> int | None:
+        """Open a directory; None if it is gone or another directory has its name."""
+        try:
+            handle = self._trail.seek(node)
+        except Lost as lost:
+            gone = (Condition.MISSING, Condition.NOT_DIRECTORY, Condition.IS_SYMLINK)
+            if condition(self._platform, lost.failed) in gone:
+                return None
+            raise lost.failed from lost
+        facts = self._platform.facts(handle)
+        if identity is not None and (facts.device, facts.inode) != identity:
+            return None
+        return handle
+
+    def _identified(self, change: Change, node: Node, path: str) -> Change | None:
+        """Return a change of a hard link with its inode; None, and a name left, if the source's
+        file is gone and nobody can say any more which file this was.
+        """
+        inode = self._source_inode(node, change.name)
+        if inode is None:
+            self.left.append(path)
+            change.stage.keep = True
+            return None
+        return change._replace(inode=inode)
+
+    def _take_back(self, record: Record, change: Change) -> None:
+        if change.node is not None:
+            self._take_back_tree(change.stage, change.node)
+            return
+        try:
+            self._take_back_entry(self._trail.seek(record.node), record.node, change)
+        except (Failed, Lost):
+            self._leave(record.node, change)
+
+    def _leave(self, node: Node, change: Change, *, keep: bool = True) -> None:
+        """Note a name that stays, and keep the stage if it may hold what was there before."""
+        self.left.append(node.join(change.name))
+        change.stage.keep = change.stage.keep or keep
+
+    def _take_back_entry(self, handle: int, node: Node, change: Change) -> None:
+        platform, stage = self._platform, change.stage
+        there = platform.look(handle, change.name)
+        backup = platform.look(stage.handle, change.number)
+        ours = self._source_inode(node, change.name) if change.shared else change.inode
+        if ours is None:  # the source's file is gone: nobody can say which file this was
+            self._leave(node, change, keep=backup is not None)
+            return
+        replaced = backup is not None and backup.inode != ours
+        if there is not None and there.inode != ours:
+            return  # not ours, or not ours any more
+        if backup is not None and not replaced:
+            return  # never placed, or the very file that was there before
+        if there is None:
+            if replaced:
+                self._place(stage, stage.handle, change.number, handle, change.name)
+            return
+        if change.shared and self._company:
+            self._leave(node, change, keep=replaced)
+            return
+        if replaced:
+            self._exchange(stage, change.number, handle, change.name)
+            landed = platform.look(stage.handle, change.number)
+            if landed is not None and landed.inode != ours:
+                self._exchange(stage, change.number, handle, change.name)
+            return
+        aside = stage.number()
+        self._place(stage, handle, change.name, stage.handle, aside)
+        landed = platform.look(stage.handle, aside)
+        if landed is not None and landed.inode != ours:
+            self._put_back(stage, aside, handle, change.name)
+
+    def _put_back(self, stage: Stage, aside: str, handle: int, name: str) -> None:
+        """Give another linker's entry its name again, unless a newer one has it by now."""
+        try:
+            self._place(stage, stage.handle, aside, handle, name)
+        except Failed as failed:
+            if condition(self._platform, failed) is not Condition.EXISTS:
+                stage.keep = True
+                raise
+
+    def _place(self, stage: Stage, source: int, name: str, target: int, new: str) -> None:
+        place = self._platform.place_emulated if stage.emulate_place else self._platform.place
+        place(source, name, target, new)
+
+    def _exchange(self, stage: Stage, number: str, handle: int, name: str) -> None:
+        platform = self._platform
+        swap = platform.exchange_emulated if stage.emulate_exchange else platform.exchange
+        try:
+            swap(stage.handle, number, handle, name)
+        except Failed as failed:
+            if condition(platform, failed) is not Condition.MISSING:
+                raise
+            self._place(stage, stage.handle, number, handle, name)
+
+    def _take_back_tree(self, stage: Stage, top: Node) -> None:
+        """Take back a directory that was placed whole, entry by entry."""
+        skipped: Node | None = None
+        for node, entering in walk(top):
+            if skipped is not None:
+                if node is skipped:  # for the second time: what lies in it is behind us
+                    skipped = None
+                continue
+            try:
+                if entering:
+                    if not self._enter_placed(node):
+                        skipped = node
+                    continue
+                self._take_back_files(stage, node)
+                self._remove_directory(node)
+            except (Failed, Lost):
+                self.left.append(node.path)
+                skipped = node if entering else None
+
+    def _enter_placed(self, node: Node) -> bool:
+        """Open a directory that we placed; return whether it is there and still ours."""
+        platform = self._platform
+        handle = self._seek(node, None)
+        if handle is None or platform.facts(handle).inode != node.inode:
+            return False
+        if not platform.is_writable(handle):
+            platform.change_mode(handle, node.mode | 0o700)
+        return True
+
+    def _take_back_files(self, stage: Stage, node: Node) -> None:
+        handle = self._trail.seek(node)
+        for name, inode in node.inodes.items():
+            change = Change(name, stage, "", inode, name in node.shared, None)
+            try:
+                self._take_back_entry(handle, node, change)
+            except Failed:
+                self.left.append(node.join(name))
+
+    def _remove_directory(self, node: Node) -> None:
+        assert node.parent is not None  # what was placed has a name
+        parent = self._trail.seek(node.parent)
+        try:
+            self._platform.remove_directory(parent, node.name)
+        except Failed as failed:
+            meaning = condition(self._platform, failed)
+            if meaning is Condition.NOT_EMPTY:  # what others put there, or we had to leave
+                self._platform.change_mode(self._trail.seek(node), node.mode)
+            elif meaning is not Condition.MISSING:
+                raise

@@ -1,0 +1,179 @@
+"""The seam between the engine and an operating system.
+
+A `Platform` offers primitives and decides nothing: each either does exactly what its name says,
+leaving nothing behind when it fails, or raises `Failed` with the primitive and the system's
+error. Directories are integer handles (descriptors on POSIX), names are relative to a handle,
+and no primitive follows a symlink that it finds there.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple, Protocol
+
+from linker.conditions import Primitive
+
+
+class Kind(enum.Enum):
+    """What a name is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    OTHER = "special file"
+
+
+class Look(NamedTuple):
+    """What is known of a name without opening it."""
+
+    kind: Kind
+    device: int
+    inode: int
+    size: int
+
+
+class DirectoryFacts(NamedTuple):
+    """What is known of an open directory; times in nanoseconds, mode without the type."""
+
+    device: int
+    inode: int
+    mode: int
+    atime_ns: int
+    mtime_ns: int
+
+
+class Stamp(Protocol):
+    """Permission bits and times (nanoseconds) that a directory shall have."""
+
+    mode: int
+    atime_ns: int
+    mtime_ns: int
+
+
+class Failed(Exception):
+    """A primitive failed: which one, and the operating system's error."""
+
+    def __init__(self, primitive: Primitive, error: OSError) -> None:
+        super().__init__(primitive, error)
+        self.primitive = primitive
+        self.error = error
+
+
+class CheckFailed(OSError):
+    """What our own check found after a call that claimed success.
+
+    `name` takes the place of an errno's name: ``NOEFFECT`` or ``SHORT``.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class Platform(Protocol):
+    """The primitives of one operating system."""
+
+    @property
+    def name(self) -> str:
+        """The platform's name in conditions and policies, such as ``linux``."""
+
+    @property
+    def proof(self) -> str:
+        """``real``, or ``modelled`` where the calls below are a model's."""
+
+    def error_name(self, error: OSError) -> str:
+        """Return the name of an error, such as ``EXDEV``."""
+
+    def pause(self, attempt: int) -> None:
+        """Wait a little before the `attempt`-th retry (from 1)."""
+
+    # Looking.
+
+    def open_root(self, path: str) -> int:
+        """Open a directory by its path, following symlinks: the root of a tree, once."""
+
+    def open_below(self, directory: int, name: str, primitive: Primitive = Primitive.OPEN) -> int:
+        """Open the directory `name`, refusing a symlink. Failures are told as `primitive`."""
+
+    def close(self, directory: int) -> None:
+        """Close a handle; never raises."""
+
+    def facts(self, directory: int) -> DirectoryFacts:
+        """Return what is known of an open directory."""
+
+    def entries(self, directory: int, *, fresh: bool = False) -> list[tuple[str, Kind]]:
+        """List a directory as it is now, in the order of its names; `fresh` says that the handle
+        was opened just now and has not been listed.
+        """
+
+    def look(self, directory: int, name: str) -> Look | None:
+        """Return what `name` is, or None where there is nothing."""
+
+    def inheritance(self, directory: int) -> tuple[object, ...]:
+        """Return what new entries take over from this directory.
+
+        Two directories with equal values give the entries made in them the same filesystem,
+        attributes, group, project and default access list.
+        """
+
+    def is_writable(self, directory: int) -> bool:
+        """Return whether entries can be made in and taken from this directory."""
+
+    # Making.
+
+    def clone_file(self, source: int, name: str, target: int, new: str) -> int:
+        """Make `new` share the extents of `name`; return its inode number."""
+
+    def copy_file(self, source: int, name: str, target: int, new: str) -> int:
+        """Make `new` with the bytes of `name`, holes as holes; return its inode number."""
+
+    def hardlink(self, source: int, name: str, target: int, new: str) -> int:
+        """Make `new` another name of the file `name`; return 0: the inode is the source's."""
+
+    def symlink(self, text: str, target: int, new: str) -> int:
+        """Make `new` a symlink that says `text`; return its inode number."""
+
+    def recreate_symlink(self, source: int, name: str, target: int, new: str) -> int:
+        """Make `new` a symlink like `name`, with its time; return its inode number."""
+
+    def make_directory(self, parent: int, name: str, mode: int = 0o700) -> int:
+        """Make and open a directory with at most the permission bits `mode`."""
+
+    def stamp_directory(self, directory: int, seen: int, node: Stamp) -> None:
+        """Give an open directory permission bits and times. `seen` are the bits that it had when
+        it was made: a set-group-id bit that it inherited is kept.
+        """
+
+    def change_mode(self, directory: int, mode: int) -> None:
+        """Give an open directory permission bits."""
+
+    # Names.
+
+    def place(self, source: int, name: str, target: int, new: str) -> None:
+        """Rename, replacing nothing (RENAME)."""
+
+    def place_emulated(self, source: int, name: str, target: int, new: str) -> None:
+        """Do the same by other calls, where the filesystem lacks the atomic one (RENAME)."""
+
+    def exchange(self, source: int, name: str, target: int, new: str) -> None:
+        """Swap two names atomically (EXCHANGE)."""
+
+    def exchange_emulated(self, source: int, name: str, target: int, new: str) -> None:
+        """Do the same by other calls, where the filesystem lacks the atomic one (EXCHANGE)."""
+
+    def remove_file(self, directory: int, name: str) -> None:
+        """Remove a name that is not a directory (UNLINK)."""
+
+    def remove_directory(self, directory: int, name: str) -> None:
+        """Remove an empty directory (RMDIR)."""
+
+    # Records and locks.
+
+    def lock(self, directory: int) -> bool:
+        """Lock an open directory for this process's life; return whether it was free."""
+
+    def write_record(self, directory: int, name: str, data: bytes) -> None:
+        """Make a small file with `data` (CREATE)."""
+
+    def read_record(self, directory: int, name: str) -> bytes:
+        """Read a small file whole (READ)."""

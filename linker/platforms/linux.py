@@ -1,0 +1,561 @@
+"""The primitives on Linux.
+
+Every system call goes through `Calls`, a table of functions, so that tests can make any of them
+fail, count them or hold them without touching the process. What a primitive made is looked at
+before it counts: a call that claimed success and did nothing, or less, is `CheckFailed`.
+
+Sources: ioctl_ficlone(2), open(2), rename(2), flock(2), ioctl_iflags(2), lseek(2); kernel
+headers linux/fs.h for the numbers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import operator
+import os
+import platform as machine_facts
+import stat as st
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from linker.conditions import Primitive
+from linker.platforms.base import CheckFailed, DirectoryFacts, Failed, Kind, Look, Stamp
+
+_OTHER_IOCTL_ENCODING = ("mips", "ppc", "sparc", "alpha", "powerpc")
+"""Machines whose ioctl numbers give the direction bits 3 bits instead of 2."""
+
+
+def _ioctl_number(direction: int, group: int, number: int, size: int) -> int:
+    """Encode an ioctl request (asm-generic/ioctl.h); direction 1 writes, 2 reads."""
+    if machine_facts.machine().startswith(_OTHER_IOCTL_ENCODING):
+        return ({1: 4, 2: 2}[direction] << 29) | (size << 16) | (group << 8) | number
+    return (direction << 30) | (size << 16) | (group << 8) | number
+
+
+FICLONE = _ioctl_number(1, 0x94, 9, 4)
+FS_IOC_GETFLAGS = _ioctl_number(2, ord("f"), 1, struct.calcsize("l"))
+FS_IOC_FSGETXATTR = _ioctl_number(2, ord("X"), 31, 28)
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+INHERITED_FLAGS = (
+    0x00000004  # COMPR
+    | 0x00000400  # NOCOMP
+    | 0x00000008  # SYNC
+    | 0x00000080  # NOATIME
+    | 0x00010000  # DIRSYNC
+    | 0x00800000  # NOCOW
+    | 0x20000000  # PROJINHERIT
+    | 0x40000000  # CASEFOLD
+)
+"""Inode flags (FS_*_FL of linux/fs.h) that new entries take over from their directory."""
+
+_ACL = "system.posix_acl_default"
+_BUFFER = 1 << 18
+"""Bytes a read of the copy asks for: larger gains nothing, smaller costs calls."""
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PAUSES = (0.0, 0.001, 0.01)
+"""Seconds before the first, second and any further retry."""
+
+_NAME = operator.itemgetter(0)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYSCALL_RENAMEAT2 = {
+    "x86_64": 316,
+    "aarch64": 276,
+    "riscv64": 276,
+    "armv7l": 382,
+    "i686": 353,
+    "ppc64le": 357,
+    "s390x": 347,
+}
+
+
+def _find_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    """Return renameat2 of the C library, else the bare system call, else None."""
+    arguments = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    function: Any = getattr(_libc, "renameat2", None)
+    if function is not None:
+        function.argtypes = arguments
+        return function  # type: ignore[no-any-return]
+    number = _SYSCALL_RENAMEAT2.get(machine_facts.machine())
+    if number is None:
+        return None
+    bare: Any = _libc.syscall
+    bare.argtypes = [ctypes.c_long, *arguments]
+    return lambda *given: bare(number, *given)
+
+
+_renameat2 = _find_renameat2()
+
+
+def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None:
+    """Rename with RENAME_NOREPLACE or RENAME_EXCHANGE (the call is Linux 3.15).
+
+    Raises OSError, ENOSYS where the call is not known.
+    """
+    if _renameat2 is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), new)
+    if _renameat2(source, os.fsencode(name), target, os.fsencode(new), flags) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), new)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The system calls that `LinuxPlatform` makes, each with the signature of its Python name."""
+
+    open: Callable[..., int] = os.open
+    close: Callable[[int], None] = os.close
+    read: Callable[..., int] = os.readv
+    write: Callable[..., int] = os.write
+    seek: Callable[[int, int, int], int] = os.lseek
+    truncate: Callable[[int, int], None] = os.ftruncate
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    stat: Callable[..., os.stat_result] = os.stat
+    chmod: Callable[[int, int], None] = os.fchmod
+    utime: Callable[..., None] = os.utime
+    ioctl: Callable[..., Any] = fcntl.ioctl
+    getxattr: Callable[..., bytes] = os.getxattr
+    access: Callable[..., bool] = os.access
+    listdir: Callable[..., Any] = os.scandir
+    mkdir: Callable[..., None] = os.mkdir
+    link: Callable[..., None] = os.link
+    symlink: Callable[..., None] = os.symlink
+    readlink: Callable[..., str] = os.readlink
+    rename: Callable[..., None] = os.rename
+    renameat2: Callable[[int, str, int, str, int], None] = renameat2
+    unlink: Callable[..., None] = os.unlink
+    rmdir: Callable[..., None] = os.rmdir
+    flock: Callable[[int, int], None] = fcntl.flock
+    sleep: Callable[[float], None] = time.sleep
+
+
+CALLS = Calls()
+"""The real ones."""
+
+
+def _kind(mode: int) -> Kind:
+    if st.S_ISREG(mode):
+        return Kind.FILE
+    if st.S_ISDIR(mode):
+        return Kind.DIRECTORY
+    return Kind.SYMLINK if st.S_ISLNK(mode) else Kind.OTHER
+
+
+class LinuxPlatform:
+    """`linker.platforms.base.Platform` for Linux; see there for what each primitive promises."""
+
+    name = "linux"
+
+    def __init__(self, calls: Calls = CALLS, *, proof: str = "real") -> None:
+        self.calls = calls
+        self.proof = proof
+        self._buffer = memoryview(bytearray(_BUFFER))
+
+    def error_name(self, error: OSError) -> str:
+        if isinstance(error, CheckFailed):
+            return error.name
+        return errno.errorcode.get(error.errno or 0, "")
+
+    def pause(self, attempt: int) -> None:
+        self.calls.sleep(_PAUSES[min(attempt, len(_PAUSES)) - 1])
+
+    # Looking.
+
+    def open_root(self, path: str) -> int:
+        try:
+            return self.calls.open(path, _DIRECTORY)
+        except OSError as error:
+            raise Failed(Primitive.OPEN, error) from error
+
+    def open_below(self, directory: int, name: str, primitive: Primitive = Primitive.OPEN) -> int:
+        try:
+            return self.calls.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        except OSError as error:
+            raise Failed(primitive, error) from error
+
+    def close(self, directory: int) -> None:
+        try:
+            self.calls.close(directory)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise  # closed twice: an error of ours, which could hit another's descriptor
+
+    def facts(self, directory: int) -> DirectoryFacts:
+        try:
+            seen = self.calls.fstat(directory)
+        except OSError as error:
+            raise Failed(Primitive.READ, error) from error
+        return DirectoryFacts(
+            seen.st_dev,
+            seen.st_ino,
+            seen.st_mode & 0o7777,
+            seen.st_atime_ns,
+            seen.st_mtime_ns,
+        )
+
+    def entries(self, directory: int, *, fresh: bool = False) -> list[tuple[str, Kind]]:
+        try:
+            if fresh:
+                return self._list(directory)
+            # A second descriptor: on btrfs one that was opened earlier misses what came since.
+            again = self.calls.open(".", _DIRECTORY, dir_fd=directory)
+            try:
+                return self._list(again)
+            finally:
+                self.calls.close(again)
+        except OSError as error:
+            raise Failed(Primitive.READ, error) from error
+
+    def _list(self, directory: int) -> list[tuple[str, Kind]]:
+        found = []
+        with self.calls.listdir(directory) as listing:
+            for entry in listing:
+                if entry.is_file(follow_symlinks=False):
+                    kind = Kind.FILE
+                elif entry.is_dir(follow_symlinks=False):
+                    kind = Kind.DIRECTORY
+                else:
+                    kind = Kind.SYMLINK if entry.is_symlink() else Kind.OTHER
+                found.append((entry.name, kind))
+        found.sort(key=_NAME)
+        return found
+
+    def look(self, directory: int, name: str) -> Look | None:
+        try:
+            seen = self.calls.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Failed(Primitive.OPEN, error) from error
+        return Look(_kind(seen.st_mode), seen.st_dev, seen.st_ino, seen.st_size)
+
+    def inheritance(self, directory: int) -> tuple[object, ...]:
+        try:
+            seen = self.calls.fstat(directory)
+        except OSError as error:
+            raise Failed(Primitive.OPEN, error) from error
+        flags = struct.unpack("l", self._ask(directory, FS_IOC_GETFLAGS, bytes(8)))[0]
+        extended = self._ask(directory, FS_IOC_FSGETXATTR, bytes(28))
+        project = struct.unpack_from("I", extended, 12)[0]
+        try:
+            acl = self.calls.getxattr(directory, _ACL)
+        except OSError:  # most directories have none: ENODATA, or a filesystem without
+            acl = b""
+        group = seen.st_gid if seen.st_mode & st.S_ISGID else None
+        return (seen.st_dev, flags & INHERITED_FLAGS, project, group, acl)
+
+    def _ask(self, directory: int, request: int, empty: bytes) -> bytes:
+        """Read attributes where the filesystem has them, else none."""
+        try:
+            return bytes(self.calls.ioctl(directory, request, empty))
+        except OSError:  # ENOTTY and its kin: a filesystem without such attributes
+            return empty
+
+    def is_writable(self, directory: int) -> bool:
+        return self.calls.access(".", os.W_OK | os.X_OK, dir_fd=directory)
+
+    # Making.
+
+    def clone_file(self, source: int, name: str, target: int, new: str) -> int:
+        return self._new_file(Primitive.CLONE_FILE, self._clone, source, name, target, new)
+
+    def copy_file(self, source: int, name: str, target: int, new: str) -> int:
+        return self._new_file(Primitive.COPY, self._copy, source, name, target, new)
+
+    def _new_file(
+        self,
+        primitive: Primitive,
+        fill: Callable[[int, int, os.stat_result], None],
+        source: int,
+        name: str,
+        target: int,
+        new: str,
+    ) -> int:
+        """Create `new`, let `fill` fill it, stamp it: all of it, or nothing stays."""
+        calls = self.calls
+        step = Primitive.READ
+        try:
+            reading = calls.open(name, _READ, dir_fd=source)
+            try:
+                seen = calls.fstat(reading)
+                if not st.S_ISREG(seen.st_mode):
+                    raise OSError(errno.EINVAL, "no longer a regular file", name)
+                step = Primitive.CREATE
+                mode = seen.st_mode & 0o777
+                writing = calls.open(new, _CREATE, mode, dir_fd=target)
+                try:
+                    step = primitive
+                    fill(reading, writing, seen)
+                    made = calls.fstat(writing)
+                    if made.st_size != seen.st_size:
+                        raise _short(made.st_size, seen.st_size)
+                    step = Primitive.STAMP
+                    if made.st_mode & 0o7777 != mode:
+                        calls.chmod(writing, mode)
+                    calls.utime(writing, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+                except OSError:
+                    self._discard(target, new, calls.unlink)
+                    raise
+                finally:
+                    calls.close(writing)
+            finally:
+                calls.close(reading)
+        except OSError as error:
+            raise Failed(step, error) from error
+        return made.st_ino
+
+    def _discard(self, target: int, new: str, remove: Callable[..., None]) -> None:
+        """Remove an entry that did not become whole.
+
+        If that fails too the first error is the one to tell; the name lies in the stage, which
+        is removed with everything in it.
+        """
+        try:
+            remove(new, dir_fd=target)
+        except OSError:
+            return
+
+    def _clone(self, reading: int, writing: int, _seen: os.stat_result) -> None:
+        self.calls.ioctl(writing, FICLONE, reading)
+
+    def _copy(self, reading: int, writing: int, seen: os.stat_result) -> None:
+        size = seen.st_size
+        if seen.st_blocks * 512 < size:
+            self._copy_around_holes(reading, writing, size)
+        else:
+            self._copy_range(reading, writing, size)
+
+    def _copy_range(self, reading: int, writing: int, length: int) -> None:
+        """Copy `length` bytes at the descriptors' positions; a file that ends early is SHORT."""
+        calls, buffer = self.calls, self._buffer
+        done = 0
+        while done < length:
+            got = calls.read(reading, [buffer[: length - done]])
+            if got == 0:
+                raise _short(done, length)
+            put = 0
+            while put < got:
+                wrote = calls.write(writing, buffer[put:got])
+                if wrote == 0:
+                    raise _short(done + put, length)
+                put += wrote
+            done += got
+
+    def _copy_around_holes(self, reading: int, writing: int, size: int) -> None:
+        calls = self.calls
+        calls.truncate(writing, size)
+        position = 0
+        while position < size:
+            try:
+                data = calls.seek(reading, position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole from here to the end
+                    return
+                if error.errno == errno.EINVAL:  # the filesystem does not tell: all is data
+                    data, hole = position, size
+                else:
+                    raise
+            else:
+                hole = calls.seek(reading, data, os.SEEK_HOLE)
+            calls.seek(reading, data, os.SEEK_SET)
+            calls.seek(writing, data, os.SEEK_SET)
+            self._copy_range(reading, writing, min(hole, size) - data)
+            position = hole
+
+    def hardlink(self, source: int, name: str, target: int, new: str) -> int:
+        try:
+            self.calls.link(name, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+        except OSError as error:
+            raise Failed(Primitive.HARDLINK, error) from error
+        if not self.calls.access(new, os.F_OK, dir_fd=target, follow_symlinks=False):
+            raise _nothing_made(Primitive.HARDLINK)
+        return 0
+
+    def symlink(self, text: str, target: int, new: str) -> int:
+        try:
+            self.calls.symlink(text, new, dir_fd=target)
+        except OSError as error:
+            raise Failed(Primitive.SYMLINK, error) from error
+        return self._made(Primitive.SYMLINK, target, new)
+
+    def recreate_symlink(self, source: int, name: str, target: int, new: str) -> int:
+        calls = self.calls
+        step = Primitive.READ
+        try:
+            text = calls.readlink(name, dir_fd=source)
+            seen = calls.stat(name, dir_fd=source, follow_symlinks=False)
+            step = Primitive.SYMLINK
+            calls.symlink(text, new, dir_fd=target)
+            step = Primitive.STAMP
+            calls.utime(
+                new,
+                ns=(seen.st_atime_ns, seen.st_mtime_ns),
+                dir_fd=target,
+                follow_symlinks=False,
+            )
+        except OSError as error:
+            raise Failed(step, error) from error
+        return self._made(Primitive.SYMLINK, target, new)
+
+    def _made(self, primitive: Primitive, target: int, new: str) -> int:
+        """Return the inode number of what `primitive` claims to have made."""
+        try:
+            return self.calls.stat(new, dir_fd=target, follow_symlinks=False).st_ino
+        except FileNotFoundError as error:
+            raise _nothing_made(primitive) from error
+        except OSError as error:
+            raise Failed(primitive, error) from error
+
+    def make_directory(self, parent: int, name: str, mode: int = 0o700) -> int:
+        try:
+            self.calls.mkdir(name, mode, dir_fd=parent)
+        except OSError as error:
+            raise Failed(Primitive.MKDIR, error) from error
+        try:
+            return self.open_below(parent, name)
+        except Failed:
+            self._discard(parent, name, self.calls.rmdir)
+            raise
+
+    def stamp_directory(self, directory: int, seen: int, node: Stamp) -> None:
+        calls = self.calls
+        try:
+            wanted = node.mode | (seen & st.S_ISGID)
+            if seen != wanted:
+                calls.chmod(directory, wanted)
+            calls.utime(directory, ns=(node.atime_ns, node.mtime_ns))
+        except OSError as error:
+            raise Failed(Primitive.STAMP, error) from error
+
+    def change_mode(self, directory: int, mode: int) -> None:
+        try:
+            self.calls.chmod(directory, mode)
+        except OSError as error:
+            raise Failed(Primitive.STAMP, error) from error
+
+    # Names.
+
+    def place(self, source: int, name: str, target: int, new: str) -> None:
+        self._rename(Primitive.RENAME, RENAME_NOREPLACE, source, name, target, new)
+
+    def exchange(self, source: int, name: str, target: int, new: str) -> None:
+        self._rename(Primitive.EXCHANGE, RENAME_EXCHANGE, source, name, target, new)
+
+    def _rename(
+        self, primitive: Primitive, flags: int, source: int, name: str, target: int, new: str
+    ) -> None:
+        try:
+            self.calls.renameat2(source, name, target, new, flags)
+        except OSError as error:
+            raise Failed(primitive, error) from error
+
+    def place_emulated(self, source: int, name: str, target: int, new: str) -> None:
+        """Link and unlink: as atomic, for files. Directories, and files where there are no hard
+        links, are looked for and then renamed: between the two lies a moment in which another
+        linker's entry of that name would be replaced.
+        """
+        calls = self.calls
+        try:
+            try:
+                calls.link(name, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+            except FileExistsError:
+                raise
+            except OSError:  # a directory, or a filesystem without hard links
+                if self.look(target, new) is not None:
+                    taken = OSError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+                    raise taken from None
+                calls.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+            else:
+                calls.unlink(name, dir_fd=source)
+        except OSError as error:
+            raise Failed(Primitive.RENAME, error) from error
+
+    def exchange_emulated(self, source: int, name: str, target: int, new: str) -> None:
+        """Keep a second name of the old file, rename over it, give the old one `name`.
+
+        Where there are no hard links the old file is moved aside first, and for that moment
+        its name is missing.
+        """
+        calls = self.calls
+        aside = name + ".old"
+        try:
+            try:
+                calls.link(new, aside, src_dir_fd=target, dst_dir_fd=source, follow_symlinks=False)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                calls.rename(new, aside, src_dir_fd=target, dst_dir_fd=source)
+            calls.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+            calls.rename(aside, name, src_dir_fd=source, dst_dir_fd=source)
+        except OSError as error:
+            raise Failed(Primitive.EXCHANGE, error) from error
+
+    def remove_file(self, directory: int, name: str) -> None:
+        try:
+            self.calls.unlink(name, dir_fd=directory)
+        except OSError as error:
+            raise Failed(Primitive.UNLINK, error) from error
+
+    def remove_directory(self, directory: int, name: str) -> None:
+        try:
+            self.calls.rmdir(name, dir_fd=directory)
+        except OSError as error:
+            raise Failed(Primitive.RMDIR, error) from error
+
+    # Records and locks.
+
+    def lock(self, directory: int) -> bool:
+        try:
+            self.calls.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise Failed(Primitive.LOCK, error) from error
+        return True
+
+    def write_record(self, directory: int, name: str, data: bytes) -> None:
+        calls = self.calls
+        try:
+            writing = calls.open(name, _CREATE, 0o600, dir_fd=directory)
+            try:
+                if calls.write(writing, data) != len(data):
+                    raise _short(0, len(data))
+            finally:
+                calls.close(writing)
+        except OSError as error:
+            raise Failed(Primitive.CREATE, error) from error
+
+    def read_record(self, directory: int, name: str) -> bytes:
+        calls = self.calls
+        try:
+            reading = calls.open(name, _READ, dir_fd=directory)
+            try:
+                found = bytearray()
+                while got := calls.read(reading, [self._buffer]):
+                    found += self._buffer[:got]
+                return bytes(found)
+            finally:
+                calls.close(reading)
+        except OSError as error:
+            raise Failed(Primitive.READ, error) from error
+
+
+def _nothing_made(primitive: Primitive) -> Failed:
+    message = f"{primitive} claimed success and made nothing"
+    return Failed(primitive, CheckFailed("NOEFFECT", message))
+
+
+def _short(done: int, wanted: int) -> CheckFailed:
+    name = "NOEFFECT" if done == 0 else "SHORT"
+    return CheckFailed(name, f"claimed success with {done} of {wanted} bytes")

@@ -1,0 +1,60 @@
+"""REFERENCE: the model of correct behaviour.
+
+Isolation never weakens: clone, hardlink and symlink all fall to copy, and copy to nothing. A
+file's own oddity concerns that file, a pair of filesystems is given up only on repeated
+evidence, and a full, read-only or broken disk is an error, never a reason to try something else.
+"""
+
+from __future__ import annotations
+
+from linker.conditions import Condition as C
+from linker.conditions import Primitive as P
+from linker.modes import LinkMode
+from linker.policy import Edge, Policy, Step, edges
+
+_REFUSED = (
+    C.CROSS_DEVICE,
+    C.UNSUPPORTED,
+    C.ATTRIBUTE,
+    C.DENIED,
+    C.BUSY,
+    C.NO_EFFECT,
+)
+_RETRIED = (C.AGAIN, C.INTERRUPTED)
+_FATAL = (C.NO_SPACE, C.READ_ONLY, C.IO, C.MISSING, C.NO_MEMORY, C.TOO_MANY_OPEN, C.OTHER)
+
+
+def _mode(
+    platform: str, mode: LinkMode, primitive: P, extra: tuple[C, ...] = ()
+) -> tuple[Edge, ...]:
+    return (
+        *edges(platform, mode, primitive, (*_REFUSED, *extra), LinkMode.COPY),
+        *edges(platform, mode, primitive, _RETRIED, Step.RETRY, LinkMode.COPY),
+        *edges(platform, mode, primitive, _FATAL, Step.ABORT),
+    )
+
+
+def _linux() -> tuple[Edge, ...]:
+    platform = "linux"
+    return (
+        *_mode(platform, LinkMode.CLONE, P.CLONE_FILE, (C.SHORT,)),
+        *_mode(platform, LinkMode.HARDLINK, P.HARDLINK, (C.TOO_MANY_LINKS,)),
+        *_mode(platform, LinkMode.SYMLINK, P.SYMLINK, (C.NAME_TOO_LONG,)),
+        *edges(platform, LinkMode.COPY, P.COPY, (*_RETRIED, C.SHORT), Step.RETRY, Step.ABORT),
+        *edges(platform, LinkMode.COPY, P.COPY, (*_FATAL, C.DENIED, C.BUSY), Step.ABORT),
+        *edges(platform, None, P.RENAME, (C.EXISTS,), Step.REPLACE),
+        *edges(platform, None, P.RENAME, (C.UNSUPPORTED,), Step.EMULATE),
+        *edges(platform, None, P.RENAME, (C.CROSS_DEVICE,), Step.RESTAGE),
+        *edges(platform, None, P.RENAME, (C.MISSING, *_RETRIED), Step.RETRY),
+        *edges(platform, None, P.EXCHANGE, (C.UNSUPPORTED,), Step.EMULATE),
+        *edges(platform, None, P.EXCHANGE, (C.CROSS_DEVICE,), Step.RESTAGE),
+        *edges(platform, None, P.EXCHANGE, (C.MISSING, *_RETRIED), Step.RETRY),
+        *edges(platform, None, P.LOCK, (C.UNSUPPORTED,), Step.PROCEED),
+    )
+
+
+REFERENCE = Policy(
+    name="reference",
+    edges=_linux(),
+    source="this project: rules 1, 2 and 9 of the reference linker",
+)

@@ -1,0 +1,206 @@
+"""The fallback graph as data: what is done next when a primitive fails.
+
+A `Policy` is a set of `Edge`s and a few words on how a system behaves around them. The engine
+asks it at every failure, expectations are computed from it, diagrams, documentation and
+coverage are made from it. Nothing else decides a fallback.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from linker.conditions import Condition, Primitive
+from linker.modes import LinkMode
+
+
+class Step(enum.StrEnum):
+    """What is done next, where it is not simply another link mode."""
+
+    RETRY = "retry"
+    """The same again, a bounded number of times; then `Edge.otherwise`."""
+    DESCEND = "descend"
+    """A directory is there: go into it and place entry by entry."""
+    REPLACE = "replace"
+    """A file is there: swap it with the new one; the old one is the backup."""
+    EMULATE = "emulate"
+    """The filesystem lacks the atomic call: a slower pair of calls with the same end."""
+    RESTAGE = "restage"
+    """The directory lies on another mount: stage inside it."""
+    PROCEED = "proceed"
+    """Go on without it."""
+    ABORT = "abort"
+    """Stop, undo, raise."""
+
+
+class State(enum.StrEnum):
+    """Whether a mode has worked already, for policies that care."""
+
+    ANY = "any"
+    INITIAL = "initial"
+    ESTABLISHED = "established"
+
+
+class Memory(enum.StrEnum):
+    """How far a refusal, once believed, is remembered."""
+
+    FILE = "file"
+    PAIR = "pair"
+    TREE = "tree"
+    PROCESS = "process"
+
+
+PRIMITIVES: Mapping[LinkMode, Primitive] = {
+    LinkMode.CLONE: Primitive.CLONE_FILE,
+    LinkMode.HARDLINK: Primitive.HARDLINK,
+    LinkMode.SYMLINK: Primitive.SYMLINK,
+    LinkMode.COPY: Primitive.COPY,
+}
+"""The primitive that makes one file in a mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One line of a fallback graph.
+
+    `mode` is the mode in which the file was being linked, or None where the line holds in
+    every mode (making directories, giving entries their final names).
+    """
+
+    platform: str
+    mode: LinkMode | None
+    primitive: Primitive
+    condition: Condition
+    then: LinkMode | Step
+    otherwise: LinkMode | Step = Step.ABORT
+    state: State = State.ANY
+
+    @property
+    def id(self) -> str:
+        """A stable name, as in ``linux/clone/clone-file/cross-device``."""
+        mode = self.mode.value if self.mode else "*"
+        parts = [self.platform, mode, str(self.primitive), str(self.condition)]
+        if self.state is not State.ANY:
+            parts.append(str(self.state))
+        return "/".join(parts)
+
+    @property
+    def fallback(self) -> LinkMode | None:
+        """The mode that this edge ends in, if it leads to another mode."""
+        for step in (self.then, self.otherwise if self.then is Step.RETRY else self.then):
+            if isinstance(step, LinkMode):
+                return step
+        return None
+
+    def __str__(self) -> str:
+        then = str(self.then)
+        if self.then is Step.RETRY:
+            then += f", then {self.otherwise}"
+        return f"{self.id} -> {then}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a policy leads: the mode a file ends in (None: an error), and by which edges."""
+
+    mode: LinkMode | None
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A whole fallback graph.
+
+    `confirmations` is how many different non-empty files must fail alike before a refusal of
+    pair scope is believed; `memory` how far it then reaches; `retries` bounds `Step.RETRY`;
+    `undo` whether a failure puts the target back as it was; `source` says where the graph was
+    read, with version and date.
+    """
+
+    name: str
+    edges: tuple[Edge, ...]
+    source: str
+    default: LinkMode = LinkMode.CLONE
+    memory: Memory = Memory.PAIR
+    confirmations: int = 2
+    retries: int = 3
+    undo: bool = True
+    _index: Mapping[tuple[str, LinkMode | None, Primitive, Condition, State], Edge] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        index = {}
+        for edge in self.edges:
+            key = (edge.platform, edge.mode, edge.primitive, edge.condition, edge.state)
+            if key in index:
+                raise ValueError(f"policy {self.name!r} has two edges for {edge.id}")
+            index[key] = edge
+        object.__setattr__(self, "_index", index)
+
+    def edge(
+        self,
+        platform: str,
+        mode: LinkMode | None,
+        primitive: Primitive,
+        condition: Condition,
+        *,
+        established: bool = False,
+    ) -> Edge | None:
+        """Return the edge for this failure, or None where the policy knows of no way on."""
+        state = State.ESTABLISHED if established else State.INITIAL
+        for candidate_mode in (mode, None):
+            for candidate_state in (state, State.ANY):
+                found = self._index.get(
+                    (platform, candidate_mode, primitive, condition, candidate_state)
+                )
+                if found is not None:
+                    return found
+        return None
+
+    def outcome(
+        self,
+        platform: str,
+        mode: LinkMode,
+        results: Mapping[Primitive, Condition | None],
+    ) -> Outcome:
+        """Return where a file requested in `mode` ends, given what the primitives do there.
+
+        `results` maps each primitive to the condition it meets between a source and a target,
+        or to None where it works, as `pytest_linkmode.capabilities.probe` finds them.
+        """
+        taken: list[Edge] = []
+        while True:
+            primitive = PRIMITIVES[mode]
+            condition = results[primitive]
+            if condition is None:
+                return Outcome(mode, tuple(taken))
+            edge = self.edge(platform, mode, primitive, condition)
+            if edge is None:
+                return Outcome(None, tuple(taken))
+            taken.append(edge)
+            step = edge.otherwise if edge.then is Step.RETRY else edge.then
+            if not isinstance(step, LinkMode) or len(taken) > len(self.edges):
+                return Outcome(None, tuple(taken))
+            mode = step
+
+    def of(self, platform: str) -> tuple[Edge, ...]:
+        """Return the edges that concern one platform."""
+        return tuple(edge for edge in self.edges if edge.platform == platform)
+
+
+def edges(
+    platform: str,
+    mode: LinkMode | None,
+    primitive: Primitive,
+    conditions: Iterable[Condition],
+    then: LinkMode | Step,
+    otherwise: LinkMode | Step = Step.ABORT,
+    state: State = State.ANY,
+) -> tuple[Edge, ...]:
+    """Return one edge for each of `conditions`: a row of a table."""
+    return tuple(
+        Edge(platform, mode, primitive, condition, then, otherwise, state)
+        for condition in conditions
+    )

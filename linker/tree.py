@@ -1,0 +1,300 @@
+"""The source as it was scanned, and walks over trees of any depth.
+
+A `Node` is one directory of the source; scanning it whole first is what allows bad input to be
+refused before anything is written. A `Trail` is a way down a tree that holds a bounded number
+of handles, so that neither PATH_MAX, nor the limit of open files, nor Python's recursion limit
+bounds the depth of a tree.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import unicodedata
+from collections.abc import Iterator
+
+from linker.conditions import Primitive
+from linker.platforms.base import Failed, Kind, Platform
+
+_SHUT = -1
+"""Stands for the handle of a directory that is closed for now."""
+
+HELD = 48
+"""Handles that one trail keeps open at most; those further up are opened again on the way back."""
+
+
+class Node:
+    """One directory of the source, and what became of it in the target.
+
+    `inodes` maps each name staged in this directory to its inode number and `shared` holds those
+    that are hard links, whose inode is the source's (0 in `inodes`). `present` says that the
+    target had a directory here when it was looked at. Paths begin at the node that is `root`.
+    """
+
+    __slots__ = (
+        "atime_ns",
+        "depth",
+        "device",
+        "directories",
+        "files",
+        "inode",
+        "inodes",
+        "mode",
+        "mtime_ns",
+        "name",
+        "parent",
+        "present",
+        "root",
+        "shared",
+        "symlinks",
+    )
+
+    def __init__(self, name: str, parent: Node | None) -> None:
+        self.name = name
+        self.parent = parent
+        self.depth: int = parent.depth + 1 if parent else 0
+        self.files: list[str] = []
+        self.symlinks: list[str] = []
+        self.directories: list[Node] = []
+        self.mode = 0o755
+        self.atime_ns = 0
+        self.mtime_ns = 0
+        self.device = 0
+        self.inode = 0
+        self.inodes: dict[str, int] = {}
+        self.shared: set[str] = set()
+        self.present = False
+        self.root = parent is None
+
+    @property
+    def path(self) -> str:
+        """The path relative to the root, empty for the root itself."""
+        names = []
+        node: Node | None = self
+        while node is not None and not node.root:
+            names.append(node.name)
+            node = node.parent
+        return "/".join(reversed(names))
+
+    def join(self, name: str) -> str:
+        """Return the relative path of an entry of this directory."""
+        path = self.path
+        return f"{path}/{name}" if path else name
+
+    def below(self, other: Node) -> bool:
+        """Return whether this directory is `other` or lies inside it."""
+        node: Node | None = self
+        while node is not None and node.depth >= other.depth:
+            if node is other:
+                return True
+            node = node.parent
+        return False
+
+
+def walk(top: Node) -> Iterator[tuple[Node, bool]]:
+    """Yield each directory below and with `top` twice: (node, True) before, (node, False) after
+    what lies in it.
+    """
+    stack = [(top, True)]
+    while stack:
+        node, entering = stack.pop()
+        yield node, entering
+        if entering:
+            stack.append((node, False))
+            stack.extend((child, True) for child in reversed(node.directories))
+
+
+class Trail:
+    """A way down from a root handle, holding at most `HELD` handles.
+
+    The root handle belongs to the caller and is never closed here. Failures are told as
+    `primitive`: READ for a source, OPEN for a target.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        root: int,
+        base: Node | None = None,
+        primitive: Primitive = Primitive.OPEN,
+    ) -> None:
+        self._platform = platform
+        self._primitive = primitive
+        self._handles: list[int] = [root]
+        self._nodes: list[Node | None] = [base]
+        self._shut: list[tuple[int, int]] = []
+        """(device, inode) of those that are closed for now: places 1, 2, ... of `_handles`."""
+        self.base_depth = base.depth if base else 0
+
+    @property
+    def handle(self) -> int:
+        """The handle of the directory that the trail stands in."""
+        return self._handles[-1]
+
+    @property
+    def depth(self) -> int:
+        """How many directories below the root the trail stands."""
+        return len(self._handles) - 1
+
+    def enter(self, name: str, node: Node | None = None) -> int:
+        """Go into the directory `name`; return its handle."""
+        return self._push(self._platform.open_below(self.handle, name, self._primitive), node)
+
+    def make(self, name: str, mode: int = 0o700) -> int:
+        """Make the directory `name` and go into it; return its handle."""
+        return self._push(self._platform.make_directory(self._handles[-1], name, mode), None)
+
+    def _push(self, handle: int, node: Node | None) -> int:
+        self._handles.append(handle)
+        self._nodes.append(node)
+        if len(self._handles) - len(self._shut) > HELD:
+            place = len(self._shut) + 1
+            oldest = self._handles[place]
+            facts = self._platform.facts(oldest)
+            self._shut.append((facts.device, facts.inode))
+            self._handles[place] = _SHUT
+            self._platform.close(oldest)
+        return handle
+
+    def leave(self) -> None:
+        """Go back up by one."""
+        handles = self._handles
+        try:
+            if handles[-2] == _SHUT:
+                handles[-2] = self._reopen(handles[-1])
+        finally:
+            self._nodes.pop()
+            self._platform.close(handles.pop())
+
+    def _reopen(self, child: int) -> int:
+        """Open the parent of `child` again, and only if it is still the directory it was."""
+        identity = self._shut.pop()
+        parent = self._platform.open_below(child, "..", self._primitive)
+        facts = self._platform.facts(parent)
+        if (facts.device, facts.inode) != identity:
+            self._platform.close(parent)
+            moved = OSError(errno.ESTALE, "a directory was moved while it was walked")
+            raise Failed(self._primitive, moved)
+        return parent
+
+    def seek(self, node: Node) -> int:
+        """Go to the directory that stands for `node`; return its handle."""
+        missing = []
+        while True:
+            place = node.depth - self.base_depth
+            if place < len(self._nodes) and self._nodes[place] is node:
+                break
+            missing.append(node)
+            assert node.parent is not None  # every node lies below the trail's base
+            node = node.parent
+        while len(self._handles) > place + 1:
+            self.leave()
+        for wanted in reversed(missing):
+            try:
+                self.enter(wanted.name, wanted)
+            except Failed as failed:
+                raise Lost(wanted, failed) from failed
+        return self.handle
+
+    def reset(self) -> None:
+        """Go back to the root, trusting no handle in between."""
+        for handle in self._handles[1:]:
+            if handle != _SHUT:
+                self._platform.close(handle)
+        del self._handles[1:], self._nodes[1:]
+        self._shut.clear()
+
+
+class Lost(Exception):
+    """A directory could not be opened on the way to another."""
+
+    def __init__(self, node: Node, failed: Failed) -> None:
+        super().__init__(node.path, failed)
+        self.node = node
+        self.failed = failed
+
+
+class Reserved(Exception):
+    """The source holds a name that is ours; `path` is relative."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class SpecialFile(Exception):
+    """The source holds something that is no file, directory or symlink; `path` is relative."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+def scan(
+    platform: Platform, root: int, top: Node, reserved: str
+) -> tuple[int, list[tuple[Node, str, str]]]:
+    """Fill `top` with the tree below the open directory `root`.
+
+    Return the number of files, and (directory, name, name) for names that a case-insensitive
+    target would fold into one. Raises `Reserved` for a name that begins with `reserved`,
+    `SpecialFile` for devices, sockets and fifos, and `Lost` or `Failed` (READ) for what cannot
+    be read.
+    """
+    trail = Trail(platform, root, top, Primitive.READ)
+    total = 0
+    folding: list[tuple[Node, str, str]] = []
+    try:
+        stack = [top]
+        while stack:
+            node = stack.pop()
+            handle = trail.seek(node)
+            try:
+                facts = platform.facts(handle)
+                entries = platform.entries(handle, fresh=True)
+            except Failed as failed:
+                raise Lost(node, failed) from failed
+            node.device, node.mode = facts.device, facts.mode
+            node.atime_ns, node.mtime_ns = facts.atime_ns, facts.mtime_ns
+            names = "/".join([name for name, _ in entries])
+            if reserved in names:
+                for name, _ in entries:
+                    if name.startswith(reserved):
+                        raise Reserved(node.join(name))
+            if not names.islower() or not names.isascii():
+                folding += _collisions(node, [name for name, _ in entries])
+            files, symlinks, directories = node.files, node.symlinks, node.directories
+            for name, kind in entries:
+                if kind is Kind.FILE:
+                    files.append(name)
+                elif kind is Kind.DIRECTORY:
+                    directories.append(Node(name, node))
+                elif kind is Kind.SYMLINK:
+                    symlinks.append(name)
+                else:
+                    raise SpecialFile(node.join(name))
+            total += len(files)
+            stack.extend(reversed(directories))
+    finally:
+        trail.reset()
+    return total, folding
+
+
+def fold(name: str) -> str:
+    """Return the form in which the most forgiving filesystem would compare a name."""
+    return name.lower() if name.isascii() else unicodedata.normalize("NFD", name).casefold()
+
+
+def _collisions(node: Node, names: list[str]) -> list[tuple[Node, str, str]]:
+    """Return pairs of names that a case-insensitive target would fold into one."""
+    first: dict[str, str] = {}
+    found = []
+    for name in names:
+        other = first.setdefault(fold(name), name)
+        if other != name:
+            found.append((node, other, name))
+    return found
+
+
+def text_of(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
+    """Return a path as text, bytes that are no text kept by surrogate escapes."""
+    return os.fsdecode(os.fspath(path))

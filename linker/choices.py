@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from linker.conditions import Condition, Scope
+from linker.conditions import Condition, Primitive, Scope
 from linker.failures import condition, link_error
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Platform
 from linker.policy import Edge, Memory, Policy, Step
 from linker.report import Observer, Transition
+from linker.tree import Node
 
 
 class Pair:
@@ -59,6 +60,7 @@ class Choices:
         self.transitions: list[Transition] = []
         self._told: set[tuple[str, str, Scope]] = set()
         self._pairs: dict[tuple[int, str], Pair] = {}
+        self._taken = policy.edge(platform.name, None, Primitive.RENAME, Condition.EXISTS)
 
     def pair(self, device: int, stage: str) -> Pair:
         """Return what is known of files of the filesystem `device` linked through `stage`."""
@@ -80,6 +82,28 @@ class Choices:
             return Step.ABORT
         self._tell(edge, path, failed.error, meaning.scope)
         return edge.then
+
+    def otherwise(self, failed: Failed, path: str) -> bool:
+        """Ask whether a file that could not be placed directly is to go through the stage.
+
+        False for a failure that says something of the mode; raises `LinkError` where the policy
+        knows no other way.
+        """
+        structural = failed.primitive in (Primitive.CREATE, Primitive.RENAME)
+        if not structural and condition(self.platform, failed) is not Condition.EXISTS:
+            return False
+        if self.step(failed, path) is Step.ABORT:
+            raise link_error(self.platform, failed, path) from failed.error
+        return True
+
+    def replaces(self, node: Node, name: str) -> bool:
+        """Ask whether an entry that was seen to be there is to be replaced, without trying."""
+        edge = self._taken
+        if edge is None or edge.then is not Step.REPLACE:
+            return False
+        if self.watchers:
+            self._tell(edge, node.join(name), None, Scope.FILE)
+        return True
 
     def following(
         self,
@@ -167,7 +191,7 @@ class Choices:
                 self._tell(edge, path, error, Scope.FILE)
             pair.suspects.clear()
 
-    def _tell(self, edge: Edge, path: str, error: OSError, scope: Scope) -> None:
+    def _tell(self, edge: Edge, path: str, error: OSError | None, scope: Scope) -> None:
         if not self.watchers and edge.fallback is None:
             return
         key = (edge.id, path, scope)

@@ -8,8 +8,8 @@ condition), and what it answers is all that this module ever does about it.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -17,26 +17,34 @@ from linker.choices import Choices
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, link_error
 from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode
-from linker.journal import RESERVED, STAGE, Change, Record, Stage, Undo, open_stage, recover
-from linker.journal import remove_tree as remove_staged
+from linker.journal import (
+    RESERVED,
+    STAGE,
+    Change,
+    Record,
+    Stage,
+    Undo,
+    open_stage,
+    recover,
+    remove_tree,
+)
+from linker.making import Maker, Tally
 from linker.modes import Existing, LinkMode
 from linker.platforms import current
-from linker.platforms.base import Failed, Kind, Platform
+from linker.platforms.base import Failed, Kind, Listing, Platform
 from linker.policies import REFERENCE
 from linker.policy import Policy, Step
 from linker.report import LinkError, LinkReport, Observer, observers
+from linker.sources import DirectorySource, Source, absolute_prefix, survey
 from linker.tree import (
     Lost,
     Node,
-    Reserved,
-    SpecialFile,
+    StrPath,
     Trail,
-    scan,
+    absolute,
     text_of,
-    walk,
 )
 
-StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Progress = Callable[[int, int], None]
 """Called as progress(files done, files in all), once a directory."""
 
@@ -82,11 +90,10 @@ class _Run:
         self.stages: list[Stage] = []
         self.stage_of: dict[Node, Stage] = {}
         self.records: list[Record] = []
-        self.counts: dict[Node, Counter[LinkMode | Kind]] = {}
+        self.tallies: dict[Node, Tally] = {}
         self.handles: list[int] = []
         self.made_parents: list[str] = []
         self.new_name: str | None = None
-        self.replaced = 0
         self.total = 0
         self.done = 0
         self.company = False
@@ -95,24 +102,27 @@ class _Run:
 
     # From paths to two open directories and a scanned tree.
 
-    def tree(self, source: str, target: str) -> LinkReport:
-        """Link the tree below `source` into `target`."""
-        real = check_roots(source, target)
-        self.symlink_base = os.path.abspath(source) + "/"
+    def tree(self, source: Source, target: str) -> LinkReport:
+        """Link the whole of `source` into `target`."""
+        real = check_roots(source.root, target)
+        self.symlink_base = absolute_prefix(source.root)
         try:
             top = Node("", None)
-            source_root = self._open(source)
+            source_root = self._open(source.root)
             container, base = real, top
             above, name = os.path.split(real)
-            if os.path.isdir(real) and os.access(real, os.W_OK | os.X_OK):
+            if os.path.isdir(real):  # first: it may give the root its permission bits back
                 self._recover_beside(above)
-            else:  # the root itself is staged beside its place, or needs write permission first
+            if not (os.path.isdir(real) and os.access(real, os.W_OK | os.X_OK)):
+                # the root itself is staged beside its place, or needs write permission first
                 container, base = above, Node("", None)
                 top.name, top.parent, top.depth = name, base, 1
-                base.directories.append(top)
-            self._scan(source_root, top)
+                base.directories = [top]
+            way, self.total, self.folding = survey(
+                source, self.platform, source_root, top, RESERVED
+            )
             self._make_parents(container)
-            return self._link(source_root, top, container, base)
+            return self._link(way, container, base)
         except BaseException:
             self._remove_parents()
             raise
@@ -126,7 +136,7 @@ class _Run:
         except Failed:  # not ours to read: nothing of ours there
             return
         try:
-            for name, _ in self.platform.entries(handle):
+            for name in self.platform.entries(handle).directories:
                 if name.startswith(STAGE):
                     recover(self.platform, handle, name)
         except Failed:
@@ -137,17 +147,21 @@ class _Run:
     def file(self, source: str, target: str) -> LinkReport:
         """Link the one file `source` to the name `target`."""
         seen = check_file(source, target)
-        directory, name = os.path.split(os.path.abspath(source))
-        self.symlink_base = directory + "/"
-        container, self.new_name = os.path.split(os.path.abspath(target))
+        directory, name = os.path.split(absolute(source))
+        self.symlink_base = absolute_prefix(directory)
+        container, self.new_name = os.path.split(absolute(target))
         try:
             base = Node("", None)
-            (base.symlinks if seen is Kind.SYMLINK else base.files).append(name)
+            if seen is Kind.SYMLINK:
+                base.symlinks = [name]
+            else:
+                base.files = [name]
             source_root = self._open(directory)
             base.device = self.platform.facts(source_root).device
             self.total = len(base.files)
             self._make_parents(container)
-            return self._link(source_root, base, os.path.realpath(container), base)
+            way = Trail(self.platform, source_root, base, Primitive.READ)
+            return self._link(way, os.path.realpath(container), base)
         except BaseException as error:
             self._remove_parents()
             if isinstance(error, Failed):
@@ -186,29 +200,6 @@ class _Run:
             except OSError:  # another's by now
                 return
 
-    def _scan(self, root: int, top: Node) -> None:
-        try:
-            self.total, self.folding = scan(self.platform, root, top, RESERVED)
-        except Reserved as reserved:
-            raise LinkError(
-                f"cannot link {reserved.path}",
-                why="the name is reserved: it is what an interrupted link left there",
-                hint="link into that directory once more, or remove it",
-                path=reserved.path,
-            ) from None
-        except SpecialFile as special:
-            raise LinkError(
-                f"cannot link {special.path}",
-                why="it is a device, socket or fifo, and only files, directories and symlinks "
-                "can be linked",
-                hint="remove it from the source",
-                path=special.path,
-            ) from None
-        except Lost as lost:
-            raise link_error(self.platform, lost.failed, lost.node.path) from lost.failed.error
-        except Failed as failed:
-            raise link_error(self.platform, failed, "the source") from failed.error
-
     def _close(self) -> None:
         for stage in self.stages:
             stage.close()
@@ -219,13 +210,21 @@ class _Run:
 
     # The whole of it.
 
-    def _link(self, source_root: int, top: Node, container: str, base: Node) -> LinkReport:
+    def _link(self, way: Trail, container: str, base: Node) -> LinkReport:
         platform = self.platform
         root = self._open(container)
-        self.source = Trail(platform, source_root, top, Primitive.READ)
+        self.source, self.base = way, base
+        self.maker = Maker(
+            platform,
+            self.choices,
+            way,
+            self.symlink_base,
+            self.is_mutable,
+            self._advance if self.progress is not None else None,
+        )
         self.target = Trail(platform, root, base)
         try:
-            self._hold_against_target(base)
+            self._hold_against_target()
             stage = self._open_stage(root, base)
             if self.mode is LinkMode.HARDLINK:
                 self._look_for_company(stage, root)
@@ -234,7 +233,7 @@ class _Run:
         except BaseException as error:
             left = self._undo(root, base)
             if isinstance(error, LinkError):
-                error.left = tuple(left)
+                error.left = (*error.left, *left)
             raise
         finally:
             self.source.reset()
@@ -243,17 +242,17 @@ class _Run:
 
     def _finish(self) -> LinkReport:
         leftovers = self._clean()
-        total: Counter[LinkMode | Kind] = Counter()
-        for counted in self.counts.values():
-            total.update(counted)
+        total = Tally()
+        for tally in self.tallies.values():
+            total.add(tally)
         report = LinkReport(
             requested=self.mode,
-            counts={mode: total[mode] for mode in LinkMode if total[mode]},
+            counts={mode: total.modes[mode] for mode in LinkMode if total.modes[mode]},
             transitions=tuple(self.choices.transitions),
             policy=self.policy.name,
-            directories=total[Kind.DIRECTORY],
-            symlinks=total[Kind.SYMLINK],
-            replaced=self.replaced,
+            directories=total.directories,
+            symlinks=total.symlinks,
+            replaced=total.replaced,
             leftovers=tuple(leftovers),
         )
         for watcher in self.watchers:
@@ -267,7 +266,7 @@ class _Run:
         self.target.reset()
         left: list[str] = []
         if self.policy.undo and any(record.changes for record in self.records):
-            company = self.company or bool(self.stages and self.stages[0].was_marked())
+            company = self.company or any(stage.was_marked() for stage in self.stages)
             undo = Undo(self.platform, root, base, self._source_inode, company=company)
             left = undo.run(self.records)
             self.source.reset()
@@ -278,7 +277,7 @@ class _Run:
         if self.new_name is not None:
             name = node.files[0]
         try:
-            seen = self.platform.look(self.source.seek(node), name)
+            seen = self.platform.look(self.source.seek(node), node.stored_name(name))
         except (Failed, Lost):
             return None
         return seen.inode if seen is not None else None
@@ -288,45 +287,67 @@ class _Run:
 
         Return what remains, as paths relative to the target.
         """
-        for record in self.records:
-            self._narrow(record)
         self.source.reset()
         self.target.reset()
-        left = []
-        for stage in reversed(self.stages):
-            where = stage.node
-            left += [where.join(name) if where else name for name in stage.remove()]
+        left: list[str] = []
+        for stage in self.stages[:0:-1]:  # those inside directories while these are writable
+            left += self._beside(stage.node, stage.remove())
+        shut = [r.node for r in self.records if not (self._narrow(r) or self._narrow(r))]
+        self.target.reset()
+        left += [node.path or "." for node in shut]
+        if self.stages:
+            first = self.stages[0]  # it has the notes of what the next run must give back
+            left += self._beside(first.node, [first.name] if shut else first.remove())
         return left
+
+    def _beside(self, node: Node | None, names: Sequence[str]) -> tuple[str, ...]:
+        """Return names in the directory of a stage as paths relative to the target."""
+        if node is None or (node is self.base and self.source_depth > 0):
+            return tuple(f"../{name}" for name in names)
+        return tuple(node.join(name) for name in names)
 
     # Before anything is written.
 
-    def _hold_against_target(self, base: Node) -> None:
+    def _hold_against_target(self) -> None:
         """Find what is there already, and refuse what cannot be merged."""
-        stack = [base]
+        stack = [self.base]
         while stack:
             node = stack.pop()
             try:
                 handle = self.target.seek(node)
-                there = dict(self.platform.entries(handle))
+                there = self.platform.entries_once(handle)
             except Lost as lost:
                 raise link_error(self.platform, lost.failed, lost.node.path) from lost.failed.error
             except Failed as failed:
                 raise link_error(self.platform, failed, node.path or "the target") from failed.error
-            node.present = True
-            for name in [name for name in there if name.startswith(STAGE)]:
-                recover(self.platform, handle, name)
-            if not there:
-                continue
-            for name in (*node.files, *node.symlinks):
-                final = self.new_name or name
-                if final in there:
-                    self._refuse_conflict(node.join(final), Kind.FILE, there[final])
-            for child in node.directories:
-                if child.name in there:
-                    if not child.root:
-                        path = node.join(child.name)
-                        self._refuse_conflict(path, Kind.DIRECTORY, there[child.name])
-                    stack.append(child)
+            for name in there.directories:
+                if name.startswith(STAGE):
+                    recover(self.platform, handle, name)
+            stack += self._compare(node, there)
+
+    def _compare(self, node: Node, there: Listing) -> list[Node]:
+        """Hold one directory of the source against the one that is there.
+
+        Note in the nodes what is taken and present; return the directories that are in both.
+        """
+        directories = set(there.directories)
+        both = []
+        for child in node.directories:
+            child.present = child.name in directories
+            if child.present:
+                both.append(child)
+        if not (directories or there.files or there.symlinks or there.others):
+            return both
+        kinds = there.kinds()
+        names = {self.new_name} if self.new_name else {*node.files, *node.symlinks}
+        node.taken = names & kinds.keys()
+        if self.existing is Existing.FAIL or not node.taken.isdisjoint(directories):
+            for name in sorted(node.taken):
+                self._refuse_conflict(node.join(name), Kind.FILE, kinds[name])
+        for child in node.directories:
+            if child.name in kinds and not child.root:
+                self._refuse_conflict(node.join(child.name), Kind.DIRECTORY, kinds[child.name])
+        return both
 
     def _refuse_conflict(self, path: str, ours: Kind, theirs: Kind) -> None:
         """Raise where an entry of ours cannot take the place of what is there."""
@@ -364,7 +385,9 @@ class _Run:
         try:
             stage = open_stage(self.platform, directory, self._goes_on_unlocked)
         except Failed as failed:
-            raise link_error(self.platform, failed, node.path or "the target") from failed.error
+            error = link_error(self.platform, failed, node.path or "the target")
+            error.left = self._beside(node, failed.left)
+            raise error from failed.error
         stage.node = node
         self.stages.append(stage)
         self.stage_of[node] = stage
@@ -381,12 +404,17 @@ class _Run:
         the other.
         """
         try:
-            names = [name for name, _ in self.platform.entries(root)]
+            names = self.platform.entries(root).directories
         except Failed as failed:
             raise link_error(self.platform, failed, "the target") from failed.error
         others = [name for name in names if name.startswith(STAGE) and name != stage.name]
-        self.company = bool(others)
+        self.company = self.company or bool(others)
         stage.mark(others)
+
+    def _meet_in_target(self, node: Node, target: int) -> None:
+        """Have a stage in the target itself, where those look who came when it was there."""
+        if node not in self.stage_of:
+            self._look_for_company(self._open_stage(target, node), target)
 
     def _refuse_folding(self, stage: Stage) -> None:
         """Raise if two names of the source would be one in this stage."""
@@ -402,7 +430,7 @@ class _Run:
                 raise link_error(self.platform, failed, node.join(first)) from failed.error
             finally:
                 trail.reset()
-            remove_staged(self.platform, stage.handle, number)
+            remove_tree(self.platform, stage.handle, number)
             if folds:
                 raise LinkError(
                     f"cannot link both {node.join(first)} and {node.join(second)}",
@@ -487,6 +515,8 @@ class _Run:
                 self._widen(record, target, facts.mode)
         except Failed as failed:
             raise link_error(self.platform, failed, node.path or "the target") from failed.error
+        if node.root and node is not self.base and self.mode is LinkMode.HARDLINK:
+            self._meet_in_target(node, target)
         self._stage_for(node, target)
         return source, target, record
 
@@ -495,104 +525,88 @@ class _Run:
 
         Return the directories below that exist as well, to be merged in their turn.
         """
+        if not (node.files or node.symlinks) and all(child.present for child in node.directories):
+            return list(node.directories)
         source, target, record = self._begin(node)
-        counts: Counter[LinkMode | Kind] = Counter()
+        self.tallies[node] = self._place_entries(record, source, target)
         below = []
-        for name in node.files:
-            self._place_file(record, node, name, source, target, counts)
-        for name in node.symlinks:
-            self._place_symlink(record, node, name, source, target)
-            counts[Kind.SYMLINK] += 1
         for child in node.directories:
             if child.present or not self._place_directory(record, child, target):
                 child.present = True
                 below.append(child)
-        self.counts[node] = counts
-        self._advance(len(node.files))
         return below
+
+    def _place_entries(self, record: Record, source: int, target: int) -> Tally:
+        """Make and place the files and symlinks of a directory that exists."""
+        node, tally, final = record.node, Tally(), self.new_name
+        files = self.maker.place(record, source, target, self.stage_of[node], final, tally)
+        names = (*files, *node.symlinks)
+        while names:
+            stage, staged = self.stage_of[node], Tally()
+            numbers = [stage.number() for _ in names]
+            self.maker.fill(node, source, stage, stage.handle, staged, numbers, files)
+            inodes = node.inodes
+            try:
+                for name, number in zip(names, numbers, strict=True):
+                    change = Change(final or name, stage, number, inodes[name], None)
+                    self._commit(record, change, target, staged)
+            except _OtherMount:
+                self._open_stage(target, node)
+                continue
+            tally.add(staged)
+            break
+        if self.progress is not None:
+            self._advance(len(node.files))
+        return tally
 
     def _place_again(self, node: Node) -> list[Node]:
         """Place a directory that was there and is gone."""
         assert node.parent is not None  # the root is never placed
         node.present = False
-        for counted in [other for other in self.counts if other.below(node)]:
-            del self.counts[counted]
+        for tallied in [other for other in self.tallies if other.below(node)]:
+            del self.tallies[tallied]
         for staged in [other for other in self.stage_of if other.below(node)]:
             del self.stage_of[staged]
         _, target, record = self._begin(node.parent)
         return [] if self._place_directory(record, node, target) else [node]
 
-    def _place_file(
-        self,
-        record: Record,
-        node: Node,
-        name: str,
-        source: int,
-        target: int,
-        counts: Counter[LinkMode | Kind],
-    ) -> None:
-        while True:
-            stage = self.stage_of[node]
-            number = stage.number()
-            mode, inode = self._make(node, name, source, stage, stage.handle, number)
-            shared = mode is LinkMode.HARDLINK
-            change = Change(self.new_name or name, stage, number, inode, shared, None)
-            try:
-                self._commit(record, change, target)
-            except _OtherMount:
-                self._restage(record, target)
-                continue
-            counts[mode] += 1
-            return
-
-    def _place_symlink(
-        self, record: Record, node: Node, name: str, source: int, target: int
-    ) -> None:
-        while True:
-            stage = self.stage_of[node]
-            number = stage.number()
-            inode = self._make_symlink(node, name, source, stage.handle, number)
-            change = Change(self.new_name or name, stage, number, inode, shared=False, node=None)
-            try:
-                self._commit(record, change, target)
-            except _OtherMount:
-                self._restage(record, target)
-                continue
-            return
-
     def _place_directory(self, record: Record, node: Node, target: int) -> bool:
-        """Stage a directory whole and place it; False if the target has it by now."""
+        """Stage a directory whole and place it; False if it is still to be merged."""
         while True:
             stage = self.stage_of[record.node]
             number = stage.number()
-            if not self.policy.undo:
-                counts = self._stage_empty(node, stage, number)
-            else:
-                counts = self._stage_tree(node, stage, number)
-            owed = None
+            make = self.maker.tree if self.policy.undo else self.maker.empty
+            tally = make(node, stage, number)
+            owed: tuple[int, str] | None = None
             try:
                 if node.mode & 0o300 != 0o300:
                     owed = self._owe_mode(node, stage, number)
-                change = Change(node.name, stage, number, node.inode, shared=False, node=node)
-                if self._commit(record, change, target):
+                change = Change(node.name, stage, number, node.inode, node)
+                if self._commit(record, change, target, tally):
                     if owed is not None:
-                        self._pay_mode(node, target, stage, owed)
+                        self._pay_mode(node, stage, *owed)
                     if not self.policy.undo:
                         return False
-                    self.counts[node] = counts
+                    self.tallies[node] = tally
                     return True
             except _OtherMount:
-                self._restage(record, target)
+                remove_tree(self.platform, stage.handle, number)
+                self._open_stage(target, record.node)
                 continue
             except Failed as failed:
                 raise link_error(self.platform, failed, node.path) from failed.error
+            finally:
+                if owed is not None:
+                    self.platform.close(owed[0])
             if owed is not None:
-                stage.forget(owed)
-            remove_staged(self.platform, stage.handle, number)
+                stage.forget(owed[1])
+            remove_tree(self.platform, stage.handle, number)
             return False
 
-    def _owe_mode(self, node: Node, stage: Stage, number: str) -> str:
+    def _owe_mode(self, node: Node, stage: Stage, number: str) -> tuple[int, str]:
         """Make a directory writable while it gets its name, and note what it shall be.
+
+        Return a handle of it and the note's name.
 
         Renaming a directory to another parent writes its "..": an ordinary user needs write
         permission on it. The note is for the next run, should this one be killed in between.
@@ -603,25 +617,15 @@ class _Run:
             mode = platform.facts(handle).mode
             record = stage.pending(stage_path(node, stage), node.inode, mode | 0o300, mode)
             platform.change_mode(handle, mode | 0o300)
-        finally:
+        except BaseException:
             platform.close(handle)
-        return record
+            raise
+        return handle, record
 
-    def _pay_mode(self, node: Node, target: int, stage: Stage, owed: str) -> None:
+    def _pay_mode(self, node: Node, stage: Stage, handle: int, owed: str) -> None:
         """Give a placed directory its final permission bits."""
-        platform = self.platform
-        try:
-            handle = platform.open_below(target, node.name)
-        except Failed as failed:
-            if condition(self.platform, failed) is not Condition.MISSING:
-                raise
-            return  # another linker's undo or replacement: not ours any more
-        try:
-            facts = platform.facts(handle)
-            if facts.inode == node.inode:
-                platform.change_mode(handle, facts.mode & ~0o300 | node.mode & 0o300)
-        finally:
-            platform.close(handle)
+        facts = self.platform.facts(handle)
+        self.platform.change_mode(handle, facts.mode & ~0o300 | node.mode & 0o300)
         stage.forget(owed)
 
     def _widen(self, record: Record, target: int, mode: int) -> None:
@@ -632,260 +636,92 @@ class _Run:
         record.widened = (mode, stage, note)
         self.platform.change_mode(target, mode | 0o300)
 
-    def _narrow(self, record: Record) -> None:
-        """Give a widened directory its permission bits back."""
+    def _narrow(self, record: Record) -> bool:
+        """Give a widened directory its permission bits back; return whether nothing is owed."""
         if record.widened is None:
-            return
+            return True
         mode, stage, note = record.widened
         try:
             handle = self.target.seek(record.node)
             facts = self.platform.facts(handle)
             if (facts.device, facts.inode) == record.identity:
                 self.platform.change_mode(handle, mode)
-        except (Failed, Lost):  # gone, or refused: the note stays for the next run
-            return
+        except Lost as lost:
+            if condition(self.platform, lost.failed) is not Condition.MISSING:
+                return False
+        except Failed:
+            return False
         record.widened = None
         stage.forget(note)
+        return True
 
-    def _restage(self, record: Record, target: int) -> None:
-        """Go on with a stage inside the directory that the old one cannot reach."""
-        self._open_stage(target, record.node)
-
-    def _commit(self, record: Record, change: Change, target: int) -> bool:
+    def _commit(self, record: Record, change: Change, target: int, tally: Tally) -> bool:
         """Give a staged entry its final name; False if it is a directory that exists by now."""
-        platform, stage, name = self.platform, change.stage, change.name
-        path = record.node.join(name)
+        platform, stage, node, name = self.platform, change.stage, record.node, change.name
         record.changes.append(change)  # before it is done: undo looks before it takes away
+        replacing = name in node.taken and self.choices.replaces(node, name)
         for _ in range(_PATIENCE):
             try:
-                place = platform.place_emulated if stage.emulate_place else platform.place
-                place(stage.handle, change.number, target, name)
-                return True
+                if not replacing:
+                    place = platform.place_emulated if stage.emulate_place else platform.place
+                    place(stage.handle, change.number, target, name)
+                    return True
+                done = self._replace(change, target, node)
             except Failed as failed:
+                path = node.join(name)
                 step = self.choices.step(failed, path)
-                if step is Step.EMULATE and not stage.emulate_place:
-                    stage.emulate_place = True
+                replacing = step is Step.REPLACE
+                if step is Step.EMULATE:
+                    if failed.primitive is Primitive.EXCHANGE:
+                        stage.emulate_exchange = replacing = True
+                    else:
+                        stage.emulate_place = True
                 elif step is Step.RETRY:
-                    if record.node.parent is not None and not record.node.root:
+                    if failed.primitive is Primitive.RENAME and not (
+                        node.root or node is self.base
+                    ):
                         # Somebody's undo removed the directory that we have open.
-                        raise _Gone(record.node) from failed
-                elif step is Step.RESTAGE and stage.node is not record.node:
+                        raise _Gone(node) from failed
+                elif step is Step.RESTAGE and stage.node is not node:
                     record.changes.pop()
-                    remove_staged(platform, stage.handle, change.number)
-                    self._discard(stage, change.number)
                     raise _OtherMount from failed
                 elif step is not Step.REPLACE:
-                    raise link_error(self.platform, failed, path) from failed.error
-                else:
-                    try:
-                        done = self._replace(change, target, path)
-                    except Failed as refused:
-                        raise link_error(self.platform, refused, path) from refused.error
-                    if done is not None:
-                        if not done:
-                            record.changes.pop()
-                        return done
+                    raise link_error(platform, failed, path) from failed.error
+            else:
+                if not done:
+                    record.changes.pop()
+                tally.replaced += done
+                return done
         raise LinkError(
-            f"{path} changes again and again",
+            f"{node.join(name)} changes again and again",
             why="another program creates and removes it while it is linked",
-            path=path,
+            path=node.join(name),
             condition=Condition.BUSY,
         )
 
-    def _replace(self, change: Change, target: int, path: str) -> bool | None:
-        """Swap a staged entry with the one that has its name.
-
-        True if that is done, False if both are directories, None if the name was free again.
-        """
-        platform, stage = self.platform, change.stage
-        there = platform.look(target, change.name)
-        if there is None:
-            return None
-        ours = Kind.FILE if change.node is None else Kind.DIRECTORY
-        self._refuse_conflict(path, ours, there.kind)
-        if ours is Kind.DIRECTORY:
-            return False
-        try:
-            swap = platform.exchange_emulated if stage.emulate_exchange else platform.exchange
-            swap(stage.handle, change.number, target, change.name)
-        except Failed as failed:
-            step = self.choices.step(failed, path)
-            if step is Step.EMULATE and not stage.emulate_exchange:
-                stage.emulate_exchange = True
-                return None
-            if step is Step.RETRY:
-                return None
-            raise
+    def _replace(self, change: Change, target: int, node: Node) -> bool:
+        """Swap a staged entry with the one that has its name; False if both are directories."""
+        platform, stage, name = self.platform, change.stage, change.name
+        if change.node is not None or self.existing is Existing.FAIL:
+            there = platform.look(target, name)
+            if there is not None:
+                ours = Kind.FILE if change.node is None else Kind.DIRECTORY
+                self._refuse_conflict(node.join(name), ours, there.kind)
+                return False
+            vanished = OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+            raise Failed(Primitive.EXCHANGE, vanished)
+        swap = platform.exchange_emulated if stage.emulate_exchange else platform.exchange
+        swap(stage.handle, change.number, target, name)
         landed = platform.look(stage.handle, change.number)
         if landed is not None and landed.kind is Kind.DIRECTORY:
-            platform.exchange(stage.handle, change.number, target, change.name)
-            self._refuse_conflict(path, ours, landed.kind)
-        self.replaced += 1
+            platform.exchange(stage.handle, change.number, target, name)
+            self._refuse_conflict(node.join(name), Kind.FILE, landed.kind)
         return True
 
-    def _discard(self, stage: Stage, number: str) -> None:
-        try:
-            self.platform.remove_file(stage.handle, number)
-        except Failed:  # it is removed with the stage
-            return
-
-    # Making.
-
-    def _stage_empty(self, node: Node, stage: Stage, number: str) -> Counter[LinkMode | Kind]:
-        """Stage a directory alone, for policies that fill directories where they are."""
-        trail = Trail(self.platform, stage.handle)
-        try:
-            handle = trail.make(number, node.mode & 0o777 | 0o700)
-            facts = self.platform.facts(handle)
-            node.inode = facts.inode
-            self.platform.stamp_directory(handle, facts.mode, node)
-        except Failed as failed:
-            raise link_error(self.platform, failed, node.path) from failed.error
-        finally:
-            trail.reset()
-        return Counter({Kind.DIRECTORY: 1})
-
-    def _stage_tree(self, top: Node, stage: Stage, number: str) -> Counter[LinkMode | Kind]:
-        """Make a directory with all that belongs into it, under a number in the stage."""
-        platform = self.platform
-        trail = Trail(platform, stage.handle)
-        counts: Counter[LinkMode | Kind] = Counter()
-        node = top
-        modes: list[int] = []
-        try:
-            for node, entering in walk(top):
-                if entering:
-                    name = number if node is top else node.name
-                    handle = trail.make(name, node.mode & 0o777 | 0o700)
-                    facts = platform.facts(handle)
-                    node.inode = facts.inode
-                    modes.append(facts.mode)
-                    if node.files or node.symlinks:
-                        self._fill(node, self.source.seek(node), stage, handle, counts)
-                        if self.progress is not None:
-                            self._advance(len(node.files))
-                else:
-                    platform.stamp_directory(trail.handle, modes.pop(), node)
-                    trail.leave()
-                    counts[Kind.DIRECTORY] += 1
-        except Failed as failed:
-            raise link_error(self.platform, failed, node.path) from failed.error
-        except Lost as lost:
-            raise link_error(self.platform, lost.failed, lost.node.path) from lost.failed.error
-        finally:
-            trail.reset()
-        return counts
-
-    def _fill(
-        self,
-        node: Node,
-        source: int,
-        stage: Stage,
-        directory: int,
-        counts: Counter[LinkMode | Kind],
-    ) -> None:
-        """Make the files and symlinks of one directory. The loop that a large tree is spent in:
-        what goes well goes through it without a call of ours but the platform's.
-        """
-        pair = self.choices.pair(node.device, stage.name)
-        mode = pair.mode
-        call = self._primitive(mode, node)
-        inodes, shared, is_mutable = node.inodes, node.shared, self.is_mutable
-        inodes.clear()
-        shared.clear()
-        straight = 0
-        private = set()
-        for name in node.files:
-            if is_mutable is None or not is_mutable(node, name):
-                try:
-                    inodes[name] = call(source, name, directory, name)
-                    straight += 1
-                    continue
-                except Failed as failed:
-                    first: Failed | None = failed
-                    if straight:
-                        pair.worked.add(mode)
-            else:
-                first = None
-            ended, inodes[name] = self._make(node, name, source, stage, directory, name, first)
-            counts[ended] += 1
-            if ended is not LinkMode.HARDLINK:
-                private.add(name)
-            if pair.mode is not mode:  # the mode was retired: what is left goes the next way
-                counts[mode] += straight
-                straight = 0
-                mode = pair.mode
-                call = self._primitive(mode, node)
-        if straight:
-            pair.worked.add(mode)
-            counts[mode] += straight
-        if mode is LinkMode.HARDLINK:
-            shared.update(name for name in inodes if name not in private)
-        for name in node.symlinks:
-            inodes[name] = self._make_symlink(node, name, source, directory, name)
-            counts[Kind.SYMLINK] += 1
-
-    def _make_symlink(self, node: Node, name: str, source: int, directory: int, new: str) -> int:
-        try:
-            return self.platform.recreate_symlink(source, name, directory, new)
-        except Failed as failed:
-            raise link_error(self.platform, failed, node.join(name)) from failed.error
-
-    def _primitive(self, mode: LinkMode, node: Node) -> Callable[[int, str, int, str], int]:
-        """Return the platform's primitive for a mode, all with one signature."""
-        platform = self.platform
-        if mode is LinkMode.CLONE:
-            return platform.clone_file
-        if mode is LinkMode.HARDLINK:
-            return platform.hardlink
-        if mode is LinkMode.COPY:
-            return platform.copy_file
-        names = []
-        above: Node | None = node
-        while above is not None and above.depth > self.source_depth:
-            names.append(above.name)
-            above = above.parent
-        prefix = self.symlink_base + "".join(f"{name}/" for name in reversed(names))
-        return lambda _source, name, target, new: platform.symlink(prefix + name, target, new)
-
-    def _make(
-        self,
-        node: Node,
-        name: str,
-        source: int,
-        stage: Stage,
-        directory: int,
-        new: str,
-        failed: Failed | None = None,
-    ) -> tuple[LinkMode, int]:
-        """Make one file by whatever way the policy finds; return the mode it ended in.
-
-        `failed` is how the pair's current mode has failed on it already, if it was tried.
-        """
-        pair = self.choices.pair(node.device, stage.name)
-        mode = pair.mode
-        if failed is None and self.is_mutable is not None and self.is_mutable(node, name):
-            mode = LinkMode.COPY
-        attempts = 0
-        while True:
-            if failed is None:
-                try:
-                    inode = self._primitive(mode, node)(source, name, directory, new)
-                except Failed as refused:
-                    failed = refused
-                else:
-                    pair.worked.add(mode)
-                    return mode, inode
-            following = self.choices.following(
-                pair, mode, failed, attempts, node.join(name), source, name
-            )
-            attempts = attempts + 1 if following is mode else 0
-            mode, failed = following, None
-
     def _advance(self, files: int) -> None:
-        if self.progress is not None:
-            self.done += files
-            self.progress(min(self.done, self.total), self.total)
+        assert self.progress is not None  # asked for only where there is one
+        self.done += files
+        self.progress(min(self.done, self.total), self.total)
 
 
 def stage_path(node: Node, stage: Stage) -> tuple[str, ...]:
@@ -946,7 +782,28 @@ def link_tree(
     Raises `LinkError`; the target is then as it was before, but for what `LinkError.left` names.
     """
     run = _run(mode, policy, existing, mutable, platform, observer, progress, strict=strict)
-    return run.tree(text_of(source), text_of(target))
+    return run.tree(DirectorySource(text_of(source)), text_of(target))
+
+
+def link_source(
+    source: Source,
+    target: StrPath,
+    *,
+    mode: LinkMode | str = LinkMode.CLONE,
+    policy: Policy = REFERENCE,
+    existing: Existing = Existing.MERGE,
+    mutable: Sequence[str] = (),
+    strict: bool = False,
+    platform: Platform | None = None,
+    observer: Observer | None = None,
+    progress: Progress | None = None,
+) -> LinkReport:
+    """Link a tree that is no directory, such as what a manifest names in a store.
+
+    As `link_tree`, with the same promises.
+    """
+    run = _run(mode, policy, existing, mutable, platform, observer, progress, strict=strict)
+    return run.tree(source, text_of(target))
 
 
 def link_file(

@@ -43,8 +43,14 @@ def condition(platform: Platform, failed: Failed) -> Condition:
 
 
 def printable(path: str) -> str:
-    """Return a path as it can be shown anywhere."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return a path as it can be shown anywhere: on one line, and obeyed by no terminal."""
+    if path.isprintable():
+        return path
+    text = path.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
 
 
 def link_error(

@@ -13,7 +13,7 @@ from linker.failures import printable
 from linker.modes import LinkMode
 from linker.platforms.base import Kind
 from linker.report import LinkError
-from linker.tree import Node
+from linker.tree import Node, absolute
 
 
 def _missing(path: str) -> LinkError:
@@ -25,8 +25,24 @@ def _missing(path: str) -> LinkError:
     )
 
 
-def check_roots(source: str, target: str) -> str:
-    """Refuse roots that cannot be linked; return the target's real path."""
+def check_paths(**paths: str) -> None:
+    """Refuse what names nothing, on any system: (what it is)=path."""
+    for what, path in paths.items():
+        if not path or "\0" in path:
+            raise LinkError(
+                f"the {what} {path!r} is no path",
+                why="it holds a NUL" if path else "it is empty",
+                hint="the working directory is called '.'",
+                path=path,
+            )
+
+
+def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
+    """Refuse roots that cannot be linked; return the target's real path.
+
+    `target_is` is what the errors call the second one.
+    """
+    check_paths(**{"source": source, target_is: target})
     if not os.path.isdir(source):
         if not os.path.lexists(source):
             raise _missing(source)
@@ -39,7 +55,7 @@ def check_roots(source: str, target: str) -> str:
     real = os.path.realpath(target)
     if os.path.lexists(target) and not os.path.isdir(real):
         raise LinkError(
-            f"the target {printable(target)} is no directory",
+            f"the {target_is} {printable(target)} is no directory",
             hint="name a directory, or a path where nothing is yet",
             path=target,
             condition=Condition.NOT_DIRECTORY,
@@ -47,13 +63,13 @@ def check_roots(source: str, target: str) -> str:
     real_source = os.path.realpath(source)
     if os.path.isdir(real) and os.path.samefile(real, real_source):
         raise LinkError(
-            "source and target are the same directory",
+            f"source and {target_is} are the same directory",
             why=f"both are {printable(real_source)}",
             path=target,
         )
     for inner, outer, what in (
-        (real, real_source, "the target lies inside the source"),
-        (real_source, real, "the source lies inside the target"),
+        (real, real_source, f"the {target_is} lies inside the source"),
+        (real_source, real, f"the source lies inside the {target_is}"),
     ):
         if _inside(inner, outer):
             raise LinkError(
@@ -77,9 +93,13 @@ def _inside(inner: str, outer: str) -> bool:
             if os.path.samestat(os.stat(above), wanted):
                 return True
         except OSError as error:
-            if error.errno != errno.ENOENT:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # nothing lies in what is not
+                denied = error.errno in (errno.EACCES, errno.EPERM)
                 raise LinkError(
-                    f"cannot look at {printable(above)}", why=str(error.strerror), path=above
+                    f"cannot look at {printable(above)}",
+                    why=str(error.strerror),
+                    path=above,
+                    condition=Condition.DENIED if denied else Condition.OTHER,
                 ) from error
         if above == os.path.dirname(above):
             return False
@@ -87,6 +107,7 @@ def _inside(inner: str, outer: str) -> bool:
 
 
 def check_file(source: str, target: str) -> Kind:
+    check_paths(source=source, target=target)
     if not os.path.lexists(source):
         raise _missing(source)
     if os.path.isdir(source) and not os.path.islink(source):
@@ -109,7 +130,7 @@ def check_file(source: str, target: str) -> Kind:
 
 
 def _place_of(path: str) -> tuple[str, str]:
-    directory, name = os.path.split(os.path.abspath(path))
+    directory, name = os.path.split(absolute(path))
     return os.path.realpath(directory), name
 
 

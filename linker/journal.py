@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from linker.conditions import Condition, Primitive
 from linker.failures import condition
-from linker.platforms.base import Failed, Kind, Platform
+from linker.platforms.base import ASIDE, Failed, Platform
 from linker.tree import Lost, Node, Trail, walk
 
 RESERVED = ".linkmode-"
@@ -98,10 +98,10 @@ class Stage:
     def was_marked(self) -> bool:
         """Return whether another linker told us that it was here; True if that is unknown."""
         try:
-            names = self._platform.entries(self.handle)
+            names = self._platform.entries(self.handle).files
         except Failed:
             return True
-        return any(name.startswith(_MARK) for name, _ in names)
+        return any(name.startswith(_MARK) for name in names)
 
     def close(self) -> None:
         """Close the handles; the lock goes with them."""
@@ -120,29 +120,32 @@ class Stage:
             except Failed:
                 return [self.name]
             return [saved]
-        remaining = remove_tree(self._platform, self.parent, self.name)
-        if remaining:  # once more: it may have been a passing refusal
-            remaining = remove_tree(self._platform, self.parent, self.name)
-        return remaining
+        return remove_again(self._platform, self.parent, self.name)
 
 
 def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], bool]) -> Stage:
     """Make, open and lock a stage in the open directory `directory`.
 
-    `goes_on` is asked whether to go on without a lock when locking failed. Raises `Failed`.
+    `goes_on` is asked whether to go on without a lock when locking failed. Raises `Failed`, whose
+    `left` is the stage if not even that could be removed.
     """
     inheritance = platform.inheritance(directory)
     parent = platform.open_below(directory, ".")
     try:
         for _ in range(_ATTEMPTS):
             name = STAGE + secrets.token_hex(4)
-            handle = platform.make_directory(parent, name)
+            handle = None
             try:
+                handle = platform.make_directory(parent, name)
                 if _own(platform, parent, name, handle, goes_on):
                     return Stage(platform, parent, name, handle, inheritance)
-            except BaseException:
-                platform.close(handle)
-                remove_tree(platform, parent, name)
+            except BaseException as error:
+                if handle is not None:
+                    platform.close(handle)
+                if not isinstance(error, Failed):
+                    remove_again(platform, parent, name)
+                elif error.primitive is not Primitive.MKDIR:
+                    error.left = tuple(remove_again(platform, parent, name))
                 raise
             platform.close(handle)
         busy = OSError(0, "every stage was removed by another process before it was locked")
@@ -183,8 +186,8 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
     try:
         if not _own(platform, directory, name, handle):
             return False
-        for entry, kind in platform.entries(handle):
-            if entry.startswith(_PENDING) and kind is Kind.FILE:
+        for entry in platform.entries(handle).files:
+            if entry.startswith(_PENDING):
                 _finish(platform, directory, platform.read_record(handle, entry))
         return not remove_tree(platform, directory, name)
     except Failed:
@@ -205,6 +208,9 @@ def _finish(platform: Platform, directory: int, data: bytes) -> None:
             trail.enter(name)
         facts = platform.facts(trail.handle)
         if (facts.inode, facts.mode) == (record["inode"], record["temporary"]):
+            for entry in platform.entries(trail.handle).directories:
+                if entry.startswith(STAGE):  # while it can be removed from there
+                    recover(platform, trail.handle, entry)
             platform.change_mode(trail.handle, record["final"])
     except Failed as failed:
         if condition(platform, failed) not in (Condition.MISSING, Condition.NOT_DIRECTORY):
@@ -224,6 +230,12 @@ def remove_tree(platform: Platform, directory: int, name: str) -> list[str]:
     return remaining
 
 
+def remove_again(platform: Platform, directory: int, name: str) -> list[str]:
+    """Do the same, twice if need be: it may have been a passing refusal."""
+    remaining = remove_tree(platform, directory, name)
+    return remove_tree(platform, directory, name) if remaining else remaining
+
+
 def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
     remaining: list[str] = []
     trail = Trail(platform, directory)
@@ -238,15 +250,14 @@ def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
                 remaining.append("/".join([*names, name]))
             return None
         names.append(name)
-        inside = []
+        inside: list[str] = []
         try:
             if not platform.is_writable(trail.handle):
                 platform.change_mode(trail.handle, 0o700)
-            for entry, kind in platform.entries(trail.handle):
-                if kind is Kind.DIRECTORY:
-                    inside.append(entry)
-                else:
-                    _remove(platform.remove_file, entry)
+            listing = platform.entries(trail.handle)
+            inside = listing.directories
+            for entry in (*listing.files, *listing.symlinks, *listing.others):
+                _remove(platform.remove_file, entry)
         except Failed:
             remaining.append("/".join(names))
         return inside
@@ -280,15 +291,14 @@ def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
 class Change(NamedTuple):
     """One name that was given, or was about to be given, an entry of ours.
 
-    `number` is the entry's name in `stage`: after a swap the replaced entry has it. `node` is
-    set for a directory that was placed whole.
+    `number` is the entry's name in `stage`: after a swap the replaced entry has it. `inode` is 0
+    for a hard link, whose inode is the source's. `node` is set for a directory placed whole.
     """
 
     name: str
     stage: Stage
     number: str
     inode: int
-    shared: bool
     node: Node | None
 
 
@@ -304,6 +314,26 @@ class Record:
         self.identity = identity
         self.changes: list[Change] = []
         self.widened: tuple[int, Stage, str] | None = None
+
+
+class Twice:
+    """A platform whose primitives are tried a second time: it may have been a passing refusal."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def __getattr__(self, name: str) -> Any:
+        primitive = getattr(self._platform, name)
+        if not callable(primitive):
+            return primitive
+
+        def twice(*arguments: Any) -> Any:
+            try:
+                return primitive(*arguments)
+            except Failed:
+                return primitive(*arguments)
+
+        return twice
 
 
 class Undo:
@@ -324,9 +354,9 @@ class Undo:
         *,
         company: bool,
     ) -> None:
-        self._platform = platform
+        self._platform = cast(Platform, Twice(platform))
         self._source_inode = source_inode
-        self._trail = Trail(platform, root, base)
+        self._trail = Trail(self._platform, root, base)
         self._company = company
         self.left: list[str] = []
 
@@ -343,8 +373,7 @@ class Undo:
                     self._take_back(record, change)
             except Failed:
                 for change in record.changes:
-                    self.left.append(record.node.join(change.name))
-                    change.stage.keep = True
+                    self._leave(record.node, change)
         self._trail.reset()
         return self.left
 
@@ -384,14 +413,19 @@ class Undo:
 
     def _leave(self, node: Node, change: Change, *, keep: bool = True) -> None:
         """Note a name that stays, and keep the stage if it may hold what was there before."""
-        self.left.append(node.join(change.name))
+        whole = change.node
+        self.left.append(node.join(change.name) if whole is None else whole.path or ".")
         change.stage.keep = change.stage.keep or keep
 
     def _take_back_entry(self, handle: int, node: Node, change: Change) -> None:
-        platform, stage = self._platform, change.stage
+        platform, stage, number = self._platform, change.stage, change.number
         there = platform.look(handle, change.name)
-        backup = platform.look(stage.handle, change.number)
-        ours = self._source_inode(node, change.name) if change.shared else change.inode
+        backup = platform.look(stage.handle, number)
+        ours = change.inode or self._source_inode(node, change.name)
+        if stage.emulate_exchange and (backup is None or backup.inode == ours):
+            older = platform.look(stage.handle, number + ASIDE)
+            if older is not None and older.inode != ours:  # it stopped halfway
+                number, backup = number + ASIDE, older
         if ours is None:  # the source's file is gone: nobody can say which file this was
             self._leave(node, change, keep=backup is not None)
             return
@@ -402,16 +436,16 @@ class Undo:
             return  # never placed, or the very file that was there before
         if there is None:
             if replaced:
-                self._place(stage, stage.handle, change.number, handle, change.name)
+                self._place(stage, stage.handle, number, handle, change.name)
             return
-        if change.shared and self._company:
+        if not change.inode and self._company:
             self._leave(node, change, keep=replaced)
             return
         if replaced:
-            self._exchange(stage, change.number, handle, change.name)
-            landed = platform.look(stage.handle, change.number)
+            self._exchange(stage, number, handle, change.name)
+            landed = platform.look(stage.handle, number)
             if landed is not None and landed.inode != ours:
-                self._exchange(stage, change.number, handle, change.name)
+                self._exchange(stage, number, handle, change.name)
             return
         aside = stage.number()
         self._place(stage, handle, change.name, stage.handle, aside)
@@ -458,7 +492,7 @@ class Undo:
                 self._take_back_files(stage, node)
                 self._remove_directory(node)
             except (Failed, Lost):
-                self.left.append(node.path)
+                self.left.append(node.path or ".")
                 skipped = node if entering else None
 
     def _enter_placed(self, node: Node) -> bool:
@@ -474,7 +508,7 @@ class Undo:
     def _take_back_files(self, stage: Stage, node: Node) -> None:
         handle = self._trail.seek(node)
         for name, inode in node.inodes.items():
-            change = Change(name, stage, "", inode, name in node.shared, None)
+            change = Change(name, stage, "", inode, None)
             try:
                 self._take_back_entry(handle, node, change)
             except Failed:

@@ -26,6 +26,8 @@ class Step(enum.StrEnum):
     """A file is there: swap it with the new one; the old one is the backup."""
     EMULATE = "emulate"
     """The filesystem lacks the atomic call: a slower pair of calls with the same end."""
+    STAGE = "stage"
+    """The filesystem has no files without a name: make it in the stage first."""
     RESTAGE = "restage"
     """The directory lies on another mount: stage inside it."""
     PROCEED = "proceed"

@@ -11,10 +11,12 @@ from __future__ import annotations
 import errno
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from linker.conditions import Primitive
-from linker.platforms.base import Failed, Kind, Platform
+from linker.platforms.base import Failed, Platform
+
+StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _SHUT = -1
 """Stands for the handle of a directory that is closed for now."""
@@ -23,12 +25,16 @@ HELD = 48
 """Handles that one trail keeps open at most; those further up are opened again on the way back."""
 
 
+_NONE: Mapping[str, int] = {}
+
+
 class Node:
     """One directory of the source, and what became of it in the target.
 
-    `inodes` maps each name staged in this directory to its inode number and `shared` holds those
-    that are hard links, whose inode is the source's (0 in `inodes`). `present` says that the
-    target had a directory here when it was looked at. Paths begin at the node that is `root`.
+    `inodes` maps each name staged in this directory to its inode number, 0 for a hard link, whose
+    inode is the source's. `present` says that the target had a directory here when it was looked
+    at. Paths begin at the node that is `root`. `stored` maps the names of files to those that
+    they have in the source, where these differ.
     """
 
     __slots__ = (
@@ -45,26 +51,28 @@ class Node:
         "parent",
         "present",
         "root",
-        "shared",
+        "stored",
         "symlinks",
+        "taken",
     )
 
     def __init__(self, name: str, parent: Node | None) -> None:
         self.name = name
         self.parent = parent
         self.depth: int = parent.depth + 1 if parent else 0
-        self.files: list[str] = []
-        self.symlinks: list[str] = []
-        self.directories: list[Node] = []
+        self.files: Sequence[str] = ()
+        self.symlinks: Sequence[str] = ()
+        self.directories: Sequence[Node] = ()
         self.mode = 0o755
         self.atime_ns = 0
         self.mtime_ns = 0
         self.device = 0
         self.inode = 0
-        self.inodes: dict[str, int] = {}
-        self.shared: set[str] = set()
+        self.inodes: Mapping[str, int] = _NONE
         self.present = False
+        self.taken: frozenset[str] | set[str] = frozenset()
         self.root = parent is None
+        self.stored: Mapping[str, str] | None = None
 
     @property
     def path(self) -> str:
@@ -76,10 +84,23 @@ class Node:
             node = node.parent
         return "/".join(reversed(names))
 
+    def path_below(self, depth: int) -> str:
+        """Return the path relative to the directory above this one that has a depth."""
+        names = []
+        node: Node | None = self
+        while node is not None and node.depth > depth:
+            names.append(node.name)
+            node = node.parent
+        return "/".join(reversed(names))
+
     def join(self, name: str) -> str:
         """Return the relative path of an entry of this directory."""
         path = self.path
         return f"{path}/{name}" if path else name
+
+    def stored_name(self, name: str) -> str:
+        """Return the name that a file of this directory has in the source."""
+        return name if self.stored is None else self.stored[name]
 
     def below(self, other: Node) -> bool:
         """Return whether this directory is `other` or lies inside it."""
@@ -160,7 +181,7 @@ class Trail:
         """Go back up by one."""
         handles = self._handles
         try:
-            if handles[-2] == _SHUT:
+            if self._shut and handles[-2] == _SHUT:
                 handles[-2] = self._reopen(handles[-1])
         finally:
             self._nodes.pop()
@@ -179,10 +200,13 @@ class Trail:
 
     def seek(self, node: Node) -> int:
         """Go to the directory that stands for `node`; return its handle."""
+        nodes, parent = self._nodes, node.parent
+        if parent is not None and nodes[-1] is parent:  # the next step of a walk, mostly
+            return self._step(node)
         missing = []
         while True:
             place = node.depth - self.base_depth
-            if place < len(self._nodes) and self._nodes[place] is node:
+            if place < len(nodes) and nodes[place] is node:
                 break
             missing.append(node)
             assert node.parent is not None  # every node lies below the trail's base
@@ -190,11 +214,15 @@ class Trail:
         while len(self._handles) > place + 1:
             self.leave()
         for wanted in reversed(missing):
-            try:
-                self.enter(wanted.name, wanted)
-            except Failed as failed:
-                raise Lost(wanted, failed) from failed
-        return self.handle
+            self._step(wanted)
+        return self._handles[-1]
+
+    def _step(self, node: Node) -> int:
+        try:
+            handle = self._platform.open_below(self._handles[-1], node.name, self._primitive)
+        except Failed as failed:
+            raise Lost(node, failed) from failed
+        return self._push(handle, node)
 
     def reset(self) -> None:
         """Go back to the root, trusting no handle in between."""
@@ -250,30 +278,27 @@ def scan(
             handle = trail.seek(node)
             try:
                 facts = platform.facts(handle)
-                entries = platform.entries(handle, fresh=True)
+                listing = platform.entries_once(handle)
             except Failed as failed:
                 raise Lost(node, failed) from failed
             node.device, node.mode = facts.device, facts.mode
             node.atime_ns, node.mtime_ns = facts.atime_ns, facts.mtime_ns
-            names = "/".join([name for name, _ in entries])
-            if reserved in names:
-                for name, _ in entries:
+            files, directories, symlinks, others = listing
+            if others:
+                raise SpecialFile(node.join(others[0]))
+            names = files + directories + symlinks
+            joined = "/".join(names)
+            if reserved in joined:
+                for name in names:
                     if name.startswith(reserved):
                         raise Reserved(node.join(name))
-            if not names.islower() or not names.isascii():
-                folding += _collisions(node, [name for name, _ in entries])
-            files, symlinks, directories = node.files, node.symlinks, node.directories
-            for name, kind in entries:
-                if kind is Kind.FILE:
-                    files.append(name)
-                elif kind is Kind.DIRECTORY:
-                    directories.append(Node(name, node))
-                elif kind is Kind.SYMLINK:
-                    symlinks.append(name)
-                else:
-                    raise SpecialFile(node.join(name))
+            if not joined.islower() or not joined.isascii():
+                folding += _collisions(node, names)
+            node.files, node.symlinks = files, symlinks
+            if directories:
+                node.directories = [Node(name, node) for name in directories]
+                stack.extend(reversed(node.directories))
             total += len(files)
-            stack.extend(reversed(directories))
     finally:
         trail.reset()
     return total, folding
@@ -295,6 +320,14 @@ def _collisions(node: Node, names: list[str]) -> list[tuple[Node, str, str]]:
     return found
 
 
-def text_of(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
+def absolute(path: str) -> str:
+    """Return a path from the root; a ``..`` behind a symlink goes up from where that leads."""
+    plain = os.path.abspath(path)
+    if os.path.realpath(plain) == os.path.realpath(path):
+        return plain
+    return os.path.join(os.getcwd(), path)
+
+
+def text_of(path: StrPath) -> str:
     """Return a path as text, bytes that are no text kept by surrogate escapes."""
     return os.fsdecode(os.fspath(path))

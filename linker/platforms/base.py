@@ -9,6 +9,7 @@ and no primitive follows a symlink that it finds there.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from linker.conditions import Primitive
@@ -32,6 +33,29 @@ class Look(NamedTuple):
     size: int
 
 
+class Listing(NamedTuple):
+    """The names in a directory by kind, each in order."""
+
+    files: list[str]
+    directories: list[str]
+    symlinks: list[str]
+    others: list[str]
+
+    def kinds(self) -> dict[str, Kind]:
+        """Return what each name is."""
+        return {
+            name: kind
+            for kind, names in zip(
+                (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.OTHER), self, strict=True
+            )
+            for name in names
+        }
+
+    def names(self) -> list[str]:
+        """Return all names."""
+        return [*self.files, *self.directories, *self.symlinks, *self.others]
+
+
 class DirectoryFacts(NamedTuple):
     """What is known of an open directory; times in nanoseconds, mode without the type."""
 
@@ -50,6 +74,10 @@ class Stamp(Protocol):
     mtime_ns: int
 
 
+ASIDE = ".old"
+"""What `exchange_emulated` appends to a name in the stage to call the old entry for a moment."""
+
+
 class Failed(Exception):
     """A primitive failed: which one, and the operating system's error."""
 
@@ -57,6 +85,8 @@ class Failed(Exception):
         super().__init__(primitive, error)
         self.primitive = primitive
         self.error = error
+        self.left: tuple[str, ...] = ()
+        """Names in the directory at hand that could not be removed again."""
 
 
 class CheckFailed(OSError):
@@ -101,10 +131,11 @@ class Platform(Protocol):
     def facts(self, directory: int) -> DirectoryFacts:
         """Return what is known of an open directory."""
 
-    def entries(self, directory: int, *, fresh: bool = False) -> list[tuple[str, Kind]]:
-        """List a directory as it is now, in the order of its names; `fresh` says that the handle
-        was opened just now and has not been listed.
-        """
+    def entries(self, directory: int) -> Listing:
+        """List a directory as it is now."""
+
+    def entries_once(self, directory: int) -> Listing:
+        """List a directory whose handle was opened just now and has not been listed."""
 
     def look(self, directory: int, name: str) -> Look | None:
         """Return what `name` is, or None where there is nothing."""
@@ -126,6 +157,23 @@ class Platform(Protocol):
 
     def copy_file(self, source: int, name: str, target: int, new: str) -> int:
         """Make `new` with the bytes of `name`, holes as holes; return its inode number."""
+
+    @property
+    def places_directly(self) -> bool:
+        """Whether the two primitives below can be tried."""
+
+    def clone_directly(
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+    ) -> int:
+        """Clone into a file without a name and give it the name `new`, replacing nothing.
+
+        `placing` is called with its inode number just before it gets the name.
+        """
+
+    def copy_directly(
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+    ) -> int:
+        """Copy likewise."""
 
     def hardlink(self, source: int, name: str, target: int, new: str) -> int:
         """Make `new` another name of the file `name`; return 0: the inode is the source's."""
@@ -159,7 +207,10 @@ class Platform(Protocol):
         """Swap two names atomically (EXCHANGE)."""
 
     def exchange_emulated(self, source: int, name: str, target: int, new: str) -> None:
-        """Do the same by other calls, where the filesystem lacks the atomic one (EXCHANGE)."""
+        """Do the same by other calls, where the filesystem lacks the atomic one (EXCHANGE).
+
+        If it cannot go on halfway the old entry is in `source`, as `name` or `name` + `ASIDE`.
+        """
 
     def remove_file(self, directory: int, name: str) -> None:
         """Remove a name that is not a directory (UNLINK)."""

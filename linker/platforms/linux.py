@@ -13,18 +13,27 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import operator
 import os
 import platform as machine_facts
 import stat as st
 import struct
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from linker.conditions import Primitive
-from linker.platforms.base import CheckFailed, DirectoryFacts, Failed, Kind, Look, Stamp
+from linker.platforms.base import (
+    ASIDE,
+    CheckFailed,
+    DirectoryFacts,
+    Failed,
+    Kind,
+    Listing,
+    Look,
+    Stamp,
+)
 
 _OTHER_IOCTL_ENCODING = ("mips", "ppc", "sparc", "alpha", "powerpc")
 """Machines whose ioctl numbers give the direction bits 3 bits instead of 2."""
@@ -62,11 +71,14 @@ _BUFFER = 1 << 18
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+_DESCRIPTORS = "/proc/self/fd/"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+_TYPE, _REGULAR = 0o170000, 0o100000
+"""S_IFMT and S_IFREG of inode(7), spelled out for the loop over files."""
 _PAUSES = (0.0, 0.001, 0.01)
 """Seconds before the first, second and any further retry."""
-
-_NAME = operator.itemgetter(0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYSCALL_RENAMEAT2 = {
@@ -96,6 +108,19 @@ def _find_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
 
 
 _renameat2 = _find_renameat2()
+_ioctl: Any = _libc.ioctl
+_ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_int]
+
+
+def ficlone(writing: int, reading: int) -> None:
+    """Share all extents of the file `reading` with the empty file `writing` (ioctl_ficlone(2)).
+
+    Not by `fcntl.ioctl`, which tries its integer argument as two kinds of buffer first and takes
+    as long for that as the kernel for the call. Raises OSError.
+    """
+    if _ioctl(writing, FICLONE, reading) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None:
@@ -105,7 +130,8 @@ def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None
     """
     if _renameat2 is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), new)
-    if _renameat2(source, os.fsencode(name), target, os.fsencode(new), flags) != 0:
+    encoded, final = name.encode(_ENCODING, _ERRORS), new.encode(_ENCODING, _ERRORS)
+    if _renameat2(source, encoded, target, final, flags) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), new)
 
@@ -124,7 +150,9 @@ class Calls:
     stat: Callable[..., os.stat_result] = os.stat
     chmod: Callable[[int, int], None] = os.fchmod
     utime: Callable[..., None] = os.utime
+    ficlone: Callable[[int, int], None] = ficlone
     ioctl: Callable[..., Any] = fcntl.ioctl
+    listxattr: Callable[..., list[str]] = os.listxattr
     getxattr: Callable[..., bytes] = os.getxattr
     access: Callable[..., bool] = os.access
     listdir: Callable[..., Any] = os.scandir
@@ -144,12 +172,8 @@ CALLS = Calls()
 """The real ones."""
 
 
-def _kind(mode: int) -> Kind:
-    if st.S_ISREG(mode):
-        return Kind.FILE
-    if st.S_ISDIR(mode):
-        return Kind.DIRECTORY
-    return Kind.SYMLINK if st.S_ISLNK(mode) else Kind.OTHER
+_KINDS = {0o100000: Kind.FILE, 0o040000: Kind.DIRECTORY, 0o120000: Kind.SYMLINK}
+"""What the type bits of a mode (S_IFMT) say; every other type is special."""
 
 
 class LinuxPlatform:
@@ -160,6 +184,7 @@ class LinuxPlatform:
     def __init__(self, calls: Calls = CALLS, *, proof: str = "real") -> None:
         self.calls = calls
         self.proof = proof
+        self._places_directly = os.path.isdir(_DESCRIPTORS)
         self._buffer = memoryview(bytearray(_BUFFER))
 
     def error_name(self, error: OSError) -> str:
@@ -204,10 +229,14 @@ class LinuxPlatform:
             seen.st_mtime_ns,
         )
 
-    def entries(self, directory: int, *, fresh: bool = False) -> list[tuple[str, Kind]]:
+    def entries_once(self, directory: int) -> Listing:
         try:
-            if fresh:
-                return self._list(directory)
+            return self._list(directory)
+        except OSError as error:
+            raise Failed(Primitive.READ, error) from error
+
+    def entries(self, directory: int) -> Listing:
+        try:
             # A second descriptor: on btrfs one that was opened earlier misses what came since.
             again = self.calls.open(".", _DIRECTORY, dir_fd=directory)
             try:
@@ -217,19 +246,23 @@ class LinuxPlatform:
         except OSError as error:
             raise Failed(Primitive.READ, error) from error
 
-    def _list(self, directory: int) -> list[tuple[str, Kind]]:
-        found = []
-        with self.calls.listdir(directory) as listing:
-            for entry in listing:
+    def _list(self, directory: int) -> Listing:
+        listing = Listing([], [], [], [])
+        files, directories, symlinks, others = listing
+        with self.calls.listdir(directory) as found:
+            for entry in found:
                 if entry.is_file(follow_symlinks=False):
-                    kind = Kind.FILE
+                    files.append(entry.name)
                 elif entry.is_dir(follow_symlinks=False):
-                    kind = Kind.DIRECTORY
+                    directories.append(entry.name)
+                elif entry.is_symlink():
+                    symlinks.append(entry.name)
                 else:
-                    kind = Kind.SYMLINK if entry.is_symlink() else Kind.OTHER
-                found.append((entry.name, kind))
-        found.sort(key=_NAME)
-        return found
+                    others.append(entry.name)
+        for names in listing:
+            if len(names) > 1:
+                names.sort()
+        return listing
 
     def look(self, directory: int, name: str) -> Look | None:
         try:
@@ -238,29 +271,33 @@ class LinuxPlatform:
             return None
         except OSError as error:
             raise Failed(Primitive.OPEN, error) from error
-        return Look(_kind(seen.st_mode), seen.st_dev, seen.st_ino, seen.st_size)
+        kind = _KINDS.get(seen.st_mode & _TYPE, Kind.OTHER)
+        return Look(kind, seen.st_dev, seen.st_ino, seen.st_size)
 
     def inheritance(self, directory: int) -> tuple[object, ...]:
         try:
             seen = self.calls.fstat(directory)
         except OSError as error:
             raise Failed(Primitive.OPEN, error) from error
-        flags = struct.unpack("l", self._ask(directory, FS_IOC_GETFLAGS, bytes(8)))[0]
-        extended = self._ask(directory, FS_IOC_FSGETXATTR, bytes(28))
-        project = struct.unpack_from("I", extended, 12)[0]
+        flags = struct.unpack("l", self._ask(directory, FS_IOC_GETFLAGS, 8))[0]
+        project = struct.unpack_from("I", self._ask(directory, FS_IOC_FSGETXATTR, 28), 12)[0]
+        acl = b""
         try:
-            acl = self.calls.getxattr(directory, _ACL)
-        except OSError:  # most directories have none: ENODATA, or a filesystem without
+            if _ACL in self.calls.listxattr(directory):
+                acl = self.calls.getxattr(directory, _ACL)
+        except OSError:  # a filesystem without extended attributes
             acl = b""
         group = seen.st_gid if seen.st_mode & st.S_ISGID else None
         return (seen.st_dev, flags & INHERITED_FLAGS, project, group, acl)
 
-    def _ask(self, directory: int, request: int, empty: bytes) -> bytes:
+    def _ask(self, directory: int, request: int, size: int) -> bytearray:
         """Read attributes where the filesystem has them, else none."""
+        answer = bytearray(size)
         try:
-            return bytes(self.calls.ioctl(directory, request, empty))
+            self.calls.ioctl(directory, request, answer)
         except OSError:  # ENOTTY and its kin: a filesystem without such attributes
-            return empty
+            return bytearray(size)
+        return answer
 
     def is_writable(self, directory: int) -> bool:
         return self.calls.access(".", os.W_OK | os.X_OK, dir_fd=directory)
@@ -273,6 +310,21 @@ class LinuxPlatform:
     def copy_file(self, source: int, name: str, target: int, new: str) -> int:
         return self._new_file(Primitive.COPY, self._copy, source, name, target, new)
 
+    @property
+    def places_directly(self) -> bool:
+        return self._places_directly
+
+    def clone_directly(
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+    ) -> int:
+        kind = Primitive.CLONE_FILE
+        return self._new_file(kind, self._clone, source, name, target, new, placing)
+
+    def copy_directly(
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+    ) -> int:
+        return self._new_file(Primitive.COPY, self._copy, source, name, target, new, placing)
+
     def _new_file(
         self,
         primitive: Primitive,
@@ -281,19 +333,27 @@ class LinuxPlatform:
         name: str,
         target: int,
         new: str,
+        placing: Callable[[int], None] | None = None,
     ) -> int:
-        """Create `new`, let `fill` fill it, stamp it: all of it, or nothing stays."""
+        """Create `new`, let `fill` fill it, stamp it: all of it, or nothing stays.
+
+        With `placing` the file has no name until it is finished (O_TMPFILE, Linux 3.11).
+        """
         calls = self.calls
         step = Primitive.READ
         try:
             reading = calls.open(name, _READ, dir_fd=source)
             try:
                 seen = calls.fstat(reading)
-                if not st.S_ISREG(seen.st_mode):
+                mode = seen.st_mode
+                if mode & _TYPE != _REGULAR:
                     raise OSError(errno.EINVAL, "no longer a regular file", name)
                 step = Primitive.CREATE
-                mode = seen.st_mode & 0o777
-                writing = calls.open(new, _CREATE, mode, dir_fd=target)
+                mode &= 0o777
+                if placing is None:
+                    writing = calls.open(new, _CREATE, mode, dir_fd=target)
+                else:
+                    writing = calls.open(".", _NAMELESS, mode, dir_fd=target)
                 try:
                     step = primitive
                     fill(reading, writing, seen)
@@ -304,8 +364,13 @@ class LinuxPlatform:
                     if made.st_mode & 0o7777 != mode:
                         calls.chmod(writing, mode)
                     calls.utime(writing, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+                    if placing is not None:
+                        step = Primitive.RENAME
+                        placing(made.st_ino)
+                        calls.link(f"{_DESCRIPTORS}{writing}", new, dst_dir_fd=target)
                 except OSError:
-                    self._discard(target, new, calls.unlink)
+                    if placing is None:
+                        self._discard(target, new, calls.unlink)
                     raise
                 finally:
                     calls.close(writing)
@@ -327,7 +392,7 @@ class LinuxPlatform:
             return
 
     def _clone(self, reading: int, writing: int, _seen: os.stat_result) -> None:
-        self.calls.ioctl(writing, FICLONE, reading)
+        self.calls.ficlone(writing, reading)
 
     def _copy(self, reading: int, writing: int, seen: os.stat_result) -> None:
         size = seen.st_size
@@ -477,9 +542,21 @@ class LinuxPlatform:
                     raise taken from None
                 calls.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
             else:
-                calls.unlink(name, dir_fd=source)
+                self._drop_second_name(source, name, target, new)
         except OSError as error:
             raise Failed(Primitive.RENAME, error) from error
+
+    def _drop_second_name(self, source: int, name: str, target: int, new: str) -> None:
+        """Take `name` away from what is called `new` as well; else take `new` away again."""
+        calls = self.calls
+        try:
+            calls.unlink(name, dir_fd=source)
+        except OSError:
+            try:  # out of the way is as good: it goes with the stage
+                calls.rename(name, name + ASIDE, src_dir_fd=source, dst_dir_fd=source)
+            except OSError:
+                calls.unlink(new, dir_fd=target)
+                raise
 
     def exchange_emulated(self, source: int, name: str, target: int, new: str) -> None:
         """Keep a second name of the old file, rename over it, give the old one `name`.
@@ -488,7 +565,8 @@ class LinuxPlatform:
         its name is missing.
         """
         calls = self.calls
-        aside = name + ".old"
+        aside = name + ASIDE
+        moved = False
         try:
             try:
                 calls.link(new, aside, src_dir_fd=target, dst_dir_fd=source, follow_symlinks=False)
@@ -496,10 +574,19 @@ class LinuxPlatform:
                 raise
             except OSError:
                 calls.rename(new, aside, src_dir_fd=target, dst_dir_fd=source)
-            calls.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
-            calls.rename(aside, name, src_dir_fd=source, dst_dir_fd=source)
+                moved = True
+            try:
+                calls.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+            except OSError:
+                if moved and self.look(target, new) is None:
+                    calls.rename(aside, new, src_dir_fd=source, dst_dir_fd=target)
+                raise
         except OSError as error:
             raise Failed(Primitive.EXCHANGE, error) from error
+        try:
+            calls.rename(aside, name, src_dir_fd=source, dst_dir_fd=source)
+        except OSError:  # the exchange is done; the old entry is only called otherwise
+            return
 
     def remove_file(self, directory: int, name: str) -> None:
         try:

@@ -42,6 +42,8 @@ def _linux() -> tuple[Edge, ...]:
         *_mode(platform, LinkMode.SYMLINK, P.SYMLINK, (C.NAME_TOO_LONG,)),
         *edges(platform, LinkMode.COPY, P.COPY, (*_RETRIED, C.SHORT), Step.RETRY, Step.ABORT),
         *edges(platform, LinkMode.COPY, P.COPY, (*_FATAL, C.DENIED, C.BUSY), Step.ABORT),
+        *edges(platform, None, P.CREATE, (C.UNSUPPORTED, C.IS_DIRECTORY), Step.STAGE),
+        *edges(platform, None, P.HARDLINK, (C.EXISTS,), Step.REPLACE),
         *edges(platform, None, P.RENAME, (C.EXISTS,), Step.REPLACE),
         *edges(platform, None, P.RENAME, (C.UNSUPPORTED,), Step.EMULATE),
         *edges(platform, None, P.RENAME, (C.CROSS_DEVICE,), Step.RESTAGE),

@@ -1,0 +1,448 @@
+"""``python -m linker SOURCE TARGET``: the reference linker for shells.
+
+What was done goes to stdout, in words or as JSON. What was done otherwise than asked goes to
+stderr, one line for each edge of the policy that was taken, with the mode that was asked for and
+the mode that the files really ended in. `linkmode link` and `linkmode add` are the same commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from linker.failures import printable
+from linker.modes import Existing, LinkMode
+from linker.policies import ALL
+from linker.report import LinkError, LinkReport, Transition
+
+if TYPE_CHECKING:
+    from linker.conditions import Scope
+    from linker.manifest import Manifest
+
+
+class Status(enum.IntEnum):
+    """Exit statuses; negative answers to questions are 1 throughout."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    LEFT = 3
+    UNTOLD = 4
+    INTERRUPTED = 130
+
+
+STATUSES = """\
+exit status:
+  0    linked, as asked or with the fallbacks that were told
+  1    failed: the target is as it was
+  2    wrong usage: nothing was done
+  3    failed, and the names told as "could not be undone" remain
+  4    linked, but the report could not be written
+  130  interrupted: what had been done was undone
+"""
+
+DESCRIPTION = """\
+Link the tree below the directory SOURCE into the directory TARGET, which is merged into if it
+exists. With --store, SOURCE is a manifest ('-' reads it from stdin) that names files of the store.
+`add` puts the files of a directory into a store, and prints their manifest. (A directory that is
+called 'add' is written './add'.)
+"""
+
+
+class Parser(Protocol):
+    """What `argparse.ArgumentParser` and its groups have in common."""
+
+    def add_argument(self, *names: str, **how: Any) -> argparse.Action:
+        """Add one argument."""
+
+
+# --- what can be said on the command line -------------------------------------------------------
+
+
+def configure_link(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the arguments of linking, and what to run with them."""
+    parser.add_argument("source", metavar="SOURCE", help="a directory; with --store, a manifest")
+    parser.add_argument("target", metavar="TARGET", help="a directory, made if it is missing")
+    parser.add_argument(
+        "--mode",
+        type=_mode,
+        metavar="MODE",
+        help="clone (or reflink), hardlink, symlink, copy; default: the policy's",
+    )
+    parser.add_argument(
+        "--policy",
+        choices=sorted(ALL),
+        default="reference",
+        help="whose fallbacks to follow; default: reference",
+    )
+    parser.add_argument(
+        "--existing",
+        choices=[each.value for each in Existing],
+        default=Existing.MERGE.value,
+        help="merge into what the target has, replacing files (default), or fail",
+    )
+    parser.add_argument(
+        "--mutable",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="files that are always copied: names, or with a slash paths; may be repeated",
+    )
+    parser.add_argument("--strict", action="store_true", help="fail instead of falling back")
+    parser.add_argument("--store", metavar="STORE", help="the store that SOURCE is a manifest of")
+    parser.add_argument(
+        "--no-verify",
+        dest="verify",
+        action="store_false",
+        help="with --store: do not read every file before it is linked",
+    )
+    _add_output(parser)
+    parser.add_argument("--progress", action="store_true", help="count files on stderr")
+    parser.set_defaults(run=_link, parser=parser)
+
+
+def configure_add(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the arguments of adding to a store, and what to run with them."""
+    parser.add_argument("source", metavar="SOURCE", help="a directory of files")
+    parser.add_argument(
+        "--store", metavar="STORE", required=True, help="a directory, made if it is missing"
+    )
+    parser.add_argument(
+        "--manifest", metavar="FILE", help="where the manifest is written; default: stdout"
+    )
+    parser.add_argument(
+        "--expect",
+        metavar="FILE",
+        help="a manifest: add nothing if the source is not what it says",
+    )
+    parser.add_argument(
+        "--algorithm",
+        choices=("sha256", "sha512"),
+        default="sha256",
+        help="by which digest files are kept; default: sha256",
+    )
+    parser.add_argument("--quiet", action="store_true", help="tell of nothing but errors")
+    parser.set_defaults(run=_add, parser=parser, json=False)
+
+
+def _add_output(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+    parser.add_argument(
+        "--quiet", action="store_true", help="tell of nothing but errors and fallbacks"
+    )
+
+
+def _mode(text: str) -> LinkMode:
+    try:
+        return LinkMode.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m linker`` with these arguments; return its exit status."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    adding = given[:1] == ["add"]
+    parser = argparse.ArgumentParser(
+        prog="python -m linker" + (" add" if adding else ""),
+        usage=None
+        if adding
+        else "%(prog)s [options] SOURCE TARGET\n"
+        "       %(prog)s [options] --store STORE MANIFEST TARGET\n"
+        "       %(prog)s add --store STORE [options] SOURCE",
+        description="Put the files of a directory into a store." if adding else DESCRIPTION,
+        epilog=STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    (configure_add if adding else configure_link)(parser)
+    return run(parser.parse_args(given[1:] if adding else given))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what the arguments ask for; return the exit status."""
+    try:
+        return int(arguments.run(arguments))
+    except LinkError as error:
+        if arguments.json:
+            tell_json({"error": plain_error(error)})
+        for line in error_lines(error):
+            complain(line)
+        return Status.LEFT if error.left else Status.FAILED
+    except Untold as untold:
+        complain(f"cannot write to stdout: {untold}")
+        return Status.UNTOLD
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return Status.INTERRUPTED
+
+
+# --- the commands -------------------------------------------------------------------------------
+
+
+def _link(arguments: argparse.Namespace) -> Status:
+    if not (arguments.verify or arguments.store):
+        arguments.parser.error("--no-verify means nothing without --store")
+    policy = ALL[arguments.policy]
+    counter = _Counter(sys.stderr) if arguments.progress else None
+    options: dict[str, Any] = {
+        "mode": arguments.mode or policy.default,
+        "policy": policy,
+        "existing": Existing(arguments.existing),
+        "mutable": arguments.mutable,
+        "strict": arguments.strict,
+        "progress": counter,
+    }
+    try:
+        if arguments.store:
+            from linker.store import Store
+
+            manifest = _read_manifest(arguments.source)
+            report = Store(arguments.store).link(
+                manifest, arguments.target, verify=arguments.verify, **options
+            )
+        else:
+            from linker.engine import link_tree
+
+            report = link_tree(arguments.source, arguments.target, **options)
+    finally:
+        if counter is not None:
+            counter.end()
+    for line in fallback_lines(report):
+        complain(line)
+    for path in report.leftovers:
+        complain(f"left behind: {printable(path)}")
+    if arguments.json:
+        tell_json(plain_report(report))
+    elif not arguments.quiet:
+        tell(summary(report))
+    return Status.DONE
+
+
+def _add(arguments: argparse.Namespace) -> Status:
+    from linker.manifest import Manifest
+    from linker.store import Store
+
+    expected = Manifest.read(arguments.expect) if arguments.expect else None
+    manifest = Store(arguments.store).add(
+        arguments.source, algorithm=arguments.algorithm, expected=expected
+    )
+    if arguments.manifest:
+        manifest.write(arguments.manifest)
+    else:
+        tell(manifest.dumps().rstrip("\n"))
+    if not arguments.quiet:
+        different = len(set(manifest.files.values()))
+        complain(f"{_count(len(manifest.files), 'file')}, {different} different, are in the store")
+    return Status.DONE
+
+
+def _read_manifest(path: str) -> Manifest:
+    from linker.manifest import Manifest
+
+    return Manifest.loads(sys.stdin.buffer.read()) if path == "-" else Manifest.read(path)
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def summary(report: LinkReport) -> str:
+    """Return in one line what was made."""
+    files = sum(report.counts.values())
+    modes = ", ".join(f"{number} {mode}" for mode, number in report.counts.items())
+    parts = [
+        _count(files, "file") + (f" ({modes})" if modes else ""),
+        _count(report.directories, "new directory", "new directories"),
+    ]
+    if report.symlinks:
+        parts.append(_count(report.symlinks, "symlink") + " recreated")
+    if report.replaced:
+        parts.append(f"{report.replaced} replaced")
+    return ", ".join(parts)
+
+
+def fallback_lines(report: LinkReport) -> list[str]:
+    """Return one line for each edge that was taken, with the mode that its files ended in."""
+    groups: dict[tuple[str, LinkMode, Scope], list[Transition]] = {}
+    for taken in report.transitions:
+        key = (taken.edge.id, ended_in(taken, report), taken.scope)
+        groups.setdefault(key, []).append(taken)
+    return [
+        f"asked for {report.requested}, got {ended}: {_reach(group)} met "
+        f"{group[0].edge.condition} at {group[0].edge.primitive} ({_reason(group[0].error)})"
+        f", first {printable(group[0].path)}"
+        for (_, ended, _), group in groups.items()
+    ]
+
+
+def ended_in(taken: Transition, report: LinkReport) -> LinkMode:
+    """Return the mode in which the files of a fallback ended: further fallbacks may follow it."""
+    mode = taken.edge.fallback or report.requested
+    following = True
+    while following:
+        following = False
+        for other in report.transitions:
+            reaches = other.scope == taken.scope or other.scope == "pair"
+            if other.edge.mode is mode and other.path == taken.path and reaches:
+                further = other.edge.fallback
+                if further is not None and further is not mode:
+                    mode, following = further, True
+                    break
+    return mode
+
+
+def _reach(group: Sequence[Transition]) -> str:
+    if group[0].scope != "pair":
+        return _count(len(group), "file")
+    if len(group) == 1:
+        return "this pair of filesystems"
+    return f"{len(group)} pairs of filesystems"
+
+
+def _reason(error: OSError | None) -> str:
+    return "" if error is None else error.strerror or str(error)
+
+
+def error_lines(error: LinkError) -> list[str]:
+    """Return what went wrong, why, what remains and how to mend it, fit for any terminal."""
+    lines = [printable(error.what) + (f": {printable(error.why)}" if error.why else "")]
+    if error.left:
+        lines.append("could not be undone: " + ", ".join(map(printable, error.left)))
+    if error.hint:
+        lines.append(f"hint: {printable(error.hint)}")
+    return lines
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
+# --- plain data ---------------------------------------------------------------------------------
+
+
+def plain_report(report: LinkReport) -> dict[str, Any]:
+    """Return a report as JSON has it: ``linker-report``, version 1."""
+    return {
+        "format": "linker-report",
+        "version": 1,
+        "policy": report.policy,
+        "requested": report.requested.value,
+        "counts": {mode.value: number for mode, number in report.counts.items()},
+        "directories": report.directories,
+        "symlinks": report.symlinks,
+        "replaced": report.replaced,
+        "fallbacks": [
+            {
+                "edge": taken.edge.id,
+                "condition": taken.edge.condition.value,
+                "scope": str(taken.scope),
+                "ended": ended_in(taken, report).value,
+                "path": taken.path,
+                "error": _reason(taken.error),
+                "proof": taken.proof,
+            }
+            for taken in report.transitions
+        ],
+        "leftovers": list(report.leftovers),
+    }
+
+
+def plain_error(error: LinkError) -> dict[str, Any]:
+    """Return an error as JSON has it."""
+    return {
+        "what": error.what,
+        "why": error.why,
+        "hint": error.hint,
+        "path": error.path,
+        "primitive": error.primitive,
+        "condition": error.condition,
+        "edge": error.edge.id if error.edge else None,
+        "left": list(error.left),
+    }
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+class Untold(Exception):
+    """What should be told could not be written, for another reason than that nobody listens."""
+
+
+def tell(text: str) -> None:
+    """Print to stdout. Raises `Untold`."""
+    try:
+        _write(sys.stdout, text + "\n")
+    except OSError as error:
+        _silence(sys.stdout)
+        raise Untold(error.strerror or str(error)) from error
+
+
+def tell_json(document: object) -> None:
+    """Print a JSON document to stdout: ASCII, so that names of any bytes get through."""
+    tell(json.dumps(document, indent=1))
+
+
+def complain(text: str) -> None:
+    """Print a line to stderr, or to nobody."""
+    try:
+        _write(sys.stderr, text + "\n")
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write in whatever encoding the stream has; a reader who is gone is no reason to fail."""
+    if stream is None:  # the descriptor was closed before we began
+        return
+    encoding = stream.encoding or "utf-8"
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let nothing more be written, or Python would try once more when it ends, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class _Counter:
+    """Shows how many files are done: in place on a terminal, else a line each tenth."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._in_place = stream is not None and stream.isatty()
+        self._next = 0.0
+        self._shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take note of progress."""
+        if self._in_place:
+            now = time.monotonic()
+            if now < self._next and done < total:
+                return
+            self._next = now + 0.1
+            self._shown = True
+            self._print(f"\r{done} of {total} files")
+        elif done >= self._next:
+            self._next = done + total / 10
+            self._print(f"{done} of {total} files\n")
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._shown:
+            self._print("\n")
+
+    def _print(self, text: str) -> None:
+        try:
+            _write(sys.stderr, text)
+        except OSError:
+            _silence(sys.stderr)

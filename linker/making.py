@@ -1,0 +1,292 @@
+"""Makes files, symlinks and whole directories in a stage.
+
+This is where a link of a large tree spends its time: what goes well goes through `Maker.fill`
+without a call of ours but the platform's, and what does not is the policy's to choose.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from linker.choices import Choices
+from linker.failures import link_error
+from linker.journal import Change, Record, Stage
+from linker.modes import LinkMode
+from linker.platforms.base import Failed, Platform
+from linker.tree import Lost, Node, Trail, walk
+
+Primitive = Callable[[int, str, int, str], int]
+"""Makes one file: (source directory, name, target directory, new name) -> inode number or 0."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much was made, and in which modes files ended."""
+
+    modes: Counter[LinkMode] = field(default_factory=Counter)
+    symlinks: int = 0
+    directories: int = 0
+    replaced: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Add what another tally counted."""
+        self.modes.update(other.modes)
+        self.symlinks += other.symlinks
+        self.directories += other.directories
+        self.replaced += other.replaced
+
+
+class Maker:
+    """Makes entries of one source in stages.
+
+    `source` leads to the source's directories; `symlink_base` is what the absolute paths of the
+    source begin with; `is_mutable` says which files are always copied; `advance` is told the
+    number of files done, once a directory.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        choices: Choices,
+        source: Trail,
+        symlink_base: str,
+        is_mutable: Callable[[Node, str], bool] | None,
+        advance: Callable[[int], None] | None,
+    ) -> None:
+        self._platform = platform
+        self._choices = choices
+        self._source = source
+        self._symlink_base = symlink_base
+        self._is_mutable = is_mutable
+        self._advance = advance
+
+    def empty(self, node: Node, stage: Stage, number: str) -> Tally:
+        """Make a directory alone, for policies that fill directories where they are."""
+        trail = Trail(self._platform, stage.handle)
+        try:
+            handle = trail.make(number, node.mode & 0o777 | 0o700)
+            facts = self._platform.facts(handle)
+            node.inode = facts.inode
+            self._platform.stamp_directory(handle, facts.mode, node)
+        except Failed as failed:
+            raise link_error(self._platform, failed, node.path) from failed.error
+        finally:
+            trail.reset()
+        return Tally(directories=1)
+
+    def tree(self, top: Node, stage: Stage, number: str) -> Tally:
+        """Make a directory with all that belongs into it, under a number in the stage."""
+        platform = self._platform
+        trail = Trail(platform, stage.handle)
+        tally = Tally()
+        node = top
+        modes: list[int] = []
+        try:
+            for node, entering in walk(top):
+                if entering:
+                    name = number if node is top else node.name
+                    handle = trail.make(name, node.mode & 0o777 | 0o700)
+                    facts = platform.facts(handle)
+                    node.inode = facts.inode
+                    modes.append(facts.mode)
+                    if node.files or node.symlinks:
+                        self.fill(node, self._source.seek(node), stage, handle, tally)
+                        if self._advance is not None:
+                            self._advance(len(node.files))
+                else:
+                    platform.stamp_directory(trail.handle, modes.pop(), node)
+                    trail.leave()
+                    tally.directories += 1
+        except Failed as failed:
+            raise link_error(platform, failed, node.path) from failed.error
+        except Lost as lost:
+            raise link_error(platform, lost.failed, lost.node.path) from lost.failed.error
+        finally:
+            trail.reset()
+        return tally
+
+    def fill(
+        self,
+        node: Node,
+        source: int,
+        stage: Stage,
+        directory: int,
+        tally: Tally,
+        numbers: Sequence[str] | None = None,
+        files: Sequence[str] | None = None,
+    ) -> None:
+        """Make the files and symlinks of one directory, under their own names or `numbers`.
+
+        `files` are all files of the directory unless given. `Node.inodes` tells afterwards what
+        was made. Raises `LinkError`.
+        """
+        pair = self._choices.pair(node.device, stage.name)
+        mode = pair.mode
+        call = self._primitive(mode, node)
+        is_mutable = self._is_mutable
+        node.inodes = inodes = {}
+        straight = 0
+        if files is None:
+            files = node.files
+        for name, new in zip(files, numbers or files, strict=False):
+            if is_mutable is None or not is_mutable(node, name):
+                try:
+                    inodes[name] = call(source, name, directory, new)
+                    straight += 1
+                    continue
+                except Failed as failed:
+                    first: Failed | None = failed
+                    if straight:
+                        pair.worked.add(mode)
+            else:
+                first = None
+            ended, inodes[name] = self._make(node, name, source, stage, directory, new, first)
+            tally.modes[ended] += 1
+            if pair.mode is not mode:  # the mode was retired: what is left goes the next way
+                tally.modes[mode] += straight
+                straight = 0
+                mode = pair.mode
+                call = self._primitive(mode, node)
+        if straight:
+            pair.worked.add(mode)
+            tally.modes[mode] += straight
+        if node.symlinks:
+            self._symlinks(node, source, directory, numbers[len(files) :] if numbers else None)
+            tally.symlinks += len(node.symlinks)
+
+    def place(
+        self, record: Record, source: int, target: int, stage: Stage, new: str | None, tally: Tally
+    ) -> list[str]:
+        """Make files of a directory that exists right under their final names.
+
+        Each gets its name, or `new`, by one call that replaces nothing. Return the names of those
+        that must go through the stage: because something has the name, or the filesystem or the
+        mode offers no such call. Raises `LinkError`.
+        """
+        node = record.node
+        files = [name for name in node.files if (new or name) not in node.taken]
+        rest = [name for name in node.files if (new or name) in node.taken]
+        if not self._platform.places_directly:
+            return list(node.files)
+        pair = self._choices.pair(node.device, stage.name)
+        for name in files:
+            mode = pair.mode
+            if self._is_mutable is not None and self._is_mutable(node, name):
+                mode = LinkMode.COPY
+            attempts = 0
+            while mode is not LinkMode.SYMLINK:
+                try:
+                    self._place_one(mode, record, stage, name, source, target, new or name)
+                except Failed as failed:
+                    path = node.join(name)
+                    if self._choices.otherwise(failed, path):
+                        rest.append(name)
+                        break
+                    stored = node.stored_name(name)
+                    following = self._choices.following(
+                        pair, mode, failed, attempts, path, source, stored
+                    )
+                    attempts = attempts + 1 if following is mode else 0
+                    mode = following
+                else:
+                    pair.worked.add(mode)
+                    tally.modes[mode] += 1
+                    break
+            else:
+                rest.append(name)
+        return rest
+
+    def _place_one(
+        self,
+        mode: LinkMode,
+        record: Record,
+        stage: Stage,
+        name: str,
+        source: int,
+        target: int,
+        new: str,
+    ) -> None:
+        """Make one file under its final name, noting the change before it is done."""
+        changes, platform = record.changes, self._platform
+        stored = record.node.stored_name(name)
+        if mode is LinkMode.HARDLINK:
+            changes.append(Change(new, stage, "", 0, None))
+            platform.hardlink(source, stored, target, new)
+            return
+        make = platform.clone_directly if mode is LinkMode.CLONE else platform.copy_directly
+        make(
+            source,
+            stored,
+            target,
+            new,
+            lambda inode: changes.append(Change(new, stage, "", inode, None)),
+        )
+
+    def _symlinks(
+        self, node: Node, source: int, directory: int, numbers: Sequence[str] | None
+    ) -> None:
+        inodes = dict(node.inodes)
+        for name, new in zip(node.symlinks, numbers or node.symlinks, strict=True):
+            try:
+                inodes[name] = self._platform.recreate_symlink(source, name, directory, new)
+            except Failed as failed:
+                raise link_error(self._platform, failed, node.join(name)) from failed.error
+        node.inodes = inodes
+
+    def _primitive(self, mode: LinkMode, node: Node) -> Primitive:
+        """Return what makes a file of a directory in a mode."""
+        platform, stored = self._platform, node.stored
+        if mode is LinkMode.SYMLINK:
+            base = self._symlink_base
+            if stored is None:
+                path = node.path_below(self._source.base_depth)
+                prefix = f"{base}{path}/" if path else base
+                return lambda _source, name, target, new: platform.symlink(
+                    prefix + name, target, new
+                )
+            return lambda _source, name, target, new: platform.symlink(
+                base + stored[name], target, new
+            )
+        call = platform.copy_file
+        if mode is LinkMode.CLONE:
+            call = platform.clone_file
+        elif mode is LinkMode.HARDLINK:
+            call = platform.hardlink
+        if stored is None:
+            return call
+        return lambda source, name, target, new: call(source, stored[name], target, new)
+
+    def _make(
+        self,
+        node: Node,
+        name: str,
+        source: int,
+        stage: Stage,
+        directory: int,
+        new: str,
+        failed: Failed | None,
+    ) -> tuple[LinkMode, int]:
+        """Make one file by whatever way the policy finds; return the mode it ended in.
+
+        `failed` is how the pair's current mode has failed on it already; None for a file that is
+        always copied.
+        """
+        pair = self._choices.pair(node.device, stage.name)
+        mode = pair.mode if failed is not None else LinkMode.COPY
+        attempts = 0
+        while True:
+            if failed is None:
+                try:
+                    inode = self._primitive(mode, node)(source, name, directory, new)
+                except Failed as refused:
+                    failed = refused
+                else:
+                    pair.worked.add(mode)
+                    return mode, inode
+            following = self._choices.following(
+                pair, mode, failed, attempts, node.join(name), source, node.stored_name(name)
+            )
+            attempts = attempts + 1 if following is mode else 0
+            mode, failed = following, None

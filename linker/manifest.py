@@ -1,0 +1,269 @@
+"""What a package holds: path -> digest and exec bit, and nothing that could lead out of a target.
+
+A manifest comes from elsewhere: it is data to be distrusted. One that names a way out (``..``, an
+absolute path, a drive), a name that is two things, or two names that some target would take for
+one cannot be made: whoever has a `Manifest` may link it anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from linker.failures import printable
+from linker.journal import RESERVED
+from linker.report import LinkError
+from linker.tree import StrPath, fold, text_of
+
+FORMAT: Final = "linker-manifest"
+VERSION: Final = 1
+"""Of the JSON below; another one is refused."""
+
+ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128}
+"""Digests that a manifest may use, and how many hexadecimal digits they have."""
+
+_DIGEST = re.compile("|".join(f"{name}-[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))
+_DRIVE = re.compile("[A-Za-z]:")
+_TWICE = "it is there twice"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file: ``ALGORITHM-HEX`` of its content, and whether it may be executed."""
+
+    digest: str
+    executable: bool = False
+
+
+class Branch:
+    """One directory of a manifest."""
+
+    __slots__ = ("directories", "files")
+
+    def __init__(self) -> None:
+        self.directories: dict[str, Branch] = {}
+        self.files: dict[str, Entry] = {}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a package holds.
+
+    `files` maps paths, whose components are separated by slashes, to what they are; `directories`
+    are those that hold nothing. `top` is the same as a tree.
+
+    Raises `LinkError` for anything that must not be linked.
+    """
+
+    files: Mapping[str, Entry]
+    directories: tuple[str, ...] = ()
+    top: Branch = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "directories", tuple(sorted(set(self.directories))))
+        object.__setattr__(self, "top", _planted(self.files, self.directories))
+
+    @classmethod
+    def loads(cls, text: str | bytes) -> Manifest:
+        """Return the manifest that a JSON text holds. Raises `LinkError`."""
+        try:
+            found = json.loads(text, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            raise _malformed(str(error)) from error
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise _malformed(f'it has no "format": "{FORMAT}"')
+        if found.get("version") != VERSION:
+            raise _malformed(
+                f"it is of version {found.get('version')!r}, and this linker knows version "
+                f"{VERSION}"
+            )
+        _only(found, ("format", "version", "files", "directories"), "a manifest")
+        files, directories = found.get("files"), found.get("directories", [])
+        if not isinstance(files, dict):
+            raise _malformed('"files" is no object')
+        if not isinstance(directories, list):
+            raise _malformed('"directories" is no list')
+        if not all(isinstance(path, str) for path in directories):
+            raise _malformed('"directories" holds something that is no path')
+        if len(set(directories)) != len(directories):
+            twice = next(path for path in directories if directories.count(path) > 1)
+            raise _refused(twice, _TWICE)
+        return cls({path: _entry(path, facts) for path, facts in files.items()}, (*directories,))
+
+    def dumps(self) -> str:
+        """Return the manifest as JSON, always the same for the same content."""
+        files = {
+            path: {"digest": entry.digest, "executable": entry.executable}
+            for path, entry in sorted(self.files.items())
+        }
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "files": files,
+            "directories": list(self.directories),
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+    def write(self, path: StrPath) -> None:
+        """Make a file of it, whole or not at all. Raises `LinkError`."""
+        name = text_of(path)
+        draft = f"{name}.{secrets.token_hex(4)}"
+        try:
+            try:
+                with open(draft, "x", encoding="ascii") as file:
+                    file.write(self.dumps())
+                os.replace(draft, name)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(draft)
+                raise
+        except OSError as error:
+            raise LinkError(
+                f"cannot write the manifest {printable(name)}", why=str(error.strerror), path=name
+            ) from error
+
+    @classmethod
+    def read(cls, path: StrPath) -> Manifest:
+        """Return the manifest in a file. Raises `LinkError`."""
+        name = text_of(path)
+        try:
+            with open(name, "rb") as file:
+                text = file.read()
+        except OSError as error:
+            raise LinkError(
+                f"cannot read the manifest {printable(name)}", why=str(error.strerror), path=name
+            ) from error
+        return cls.loads(text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON, in which no name may come twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _refused(twice, _TWICE)
+    return found
+
+
+def _entry(path: str, facts: object) -> Entry:
+    if not isinstance(facts, dict):
+        raise _refused(path, "what is said of it is no object")
+    _only(facts, ("digest", "executable"), f"what is said of {path!r}")
+    digest, executable = facts.get("digest", ""), facts.get("executable", False)
+    if not isinstance(digest, str):
+        raise _refused(path, f"{digest!r} is no digest")
+    if not isinstance(executable, bool):
+        raise _refused(path, f'"executable" is {executable!r}, neither true nor false')
+    return Entry(digest, executable)
+
+
+def _only(found: Mapping[str, object], known: Iterable[str], where: str) -> None:
+    """Refuse what nobody would heed: a typing error must not cost a file its exec bit."""
+    unknown = sorted(found.keys() - set(known))
+    if unknown:
+        raise _malformed(f"{unknown[0]!r} means nothing in {where}")
+
+
+def _planted(files: Mapping[str, Entry], directories: Iterable[str]) -> Branch:
+    """Return the tree that paths span, or raise `LinkError` for what can be no tree."""
+    top = Branch()
+    folded: dict[int, dict[str, str]] = {id(top): {}}
+    for path, entry in files.items():
+        *above, name = _parts(path)
+        branch = _descend(top, above, folded, path)
+        _check_entry(path, entry)
+        _take_name(branch, name, folded, path)
+        branch.files[name] = entry
+    for path in directories:
+        _descend(top, _parts(path), folded, path)
+    return top
+
+
+def _descend(top: Branch, names: list[str], folded: dict[int, dict[str, str]], path: str) -> Branch:
+    branch = top
+    for name in names:
+        found = branch.directories.get(name)
+        if found is None:
+            _take_name(branch, name, folded, path)
+            found = branch.directories[name] = Branch()
+            folded[id(found)] = {}
+        branch = found
+    return branch
+
+
+def _take_name(branch: Branch, name: str, folded: dict[int, dict[str, str]], path: str) -> None:
+    """Give `name` a place in a directory, in which nothing else may have it."""
+    other = folded[id(branch)].setdefault(fold(name.rstrip(" .")), name)
+    if name in branch.files or name in branch.directories:
+        raise _refused(path, f"{name!r} would be a file and a directory")
+    if other != name:
+        raise _refused(
+            path,
+            f"{other!r} and {name!r} are one name to a target that does not "
+            "tell upper from lower case, or one spelling in Unicode from another",
+            "rename one of them",
+        )
+
+
+def _check_entry(path: str, entry: Entry) -> None:
+    if not _DIGEST.fullmatch(entry.digest):
+        raise _refused(
+            path,
+            f"{entry.digest!r} is no digest" if entry.digest else "it has no digest",
+            "write it as sha256-HEX or sha512-HEX, in lower case",
+        )
+
+
+def _parts(path: str) -> list[str]:
+    """Return the components of a path, or raise `LinkError` if it could lead anywhere else."""
+    if not path:
+        raise _refused(path, "it is no path")
+    if path.startswith("/"):
+        raise _refused(path, "the path is absolute")
+    if "\0" in path:
+        raise _refused(path, "no name can hold a NUL")
+    if "\\" in path:
+        raise _refused(path, "a backslash separates names on Windows", "separate names by slashes")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise _refused(path, "it cannot be the name of a file") from None
+    parts = path.split("/")
+    for part in parts:
+        wrong = _wrong_with(part)
+        if wrong:
+            raise _refused(path, wrong)
+    return parts
+
+
+def _wrong_with(part: str) -> str:
+    if not part:
+        return "a component of it is empty"
+    if part == "..":
+        return "'..' leads out of the target"
+    if part == ".":
+        return "'.' is no name"
+    if not part.strip(" ."):
+        return f"Windows takes {part!r} for no name, or for '..'"
+    if _DRIVE.match(part):
+        return f"{part[:2]!r} is a drive on Windows"
+    if part.startswith(RESERVED):
+        return f"names that begin with {RESERVED!r} are reserved for interrupted links"
+    return ""
+
+
+def _refused(path: str, why: str, hint: str = "") -> LinkError:
+    return LinkError(f"the manifest must not name {path!r}", why=why, hint=hint, path=path)
+
+
+def _malformed(why: str) -> LinkError:
+    return LinkError(
+        "this is no manifest", why=why, hint="`python -m linker add` makes one from a directory"
+    )

@@ -1,0 +1,95 @@
+"""Where a tree comes from: a directory, or anything else that can say what it holds and where.
+
+A `Source` describes a whole tree as `Node`s before anything is written, and gives the way to its
+files; the engine does the rest, and keeps all its promises, whatever the source is.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, Protocol
+
+from linker.conditions import Primitive
+from linker.failures import link_error, printable
+from linker.platforms.base import Failed, Platform
+from linker.report import LinkError
+from linker.tree import Lost, Node, Reserved, SpecialFile, Trail, absolute, scan
+
+
+class Contents(NamedTuple):
+    """What a source holds, beside the nodes that it has filled.
+
+    `way` leads from a node to the open directory in which its files are found: by their own
+    names, or by those of `Node.stored`. `files` is their number; `folding` are (directory, name,
+    name) that a case-insensitive target would fold into one.
+    """
+
+    way: Trail
+    files: int
+    folding: list[tuple[Node, str, str]]
+
+
+class Source(Protocol):
+    """A tree that can be linked."""
+
+    @property
+    def root(self) -> str:
+        """The directory in which its files lie, whose path symlinks begin with."""
+
+    def fill(self, platform: Platform, root: int, top: Node, reserved: str) -> Contents:
+        """Fill `top` with the tree; `root` is the open directory of that name.
+
+        Names that begin with `reserved` are refused. Raises `Failed`, `Lost`, `Reserved`,
+        `SpecialFile`, and `LinkError` for what cannot be linked.
+        """
+
+
+class DirectorySource:
+    """The tree below a directory."""
+
+    def __init__(self, path: str) -> None:
+        self.root = path
+
+    def fill(self, platform: Platform, root: int, top: Node, reserved: str) -> Contents:
+        """Scan the directory."""
+        files, folding = scan(platform, root, top, reserved)
+        return Contents(Trail(platform, root, top, Primitive.READ), files, folding)
+
+
+class Shelf(Trail):
+    """The way to files that all lie below one directory, wherever in a tree they belong."""
+
+    def seek(self, node: Node) -> int:  # noqa: ARG002  # all of them lie there
+        """Return the handle of the one directory."""
+        return self.handle
+
+
+def survey(source: Source, platform: Platform, root: int, top: Node, reserved: str) -> Contents:
+    """Fill `top` with what `source` holds. Raises `LinkError` for what cannot be linked."""
+    try:
+        return source.fill(platform, root, top, reserved)
+    except Reserved as found:
+        raise LinkError(
+            f"cannot link {printable(found.path)}",
+            why="the name is reserved: it is what an interrupted link left there",
+            hint="link into that directory once more, or remove it",
+            path=found.path,
+        ) from None
+    except SpecialFile as found:
+        raise LinkError(
+            f"cannot link {printable(found.path)}",
+            why="it is a device, socket or fifo, and only files, directories and symlinks can be "
+            "linked",
+            hint="remove it from the source",
+            path=found.path,
+        ) from None
+    except Lost as lost:
+        path = lost.node.path or "the source"
+        raise link_error(platform, lost.failed, path) from lost.failed.error
+    except Failed as failed:
+        raise link_error(platform, failed, "the source") from failed.error
+
+
+def absolute_prefix(path: str) -> str:
+    """Return what the absolute paths of everything below a directory begin with."""
+    return os.path.join(absolute(path), "")

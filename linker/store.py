@@ -1,0 +1,440 @@
+"""Content-addressed source: each file is kept once, by the digest of what is in it.
+
+So cacache, pnpm and Orogene link: a manifest says which content belongs at which path, and the
+files come from one place that all packages share. What enters is hashed as it was written, what
+leaves is hashed before the first name of a target is touched; and the linking itself is the
+engine's, with every promise that it makes of directories.
+
+On disk, below the store's directory::
+
+    store.json                     format and version
+    files/sha256/ab/cdef...        one file for each digest (read-only, 0444)
+    files/sha256/ab/cdef...-x      the same content as an executable (0555)
+
+A file is either not there or whole: it is written in a stage beside `files`, which is locked while
+its process lives, and gets its name by one rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import stat as st
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from linker.conditions import Condition, Primitive
+from linker.engine import Progress, link_source
+from linker.failures import condition, link_error, printable
+from linker.inputs import check_roots
+from linker.journal import RESERVED, STAGE, Stage, open_stage, recover
+from linker.manifest import ALGORITHMS, Branch, Entry, Manifest
+from linker.modes import Existing, LinkMode
+from linker.platforms import current
+from linker.platforms.base import Failed, Platform
+from linker.policies import REFERENCE
+from linker.policy import Policy
+from linker.report import LinkError, LinkReport, Observer
+from linker.sources import Contents, DirectorySource, Shelf, survey
+from linker.tree import Lost, Node, StrPath, Trail, absolute, text_of, walk
+
+FORMAT: Final = "linker-store"
+VERSION: Final = 1
+"""Of the layout above; a store of another one is refused."""
+
+MTIME: Final = 499_162_500
+"""When every file was last modified, in seconds: 1985-10-26, as in what npm packs.
+
+One for all, so that a hard link has the time that a copy has. Not 0, which zip files cannot hold
+and programs take for "unknown".
+"""
+
+MODES: Final[Mapping[bool, int]] = {False: 0o444, True: 0o555}
+"""Permission bits of a file, by whether it may be executed: nobody edits a store by accident."""
+
+_MARKER = "store.json"
+_FILES = "files"
+_NO_OTHER = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Follow no symlink, and wait for no fifo, that somebody put in the place of a file."""
+
+_AGAIN = "add the files to the store again: `python -m linker add --store STORE SOURCE`"
+
+
+class Store:
+    """A directory that keeps files by their digests.
+
+    `path` need not exist before something is added. Every method raises `LinkError`; any number
+    of processes may add and link at the same time, and one that is killed leaves nothing that
+    the next one does not remove.
+    """
+
+    def __init__(self, path: StrPath, *, platform: Platform | None = None) -> None:
+        self.path = absolute(text_of(path))
+        self._platform = platform or current()
+        self._buffer = bytearray(1 << 18)
+
+    def add(
+        self,
+        source: StrPath,
+        *,
+        algorithm: str = "sha256",
+        expected: Manifest | None = None,
+    ) -> Manifest:
+        """Keep every file below the directory `source`; return what was there.
+
+        If that is not what `expected` says, nothing is kept. A source with symlinks, or with names
+        that a manifest must not hold, is refused. What the store has already is read, and
+        replaced where it is no longer what it was.
+        """
+        path = text_of(source)
+        if algorithm not in ALGORITHMS:
+            raise LinkError(
+                f"unknown digest {algorithm!r}", hint="choose one of " + ", ".join(ALGORITHMS)
+            )
+        check_roots(path, self.path, target_is="store")
+        self._prepare()
+        with ExitStack() as stack:
+            top = Node("", None)
+            way = self._survey(stack, path, top)
+            stage = stack.enter_context(self._stage())
+            manifest, staged = self._take_in(top, way, stage, algorithm)
+            if expected is not None:
+                _compare(manifest, expected)
+            for entry, number in staged.items():
+                self._shelve(stage, number, entry)
+        return manifest
+
+    def check(self, manifest: Manifest, *, contents: bool = True) -> None:
+        """Raise `LinkError` unless the store has everything that `manifest` names.
+
+        Without `contents` the files are not read: what kept its time and permission bits is
+        trusted to be what it was.
+        """
+        problems: dict[Entry, tuple[str, str]] = {}
+        seen: set[Entry] = set()
+        for path, entry in manifest.files.items():
+            if entry not in seen:
+                seen.add(entry)
+                wrong = self._wrong_with(entry, contents=contents)
+                if wrong:
+                    problems[entry] = (path, wrong)
+        if problems:
+            entry, (path, wrong) = next(iter(problems.items()))
+            others = f", and so it is with {len(problems) - 1} more" if len(problems) > 1 else ""
+            raise LinkError(
+                f"the store cannot give {path!r}",
+                why=f"{entry.digest} {wrong}{others}",
+                hint=_AGAIN,
+                path=path,
+                condition=Condition.MISSING,
+            )
+
+    def link(
+        self,
+        manifest: Manifest,
+        target: StrPath,
+        *,
+        mode: LinkMode | str = LinkMode.CLONE,
+        policy: Policy = REFERENCE,
+        existing: Existing = Existing.MERGE,
+        mutable: Sequence[str] = (),
+        strict: bool = False,
+        observer: Observer | None = None,
+        progress: Progress | None = None,
+        verify: bool = True,
+    ) -> LinkReport:
+        """Link what `manifest` names into the directory `target`, as `link_tree` does.
+
+        New directories have permission bits 0755 and the time of all files. Everything is read
+        and hashed first; without `verify`, only looked at.
+        """
+        self._require()
+        self.check(manifest, contents=verify)
+        return link_source(
+            _Stocked(self.path, manifest),
+            target,
+            mode=mode,
+            policy=policy,
+            existing=existing,
+            mutable=mutable,
+            strict=strict,
+            platform=self._platform,
+            observer=observer,
+            progress=progress,
+        )
+
+    # The store itself.
+
+    def _require(self) -> None:
+        """Raise unless this is a store whose files we know how to find."""
+        marker = os.path.join(self.path, _MARKER)
+        try:
+            with open(marker, "rb") as file:
+                found: Any = json.load(file)
+        except FileNotFoundError as error:
+            raise LinkError(
+                f"{printable(self.path)} is no store",
+                why=f"it has no {_MARKER}",
+                hint="`python -m linker add --store STORE SOURCE` makes one",
+                path=self.path,
+                condition=Condition.MISSING,
+            ) from error
+        except OSError as error:
+            raise link_error(self._platform, Failed(Primitive.READ, error), marker) from error
+        except ValueError:
+            found = None
+        if found != {"format": FORMAT, "version": VERSION}:
+            raise LinkError(
+                f"{printable(self.path)} is no store that this linker knows",
+                why=f"it knows version {VERSION}, and {_MARKER} says otherwise",
+                path=self.path,
+            )
+
+    def _prepare(self) -> None:
+        """Make the store if it is not there yet."""
+        marker = os.path.join(self.path, _MARKER)
+        with self._telling(Primitive.CREATE, self.path):
+            os.makedirs(self.path, exist_ok=True)
+            names = [name for name in os.listdir(self.path) if not name.startswith(".")]
+            if names and not os.path.lexists(marker):
+                raise LinkError(
+                    f"{printable(self.path)} is no store",
+                    why=f"it has no {_MARKER}, and is not empty",
+                    hint="name a directory that is a store, is empty, or does not exist",
+                    path=self.path,
+                )
+            if not names:
+                draft = os.path.join(self.path, f".{_MARKER}-{secrets.token_hex(4)}")
+                with open(draft, "x", encoding="ascii") as file:
+                    json.dump({"format": FORMAT, "version": VERSION}, file)
+                os.replace(draft, marker)
+        self._require()
+
+    @contextmanager
+    def _stage(self) -> Iterator[Stage]:
+        """Open a directory for what is not whole yet; remove those of processes that are gone."""
+        platform = self._platform
+        with self._failing(self.path):
+            root = platform.open_root(self.path)
+        try:
+            with self._failing(self.path):
+                for name in platform.entries(root).directories:
+                    if name.startswith(STAGE):
+                        recover(platform, root, name)
+                stage = open_stage(platform, root, self._goes_on_unlocked)
+            try:
+                yield stage
+            finally:
+                stage.remove()
+                stage.close()
+        finally:
+            platform.close(root)
+
+    def _goes_on_unlocked(self, failed: Failed) -> bool:
+        return condition(self._platform, failed) is Condition.UNSUPPORTED
+
+    # The way in.
+
+    def _survey(self, stack: ExitStack, path: str, top: Node) -> Trail:
+        """Find out what is below a directory, and refuse what no manifest can say."""
+        platform = self._platform
+        with self._failing(path):
+            root = platform.open_root(path)
+        stack.callback(platform.close, root)
+        way = survey(DirectorySource(path), platform, root, top, RESERVED).way
+        stack.callback(way.reset)
+        for node, entering in walk(top):
+            if entering and node.symlinks:
+                symlink = node.join(node.symlinks[0])
+                raise LinkError(
+                    f"cannot add {printable(symlink)}",
+                    why="it is a symlink, and a store keeps files only",
+                    hint="replace it by what it leads to, or remove it",
+                    path=symlink,
+                    condition=Condition.IS_SYMLINK,
+                )
+        return way
+
+    def _take_in(
+        self, top: Node, way: Trail, stage: Stage, algorithm: str
+    ) -> tuple[Manifest, dict[Entry, str]]:
+        """Copy all files into a stage; return what they are, and the names of those to be kept."""
+        files: dict[str, Entry] = {}
+        directories: list[str] = []
+        staged: dict[Entry, str] = {}
+        known: set[Entry] = set()
+        for node, entering in walk(top):
+            if not entering:
+                continue
+            path = node.path
+            prefix = path and path + "/"
+            if prefix and not node.files and not node.directories:
+                directories.append(path)
+            for name in node.files:
+                with self._failing(prefix + name):
+                    number = stage.number()
+                    self._platform.copy_file(way.seek(node), name, stage.handle, number)
+                with self._telling(Primitive.READ, prefix + name):
+                    entry = self._finish(os.path.join(self.path, stage.name, number), algorithm)
+                files[prefix + name] = entry
+                if entry in known or not self._wrong_with(entry):
+                    with self._failing(prefix + name):
+                        self._platform.remove_file(stage.handle, number)
+                else:
+                    staged[entry] = number
+                known.add(entry)
+        return Manifest(files, tuple(directories)), staged
+
+    def _finish(self, path: str, algorithm: str) -> Entry:
+        """Give a staged file its bits and time; return what was written there."""
+        executable = bool(os.stat(path).st_mode & 0o111)
+        os.chmod(path, MODES[executable])
+        with open(path, "rb", buffering=0, opener=_open) as file:
+            digest = self._digest(file, algorithm)
+        os.utime(path, (MTIME, MTIME))
+        return Entry(f"{algorithm}-{digest}", executable)
+
+    def _shelve(self, stage: Stage, number: str, entry: Entry) -> None:
+        """Give a staged file its place, unless another process did so by now."""
+        platform, mark = self._platform, place_of(entry)
+        with self._telling(Primitive.MKDIR, mark):
+            os.makedirs(os.path.dirname(os.path.join(self.path, mark)), exist_ok=True)
+        with self._failing(mark):
+            try:
+                self._place(stage, number, mark)
+            except Failed as failed:
+                if condition(platform, failed) is not Condition.EXISTS:
+                    raise
+                if self._wrong_with(entry):  # what it was once: the old one goes with the stage
+                    self._swap(stage, number, mark)
+
+    def _place(self, stage: Stage, number: str, mark: str) -> None:
+        platform = self._platform
+        try:
+            platform.place(stage.handle, number, stage.parent, mark)
+        except Failed as failed:
+            if condition(platform, failed) is not Condition.UNSUPPORTED:
+                raise
+            platform.place_emulated(stage.handle, number, stage.parent, mark)
+
+    def _swap(self, stage: Stage, number: str, mark: str) -> None:
+        platform = self._platform
+        try:
+            platform.exchange(stage.handle, number, stage.parent, mark)
+        except Failed as failed:
+            if condition(platform, failed) is not Condition.UNSUPPORTED:
+                raise
+            platform.exchange_emulated(stage.handle, number, stage.parent, mark)
+
+    # What is there.
+
+    def _wrong_with(self, entry: Entry, *, contents: bool = True) -> str:
+        """Return what is wrong with a file of the store, nothing if it is what it must be."""
+        mark = place_of(entry)
+        stamp = MODES[entry.executable], MTIME * 10**9
+        algorithm, _, digest = entry.digest.partition("-")
+        with self._telling(Primitive.READ, mark), ExitStack() as stack:
+            path = os.path.join(self.path, mark)
+            try:
+                file = stack.enter_context(open(path, "rb", buffering=0, opener=_open))
+            except FileNotFoundError:
+                return "is not there"
+            seen = os.fstat(file.fileno())
+            if not st.S_ISREG(seen.st_mode):
+                return "is no file"
+            if (st.S_IMODE(seen.st_mode), seen.st_mtime_ns) != stamp:
+                return "was changed: its permission bits or its time are not the store's"
+            if not contents:
+                return ""
+            found = self._digest(file, algorithm)
+        return "" if found == digest else f"is corrupt: its content is {algorithm}-{found}"
+
+    def _digest(self, file: io.FileIO, algorithm: str) -> str:
+        """Return the digest of what is in an open file."""
+        digest, buffer = hashlib.new(algorithm), self._buffer
+        view = memoryview(buffer)
+        while got := file.readinto(buffer):
+            digest.update(view[:got])
+        return digest.hexdigest()
+
+    # From the system's words to ours.
+
+    @contextmanager
+    def _failing(self, path: str) -> Iterator[None]:
+        """Tell of a primitive that failed."""
+        try:
+            yield
+        except Lost as lost:
+            raise link_error(self._platform, lost.failed, path) from lost.failed.error
+        except Failed as failed:
+            raise link_error(self._platform, failed, path) from failed.error
+
+    @contextmanager
+    def _telling(self, primitive: Primitive, path: str) -> Iterator[None]:
+        """Tell of a call of ours that failed."""
+        try:
+            yield
+        except OSError as error:
+            raise link_error(self._platform, Failed(primitive, error), path) from error
+
+
+class _Stocked:
+    """What a manifest names, as a source for the engine."""
+
+    def __init__(self, root: str, manifest: Manifest) -> None:
+        self.root = root
+        self._manifest = manifest
+
+    def fill(self, platform: Platform, root: int, top: Node, _reserved: str) -> Contents:
+        """Make the nodes that the manifest describes; it was checked when it was made."""
+        device = platform.facts(root).device
+        pending: list[tuple[Node, Branch]] = [(top, self._manifest.top)]
+        while pending:
+            node, branch = pending.pop()
+            node.device = device
+            node.atime_ns = node.mtime_ns = MTIME * 10**9
+            node.stored = {name: place_of(entry) for name, entry in branch.files.items()}
+            node.files = sorted(node.stored)
+            node.directories = [Node(name, node) for name in sorted(branch.directories)]
+            pending += [(child, branch.directories[child.name]) for child in node.directories]
+        return Contents(Shelf(platform, root, top), len(self._manifest.files), [])
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_OTHER)
+
+
+def place_of(entry: Entry) -> str:
+    """Return where a store keeps a file, relative to the store."""
+    algorithm, _, digest = entry.digest.partition("-")
+    suffix = "-x" if entry.executable else ""
+    return f"{_FILES}/{algorithm}/{digest[:2]}/{digest[2:]}{suffix}"
+
+
+def _compare(found: Manifest, expected: Manifest) -> None:
+    """Raise unless two manifests say the same."""
+    for path in sorted(found.files.keys() | expected.files.keys()):
+        ours, theirs = found.files.get(path), expected.files.get(path)
+        if ours != theirs:
+            raise LinkError(
+                f"the source is not what the manifest says of {path!r}",
+                why=f"it has {_words(ours)}, and should have {_words(theirs)}",
+                path=path,
+            )
+    for path in sorted(set(found.directories) ^ set(expected.directories)):
+        here = "the source" if path in found.directories else "the manifest"
+        raise LinkError(
+            "the source is not what the manifest says",
+            why=f"only {here} has the empty directory {path!r}",
+            path=path,
+        )
+
+
+def _words(entry: Entry | None) -> str:
+    if entry is None:
+        return "nothing there"
+    return f"{entry.digest}{' (executable)' if entry.executable else ''}"

@@ -421,24 +421,28 @@ class _Counter:
     def __init__(self, stream: TextIO | None) -> None:
         self._in_place = stream is not None and stream.isatty()
         self._next = 0.0
-        self._shown = False
+        self._told = -1
 
     def __call__(self, done: int, total: int) -> None:
         """Take note of progress."""
+        if done == self._told:
+            return
         if self._in_place:
             now = time.monotonic()
             if now < self._next and done < total:
                 return
             self._next = now + 0.1
-            self._shown = True
             self._print(f"\r{done} of {total} files")
-        elif done >= self._next:
+        elif done >= self._next or done == total:
             self._next = done + total / 10
             self._print(f"{done} of {total} files\n")
+        else:
+            return
+        self._told = done
 
     def end(self) -> None:
         """Leave the line."""
-        if self._shown:
+        if self._in_place and self._told >= 0:
             self._print("\n")
 
     def _print(self, text: str) -> None:

@@ -233,7 +233,7 @@ class _Run:
         except BaseException as error:
             left = self._undo(root, base)
             if isinstance(error, LinkError):
-                error.left = (*error.left, *left)
+                error.left = tuple(dict.fromkeys((*error.left, *left)))
             raise
         finally:
             self.source.reset()
@@ -292,7 +292,7 @@ class _Run:
         left: list[str] = []
         for stage in self.stages[:0:-1]:  # those inside directories while these are writable
             left += self._beside(stage.node, stage.remove())
-        shut = [r.node for r in self.records if not (self._narrow(r) or self._narrow(r))]
+        shut = [r.node for r in self.records if not (self._narrow(r) or self._narrow(r, last=True))]
         self.target.reset()
         left += [node.path or "." for node in shut]
         if self.stages:
@@ -422,7 +422,9 @@ class _Run:
             number = stage.number()
             trail = Trail(self.platform, stage.handle)
             try:
-                trail.make(number)
+                handle = trail.make(number)
+                if not self.platform.is_writable(handle):  # an odd umask
+                    self.platform.change_mode(handle, 0o700)
                 trail.make(first)
                 trail.leave()
                 folds = self.platform.look(trail.handle, second) is not None
@@ -636,7 +638,7 @@ class _Run:
         record.widened = (mode, stage, note)
         self.platform.change_mode(target, mode | 0o300)
 
-    def _narrow(self, record: Record) -> bool:
+    def _narrow(self, record: Record, *, last: bool = False) -> bool:
         """Give a widened directory its permission bits back; return whether nothing is owed."""
         if record.widened is None:
             return True
@@ -647,7 +649,7 @@ class _Run:
             if (facts.device, facts.inode) == record.identity:
                 self.platform.change_mode(handle, mode)
         except Lost as lost:
-            if condition(self.platform, lost.failed) is not Condition.MISSING:
+            if not last or condition(self.platform, lost.failed) is not Condition.MISSING:
                 return False
         except Failed:
             return False

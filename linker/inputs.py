@@ -124,6 +124,14 @@ def check_file(source: str, target: str) -> Kind:
             "linked",
             path=source,
         )
+    if not _place_of(target)[1]:
+        raise LinkError(
+            f"cannot replace {printable(target)}",
+            why="it is the root of all directories",
+            hint="name the file that shall be made",
+            path=target,
+            condition=Condition.IS_DIRECTORY,
+        )
     if _place_of(source) == _place_of(target):
         raise LinkError("source and target are the same file", why=printable(source), path=target)
     return Kind.SYMLINK if os.path.islink(source) else Kind.FILE

@@ -10,8 +10,7 @@ Undo goes in reverse and takes a name away only if it still holds what was place
 
 from __future__ import annotations
 
-import json
-import secrets
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -34,6 +33,9 @@ _MARK = "c"
 
 _PENDING = "p"
 """First letter of a record in a stage: a directory whose permission bits are not final yet."""
+
+_FEW = 4
+"""Handles that removing a tree holds at most."""
 
 _ATTEMPTS = 16
 """How often a fresh stage may be lost to somebody who cleans up before it is locked."""
@@ -70,6 +72,8 @@ class Stage:
         `temporary` for now and shall have `final`; return the record's name.
         """
         name = _PENDING + self.number()
+        import json  # only where a read-only directory is in the way
+
         record = {"path": path, "inode": inode, "temporary": temporary, "final": final}
         self._platform.write_record(self.handle, name, json.dumps(record).encode("ascii"))
         return name
@@ -133,10 +137,12 @@ def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], b
     parent = platform.open_below(directory, ".")
     try:
         for _ in range(_ATTEMPTS):
-            name = STAGE + secrets.token_hex(4)
+            name = STAGE + os.urandom(4).hex()
             handle = None
             try:
                 handle = platform.make_directory(parent, name)
+                if not platform.is_writable(handle):  # an odd umask
+                    platform.change_mode(handle, 0o700)
                 if _own(platform, parent, name, handle, goes_on):
                     return Stage(platform, parent, name, handle, inheritance)
             except BaseException as error:
@@ -198,6 +204,8 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
 
 def _finish(platform: Platform, directory: int, data: bytes) -> None:
     """Give a directory the permission bits that a killed run still owed it."""
+    import json  # only after a run that was killed
+
     try:
         record = json.loads(data)
     except ValueError:  # killed while it was written, which is before it was needed
@@ -238,7 +246,8 @@ def remove_again(platform: Platform, directory: int, name: str) -> list[str]:
 
 def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
     remaining: list[str] = []
-    trail = Trail(platform, directory)
+    # Few handles: what ended for want of them must still be removed.
+    trail = Trail(platform, directory, held=_FEW)
     names: list[str] = []
 
     def enter(name: str) -> list[str] | None:
@@ -432,7 +441,7 @@ class Undo:
         replaced = backup is not None and backup.inode != ours
         if there is not None and there.inode != ours:
             return  # not ours, or not ours any more
-        if backup is not None and not replaced:
+        if backup is not None and not replaced and not (there is not None and change.inode):
             return  # never placed, or the very file that was there before
         if there is None:
             if replaced:
@@ -463,8 +472,16 @@ class Undo:
                 raise
 
     def _place(self, stage: Stage, source: int, name: str, target: int, new: str) -> None:
-        place = self._platform.place_emulated if stage.emulate_place else self._platform.place
-        place(source, name, target, new)
+        if not stage.emulate_place:
+            try:
+                self._platform.place(source, name, target, new)
+            except Failed as failed:
+                if condition(self._platform, failed) is not Condition.UNSUPPORTED:
+                    raise
+                stage.emulate_place = True  # nothing needed to be placed so far
+            else:
+                return
+        self._platform.place_emulated(source, name, target, new)
 
     def _exchange(self, stage: Stage, number: str, handle: int, name: str) -> None:
         platform = self._platform

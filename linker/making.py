@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from linker.choices import Choices
-from linker.failures import link_error
+from linker.conditions import Condition
+from linker.failures import condition, link_error
 from linker.journal import Change, Record, Stage
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Platform
@@ -90,7 +91,11 @@ class Maker:
                     handle = trail.make(name, node.mode & 0o777 | 0o700)
                     facts = platform.facts(handle)
                     node.inode = facts.inode
-                    modes.append(facts.mode)
+                    mode = facts.mode
+                    if mode & 0o700 != 0o700:  # an odd umask
+                        mode |= 0o700
+                        platform.change_mode(handle, mode)
+                    modes.append(mode)
                     if node.files or node.symlinks:
                         self.fill(node, self._source.seek(node), stage, handle, tally)
                         if self._advance is not None:
@@ -213,7 +218,12 @@ class Maker:
         stored = record.node.stored_name(name)
         if mode is LinkMode.HARDLINK:
             changes.append(Change(new, stage, "", 0, None))
-            platform.hardlink(source, stored, target, new)
+            try:
+                platform.hardlink(source, stored, target, new)
+            except Failed as failed:
+                if condition(platform, failed) is Condition.EXISTS:
+                    changes.pop()  # it is another's, be it of the same inode
+                raise
             return
         make = platform.clone_directly if mode is LinkMode.CLONE else platform.copy_directly
         make(

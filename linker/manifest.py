@@ -29,7 +29,6 @@ ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128}
 """Digests that a manifest may use, and how many hexadecimal digits they have."""
 
 _DIGEST = re.compile("|".join(f"{name}-[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))
-_DRIVE = re.compile("[A-Za-z]:")
 _TWICE = "it is there twice"
 
 
@@ -252,7 +251,7 @@ def _wrong_with(part: str) -> str:
         return "'.' is no name"
     if not part.strip(" ."):
         return f"Windows takes {part!r} for no name, or for '..'"
-    if _DRIVE.match(part):
+    if part[1:2] == ":":
         return f"{part[:2]!r} is a drive on Windows"
     if part.startswith(RESERVED):
         return f"names that begin with {RESERVED!r} are reserved for interrupted links"

@@ -61,6 +61,7 @@ _FILES = "files"
 _NO_OTHER = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Follow no symlink, and wait for no fifo, that somebody put in the place of a file."""
 
+_GONE = "is not there"
 _AGAIN = "add the files to the store again: `python -m linker add --store STORE SOURCE`"
 
 
@@ -130,7 +131,7 @@ class Store:
                 why=f"{entry.digest} {wrong}{others}",
                 hint=_AGAIN,
                 path=path,
-                condition=Condition.MISSING,
+                condition=Condition.MISSING if wrong == _GONE else Condition.OTHER,
             )
 
     def link(
@@ -342,7 +343,7 @@ class Store:
             try:
                 file = stack.enter_context(open(path, "rb", buffering=0, opener=_open))
             except FileNotFoundError:
-                return "is not there"
+                return _GONE
             seen = os.fstat(file.fileno())
             if not st.S_ISREG(seen.st_mode):
                 return "is no file"

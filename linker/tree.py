@@ -126,7 +126,7 @@ def walk(top: Node) -> Iterator[tuple[Node, bool]]:
 
 
 class Trail:
-    """A way down from a root handle, holding at most `HELD` handles.
+    """A way down from a root handle, holding at most `held` handles.
 
     The root handle belongs to the caller and is never closed here. Failures are told as
     `primitive`: READ for a source, OPEN for a target.
@@ -138,9 +138,11 @@ class Trail:
         root: int,
         base: Node | None = None,
         primitive: Primitive = Primitive.OPEN,
+        held: int = HELD,
     ) -> None:
         self._platform = platform
         self._primitive = primitive
+        self._held = held
         self._handles: list[int] = [root]
         self._nodes: list[Node | None] = [base]
         self._shut: list[tuple[int, int]] = []
@@ -168,7 +170,7 @@ class Trail:
     def _push(self, handle: int, node: Node | None) -> int:
         self._handles.append(handle)
         self._nodes.append(node)
-        if len(self._handles) - len(self._shut) > HELD:
+        if len(self._handles) - len(self._shut) > self._held:
             place = len(self._shut) + 1
             oldest = self._handles[place]
             facts = self._platform.facts(oldest)

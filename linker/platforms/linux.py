@@ -71,6 +71,7 @@ _BUFFER = 1 << 18
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMELESS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
 _DESCRIPTORS = "/proc/self/fd/"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -148,7 +149,7 @@ class Calls:
     truncate: Callable[[int, int], None] = os.ftruncate
     fstat: Callable[[int], os.stat_result] = os.fstat
     stat: Callable[..., os.stat_result] = os.stat
-    chmod: Callable[[int, int], None] = os.fchmod
+    chmod: Callable[[int | str, int], None] = os.chmod
     utime: Callable[..., None] = os.utime
     ficlone: Callable[[int, int], None] = ficlone
     ioctl: Callable[..., Any] = fcntl.ioctl
@@ -488,10 +489,28 @@ class LinuxPlatform:
         except OSError as error:
             raise Failed(Primitive.MKDIR, error) from error
         try:
-            return self.open_below(parent, name)
+            return self._open_made(parent, name, mode)
         except Failed:
             self._discard(parent, name, self.calls.rmdir)
             raise
+
+    def _open_made(self, parent: int, name: str, mode: int) -> int:
+        """Open a directory that we made, even if the umask shut it to ourselves."""
+        try:
+            return self.open_below(parent, name)
+        except Failed as failed:
+            if failed.error.errno != errno.EACCES:
+                raise
+        calls = self.calls
+        try:
+            handle = calls.open(name, _PLACE, dir_fd=parent)
+            try:
+                calls.chmod(f"{_DESCRIPTORS}{handle}", mode)
+            finally:
+                calls.close(handle)
+        except OSError as error:
+            raise Failed(Primitive.OPEN, error) from error
+        return self.open_below(parent, name)
 
     def stamp_directory(self, directory: int, seen: int, node: Stamp) -> None:
         calls = self.calls
@@ -542,21 +561,13 @@ class LinuxPlatform:
                     raise taken from None
                 calls.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
             else:
-                self._drop_second_name(source, name, target, new)
+                try:
+                    calls.unlink(name, dir_fd=source)
+                except OSError:
+                    calls.unlink(new, dir_fd=target)
+                    raise
         except OSError as error:
             raise Failed(Primitive.RENAME, error) from error
-
-    def _drop_second_name(self, source: int, name: str, target: int, new: str) -> None:
-        """Take `name` away from what is called `new` as well; else take `new` away again."""
-        calls = self.calls
-        try:
-            calls.unlink(name, dir_fd=source)
-        except OSError:
-            try:  # out of the way is as good: it goes with the stage
-                calls.rename(name, name + ASIDE, src_dir_fd=source, dst_dir_fd=source)
-            except OSError:
-                calls.unlink(new, dir_fd=target)
-                raise
 
     def exchange_emulated(self, source: int, name: str, target: int, new: str) -> None:
         """Keep a second name of the old file, rename over it, give the old one `name`.

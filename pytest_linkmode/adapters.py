@@ -1,0 +1,299 @@
+"""How the suites drive a linker: the reference linker, a Python callable, or a command line.
+
+An adapter says which modes its linker has, prepares a source for it, and links. Whatever a linker
+of somebody else raises or prints comes back as one `AdapterError`; what it did to the disk is
+not an adapter's business, that is what evidence is for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import os
+import pathlib
+import re
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from linker.modes import LinkMode
+from pytest_linkmode.errors import LinkmodeError, UsageError
+
+if TYPE_CHECKING:
+    from linker.policy import Policy
+    from linker.report import LinkReport
+
+EVERY_MODE = tuple(LinkMode)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterResult:
+    """What a linker said when it was done, for people; nothing here is believed.
+
+    `report` is there if the linker gives one as the reference linker does; `seconds` is how
+    long it took.
+    """
+
+    seconds: float
+    report: LinkReport | None = None
+    output: str = ""
+
+
+class AdapterError(LinkmodeError):
+    """The linker failed, or said so. `__cause__` is what it raised."""
+
+
+class Adapter(Protocol):
+    """A linker as the suites see it."""
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+
+    def modes(self) -> tuple[LinkMode, ...]:
+        """Return the modes that it has; tests of the others do not apply to it."""
+
+    def prepare(self, source: pathlib.Path) -> None:
+        """Make the directory `source` a warm source: whatever the linker wants before linking."""
+
+    def link(self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode) -> AdapterResult:
+        """Link the tree below `source` into the directory `target`. Raises AdapterError."""
+
+
+def adapter_from(text: str | None, policy: Policy | None = None) -> Adapter:
+    """Return the adapter that ``--linkmode-linker=TEXT`` names.
+
+    Nothing is the reference linker, following `policy`; ``module:callable`` a Python function;
+    anything with a blank or a brace a command line. Raises UsageError, saying how to write it.
+    """
+    if not text:
+        return ReferenceAdapter(policy)
+    if re.search(r"[\s{]", text):
+        return CommandAdapter(text)
+    return CallableAdapter(text)
+
+
+class ReferenceAdapter:
+    """The reference linker, by a policy of one's choice."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        from linker.policies import REFERENCE
+
+        self.policy: Policy = policy or REFERENCE
+
+    @property
+    def name(self) -> str:
+        """The reference linker, and its policy if that is another than its own."""
+        own = self.policy.name == "reference"
+        return "reference linker" if own else f"reference linker as {self.policy.name}"
+
+    def modes(self) -> tuple[LinkMode, ...]:
+        """Return all four."""
+        return EVERY_MODE
+
+    def prepare(self, source: pathlib.Path) -> None:
+        """Do nothing: any tree is a source."""
+
+    def link(self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode) -> AdapterResult:
+        """Link with `link_tree`."""
+        from linker import link_tree
+
+        start = time.perf_counter()
+        with _Foreign(self.name):
+            report = link_tree(source, target, mode=mode, policy=self.policy)
+        return AdapterResult(time.perf_counter() - start, report)
+
+
+class CallableAdapter:
+    """A Python function, called as ``f(source, target, mode)`` with two paths and a `LinkMode`.
+
+    It may have an attribute ``modes``, those that it has (default: all), and an attribute
+    ``prepare``, called with the source before it is linked.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._name = where
+        self._link = _resolve(where)
+        given = getattr(self._link, "modes", EVERY_MODE)
+        try:
+            self._modes = tuple(
+                mode if isinstance(mode, LinkMode) else LinkMode.parse(mode) for mode in given
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"{where}.modes is not a list of link modes", why=str(error)) from None
+        self._prepare: Callable[[pathlib.Path], object] | None = getattr(
+            self._link, "prepare", None
+        )
+
+    @property
+    def name(self) -> str:
+        """Where it was found."""
+        return self._name
+
+    def modes(self) -> tuple[LinkMode, ...]:
+        """Return the modes that the function says it has."""
+        return self._modes
+
+    def prepare(self, source: pathlib.Path) -> None:
+        """Call the function's own ``prepare``, if it has one."""
+        if self._prepare is not None:
+            with _Foreign(self._name):
+                self._prepare(source)
+
+    def link(self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode) -> AdapterResult:
+        """Call the function; what it returns is kept if it is a `LinkReport`."""
+        from linker.report import LinkReport
+
+        start = time.perf_counter()
+        with _Foreign(self._name):
+            report = self._link(source, target, mode)
+        kept = report if isinstance(report, LinkReport) else None
+        return AdapterResult(time.perf_counter() - start, kept)
+
+
+class CommandAdapter:
+    """A command line, run without a shell.
+
+    ``my-linker --mode={mode} {source} {target}`` has all four modes; ``clone,copy=my-linker
+    --mode={mode} {source} {target}`` these two; ``copy=cp -a {source}/. {target}`` needs no
+    ``{mode}``, for it has one. Several lines make one linker out of several commands.
+    """
+
+    def __init__(self, text: str, *, timeout: float = 300) -> None:
+        self._timeout = timeout
+        self._templates: dict[LinkMode, tuple[str, ...]] = {}
+        for line in filter(None, map(str.strip, text.splitlines())):
+            modes, template = _template(line)
+            self._templates |= dict.fromkeys(modes, template)
+        first = next(iter(self._templates.values()), ("",))
+        self._name = os.path.basename(first[0])
+
+    @property
+    def name(self) -> str:
+        """The program."""
+        return self._name
+
+    def modes(self) -> tuple[LinkMode, ...]:
+        """Return the modes for which there is a command."""
+        return tuple(mode for mode in LinkMode if mode in self._templates)
+
+    def prepare(self, source: pathlib.Path) -> None:
+        """Do nothing: a command takes the source as it is."""
+
+    def command(
+        self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode
+    ) -> tuple[str, ...]:
+        """Return the arguments of one run. Raises UsageError for a mode without a command."""
+        template = self._templates.get(mode)
+        if template is None:
+            had = ", ".join(map(str, self.modes()))
+            raise UsageError(f"{self._name} has no command for {mode}", hint=f"it has {had}")
+        values = {"mode": mode.value, "source": str(source), "target": str(target)}
+        return tuple(_PLACES.sub(lambda place: values[place[1]], word) for word in template)
+
+    def link(self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode) -> AdapterResult:
+        """Run the command for `mode`; its exit status decides."""
+        from pytest_linkmode.processes import run
+
+        start = time.perf_counter()
+        with _Foreign(self._name):
+            done = run(self.command(source, target, mode), timeout=self._timeout)
+        output = "\n".join(filter(None, (done.stdout.strip(), done.stderr.strip())))
+        return AdapterResult(time.perf_counter() - start, output=output)
+
+
+_PLACES = re.compile(r"\{(mode|source|target)\}")
+_MODES = re.compile(r"([a-z]+(?:,[a-z]+)*)=(.*)", re.DOTALL)
+_EXAMPLE = "write it as in: my-linker --mode={mode} {source} {target}"
+
+
+def _template(line: str) -> tuple[Sequence[LinkMode], tuple[str, ...]]:
+    """Take one line apart into modes and arguments. Raises UsageError."""
+    modes: Sequence[LinkMode] = EVERY_MODE
+    prefix = _MODES.fullmatch(line)
+    if prefix is not None:
+        try:
+            modes = [LinkMode.parse(word) for word in prefix[1].split(",")]
+        except ValueError as error:
+            raise UsageError(f"cannot understand {line!r}", why=str(error), hint=_EXAMPLE) from None
+        line = prefix[2]
+    try:
+        words = tuple(shlex.split(line))
+    except ValueError as error:
+        raise UsageError(f"cannot take {line!r} apart", why=str(error)) from None
+    there = {place for word in words for place in _PLACES.findall(word)}
+    needed = ("source", "target") if len(modes) == 1 else ("mode", "source", "target")
+    missing = [f"{{{place}}}" for place in needed if place not in there]
+    if missing:
+        hint = _EXAMPLE
+        if missing == ["{mode}"]:
+            hint += "\nor say which mode this command has: copy=cp -a {source}/. {target}"
+        raise UsageError(
+            f"the command line {line!r} cannot be a linker",
+            why=f"it lacks {' and '.join(missing)}",
+            hint=hint,
+        )
+    return modes, words
+
+
+def _resolve(where: str) -> Callable[[pathlib.Path, pathlib.Path, LinkMode], object]:
+    """Return the function that ``module:callable`` names. Raises UsageError."""
+    module_name, colon, path = where.partition(":")
+    if not (module_name and colon and path):
+        raise UsageError(
+            f"{where!r} is no linker",
+            why="it is neither module:callable nor a command line",
+            hint=f"{_EXAMPLE}\nor as in: my_package.my_module:my_function",
+        )
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"cannot import the linker {where!r}",
+            why=str(error),
+            hint="is it installed, or on PYTHONPATH, or named by the ini key `pythonpath`?",
+        ) from error
+    try:
+        found: object = operator.attrgetter(path)(module)
+    except AttributeError as error:
+        raise UsageError(f"there is no linker {where!r}", why=str(error)) from None
+    if not callable(found):
+        raise UsageError(f"the linker {where!r} cannot be called", why=f"it is {found!r}")
+    try:
+        inspect.signature(found).bind(pathlib.Path(), pathlib.Path(), LinkMode.COPY)
+    except TypeError as error:
+        raise UsageError(
+            f"the linker {where!r} cannot be called as f(source, target, mode)", why=str(error)
+        ) from None
+    except ValueError:  # written in C: it does not tell
+        pass
+    return found
+
+
+class _Foreign:
+    """Code that is not ours: whatever it raises becomes an `AdapterError` that names it.
+
+    What ends a test or a run on purpose (KeyboardInterrupt, pytest's outcomes) goes through.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UsageError):
+            said = str(error)
+            if not isinstance(error, LinkmodeError):
+                said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+            raise AdapterError(f"{self._name} failed", why=said) from error

@@ -1,0 +1,56 @@
+"""What tests are varied over, and how a fixture says so: by an attribute of its function.
+
+The plugin finds it there when tests are generated, whatever the fixture is called and whoever
+made it; and a test that has one of these among its fixtures is one of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    import pytest
+
+ATTRIBUTE = "pytest_linkmode_axis"
+
+LAYOUT = "layout"
+FILESYSTEM = "filesystem"
+MODE = "link mode"
+AXES = (LAYOUT, FILESYSTEM, MODE)
+"""What tests are varied over, in the order in which it appears in their ids."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Axis(NamedTuple):
+    """What hangs on the function of a fixture of ours.
+
+    `name` is one of `AXES`, or empty for a fixture that varies nothing; `limits` are the
+    arguments of the factory, which are those of the marker.
+    """
+
+    name: str = ""
+    limits: Mapping[str, Any] = MappingProxyType({})
+
+
+def ours(function: Function, axis: Axis | None = None) -> Function:
+    """Mark the function of a fixture as one of ours, and return it."""
+    setattr(function, ATTRIBUTE, axis or Axis())
+    return function
+
+
+def axis_of(function: object) -> Axis | None:
+    """Return what a fixture is varied over, or None if it is not one of ours."""
+    return getattr(function, ATTRIBUTE, None)
+
+
+def uses_ours(item: pytest.Item) -> bool:
+    """Whether a fixture of ours, or one made by our factories, is among those of a test."""
+    info = getattr(item, "_fixtureinfo", None)
+    return info is not None and any(
+        hasattr(fixture.func, ATTRIBUTE)
+        for fixtures in info.name2fixturedefs.values()
+        for fixture in fixtures
+    )

@@ -1,0 +1,551 @@
+"""The `linkmode` command: what the plugin and the reference linker know, for shells.
+
+Each subcommand asks one room of the house and prints the answer, as words for people or, with
+``--json``, as data for scripts. Exit statuses answer for both: 0 is yes or done, 1 is no or failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from linker import cli as linker_cli
+from linker.cli import Status, complain, tell, tell_json
+from linker.failures import printable
+from linker.modes import LinkMode
+from pytest_linkmode.commands import mount as commands_mount
+from pytest_linkmode.commands import run as commands_run
+from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from linker.policy import Policy
+    from pytest_linkmode.capabilities import Capabilities
+    from pytest_linkmode.evidence import Evidence
+
+STATUSES = """\
+exit status:
+  0    done; yes: linked in that mode, all that was named can be had
+  1    failed; no
+  2    wrong usage: nothing was done
+  3    `link` failed, and the names told as "could not be undone" remain
+  4    done, but what was found could not be written
+  130  interrupted
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand: a row of the table at the end."""
+
+    name: str
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `linkmode` with these arguments; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="linkmode",
+        description="Test every link mode on every filesystem, and prove what really happened.",
+        epilog=STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        below = subparsers.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help,
+            epilog=STATUSES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.configure(below)
+    arguments = parser.parse_args(argv)
+    try:
+        return linker_cli.run(arguments)
+    except LinkmodeError as error:
+        if arguments.json:
+            tell_json({"error": _plain_error(error)})
+        for line in str(error).splitlines():
+            complain(printable(line))
+        return Status.USAGE if isinstance(error, UsageError) else Status.FAILED
+
+
+def _plain_error(error: LinkmodeError) -> dict[str, Any]:
+    plain: dict[str, Any] = {"what": error.what, "why": error.why, "hint": error.hint}
+    if isinstance(error, Unavailable):
+        plain |= {"checked": list(error.checked), "mends": list(error.mends)}
+    return plain
+
+
+# --- verify -------------------------------------------------------------------------------------
+
+
+def _configure_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mode", metavar="MODE", help="clone (or reflink), hardlink, symlink, copy")
+    parser.add_argument("source", metavar="SOURCE", help="a file or a directory")
+    parser.add_argument("target", metavar="TARGET", help="what became of it")
+    parser.add_argument(
+        "--mutable",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="files that must be copies whatever the mode; may be repeated",
+    )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="names that are not looked at on either side; may be repeated",
+    )
+    _add_json(parser)
+    parser.set_defaults(run=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> Status:
+    from pytest_linkmode.assertions import LinkAssertionError, assert_linked
+
+    try:
+        proven = assert_linked(
+            arguments.source,
+            arguments.target,
+            arguments.mode,
+            mutable=arguments.mutable,
+            ignore=arguments.ignore,
+        )
+    except LinkAssertionError as wrong:
+        if arguments.json:
+            tell_json(
+                {
+                    "format": "linkmode-verify",
+                    "version": 1,
+                    "linked": False,
+                    "wrong": [
+                        {
+                            "path": row.path,
+                            "expected": row.expected,
+                            "found": row.found,
+                            "proof": row.proof,
+                            "why": row.why,
+                        }
+                        for row in wrong.rows
+                    ],
+                }
+            )
+        else:
+            tell(str(wrong))
+        return Status.FAILED
+    if arguments.json:
+        tell_json(
+            {
+                "format": "linkmode-verify",
+                "version": 1,
+                "linked": True,
+                "mode": proven.mode.value,
+                "files": proven.files,
+                "directories": proven.directories,
+                "symlinks": proven.symlinks,
+                "modes": dict(proven.modes),
+                "proofs": dict(proven.proofs),
+            }
+        )
+        return Status.DONE
+    modes = ", ".join(f"{number} {mode}" for mode, number in proven.modes.items())
+    proofs = ", ".join(f"{number} by {proof}" for proof, number in proven.proofs.items())
+    tell(f"{proven.mode}: {proven.files} files" + (f" ({modes}), proven {proofs}" if modes else ""))
+    return Status.DONE
+
+
+# --- probe --------------------------------------------------------------------------------------
+
+
+def _configure_probe(parser: argparse.ArgumentParser) -> None:
+    from linker.policies import ALL
+
+    parser.add_argument("source", metavar="SOURCE", help="a directory")
+    parser.add_argument("target", metavar="TARGET", help="a directory that can be written to")
+    parser.add_argument(
+        "--policy",
+        action="append",
+        choices=sorted(ALL),
+        help="whose fallbacks to follow; may be repeated; default: all",
+    )
+    _add_json(parser)
+    parser.set_defaults(run=_probe)
+
+
+def _probe(arguments: argparse.Namespace) -> Status:
+    from linker.policies import ALL
+    from pytest_linkmode.capabilities import probe
+
+    source, target = os.path.abspath(arguments.source), os.path.abspath(arguments.target)
+    for what, path in (("source", source), ("target", target)):
+        if not os.path.isdir(path):
+            raise UsageError(f"the {what} {path!r} is no directory")
+    policies = [ALL[name] for name in arguments.policy or ALL]
+    try:
+        with ExitStack() as stack:
+            sample = _sample(stack, source)
+            can = probe(source, target, sample=sample)
+            proofs = {mode: _prove(stack, mode, sample, target) for mode in LinkMode}
+    except OSError as error:
+        raise LinkmodeError(
+            "cannot probe", why=str(error), hint="both directories must be readable and writable"
+        ) from error
+    if arguments.json:
+        tell_json(_plain_probe(source, target, can, proofs, policies))
+        return Status.DONE
+    lines: list[tuple[str, ...]] = [
+        ("mode", "what happens", "proof", *(f"by {policy.name}" for policy in policies))
+    ]
+    for mode in LinkMode:
+        found = proofs[mode]
+        proof = "" if found is None else f"{found.found}: {found.proof}"
+        ends = (can.outcome(mode, policy).mode for policy in policies)
+        lines.append((str(mode), _fate(can, mode), proof, *(str(end or "error") for end in ends)))
+    paint = Paint.of_stdout()
+    tell("\n".join(_aligned(lines, paint, {"works": paint.green})))
+    tell(f"\ncapabilities: {can}")
+    return Status.DONE
+
+
+def _sample(stack: ExitStack, directory: str) -> str:
+    """Return a file of the source to try everything with: a new one, else one that is there.
+
+    Raises OSError if neither can be had.
+    """
+    import secrets
+
+    from pytest_linkmode.capabilities import SAMPLE_SIZE
+
+    path = os.path.join(directory, f"linkmode-probe-{secrets.token_hex(6)}")
+    try:
+        with open(path, "xb") as file:
+            stack.callback(os.unlink, path)
+            file.write(secrets.token_bytes(SAMPLE_SIZE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        for parent, _, names in os.walk(directory):
+            for name in names:
+                there = os.path.join(parent, name)
+                if os.path.isfile(there) and os.stat(there).st_size >= SAMPLE_SIZE:
+                    return there
+        raise
+    return path
+
+
+def _prove(stack: ExitStack, mode: LinkMode, sample: str, target: str) -> Evidence | None:
+    """Link the sample in a mode, and return what the disk says of that; None where it fails."""
+    import secrets
+
+    from linker import LinkError, link_file
+    from pytest_linkmode.evidence import evidence
+
+    made = os.path.join(target, f"linkmode-probe-{secrets.token_hex(6)}")
+    try:
+        link_file(sample, made, mode=mode, strict=True)
+    except LinkError:
+        return None
+    stack.callback(os.unlink, made)
+    return evidence(sample, made)
+
+
+def _fate(can: Capabilities, mode: LinkMode) -> str:
+    from linker.policy import PRIMITIVES
+
+    condition = can.results[PRIMITIVES[mode]]
+    return "works" if condition is None else str(condition)
+
+
+def _plain_probe(
+    source: str,
+    target: str,
+    can: Capabilities,
+    proofs: Mapping[LinkMode, Evidence | None],
+    policies: Sequence[Policy],
+) -> dict[str, Any]:
+    def plain_mode(mode: LinkMode) -> dict[str, Any]:
+        found = proofs[mode]
+        outcomes = {policy.name: can.outcome(mode, policy) for policy in policies}
+        return {
+            "happens": _fate(can, mode),
+            "found": found.found if found else None,
+            "proof": found.proof.value if found else None,
+            "why": found.why if found else None,
+            "policies": {
+                name: {
+                    "mode": outcome.mode.value if outcome.mode else None,
+                    "edges": [edge.id for edge in outcome.edges],
+                }
+                for name, outcome in outcomes.items()
+            },
+        }
+
+    return {
+        "format": "linkmode-probe",
+        "version": 1,
+        "source": source,
+        "target": target,
+        "platform": can.platform,
+        "capabilities": {name: {"held": name in can, "why": why} for name, why in can.why.items()},
+        "modes": {mode.value: plain_mode(mode) for mode in LinkMode},
+    }
+
+
+# --- explain ------------------------------------------------------------------------------------
+
+
+def _configure_explain(parser: argparse.ArgumentParser) -> None:
+    from linker.policies import ALL
+
+    parser.add_argument("policy", metavar="POLICY", choices=sorted(ALL), help=", ".join(ALL))
+    parser.add_argument("--platform", metavar="NAME", help="default: the one this runs on")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--dot", action="store_true", help="the graph for Graphviz")
+    form.add_argument("--mermaid", action="store_true", help="the graph for Markdown")
+    form.add_argument("--json", action="store_true", help="the graph as data")
+    parser.set_defaults(run=_explain)
+
+
+def _explain(arguments: argparse.Namespace) -> Status:
+    from linker.policies import ALL
+    from pytest_linkmode import graphs
+    from pytest_linkmode.capabilities import PLATFORMS
+    from pytest_linkmode.config import suggestion
+
+    policy = ALL[arguments.policy]
+    known = graphs.platforms(policy)
+    platform = arguments.platform or PLATFORMS.get(sys.platform, "")
+    if platform not in known and arguments.platform:
+        raise UsageError(
+            f"{policy.name} says nothing of the platform {platform!r}",
+            hint=suggestion(platform, known),
+        )
+    platform = platform if platform in known else known[0]
+    if arguments.json:
+        tell_json(graphs.plain(policy, platform))
+    elif arguments.dot:
+        tell(graphs.dot(policy, platform))
+    elif arguments.mermaid:
+        tell(graphs.mermaid(policy, platform))
+    else:
+        paint = Paint.of_stdout()
+        tell(paint.bold(f"{policy.name} on {platform}"))
+        tell("\n".join(f"- {fact}" for fact in graphs.facts(policy)) + "\n")
+        tell("\n".join(_aligned(graphs.table(policy, platform), paint)))
+    return Status.DONE
+
+
+# --- doctor -------------------------------------------------------------------------------------
+
+
+def _configure_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="filesystems and layouts that must be there; default: all, and none must",
+    )
+    _add_json(parser)
+    parser.set_defaults(run=_doctor)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """Whether one filesystem or layout can be had here."""
+
+    kind: str
+    name: str
+    how: str
+    missing: Unavailable | None
+
+    def plain(self) -> dict[str, Any]:
+        missing = self.missing
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "available": missing is None,
+            "how": self.how,
+            "checked": list(missing.checked) if missing else [],
+            "mends": list(missing.mends) if missing else [],
+        }
+
+
+def _doctor(arguments: argparse.Namespace) -> Status:
+    findings = _findings(arguments.names)
+    bad = arguments.names and any(finding.missing for finding in findings)
+    if arguments.json:
+        tell_json(
+            {
+                "format": "linkmode-doctor",
+                "version": 1,
+                "findings": [finding.plain() for finding in findings],
+            }
+        )
+        return Status.FAILED if bad else Status.DONE
+    paint = Paint.of_stdout()
+    lines: list[tuple[str, ...]] = [("", "name", "here", "how, or why not")]
+    for finding in findings:
+        missing = finding.missing
+        here = "yes" if missing is None else "no"
+        lines.append((finding.kind, finding.name, here, finding.how if missing is None else ""))
+        lines += [("", "", "", line) for line in (missing.checked if missing else ())]
+    tell("\n".join(_aligned(lines, paint, {"yes": paint.green, "no": paint.red})))
+    mends: dict[str, list[str]] = {}
+    for finding in findings:
+        for mend in finding.missing.mends if finding.missing else ():
+            mends.setdefault(mend, []).append(finding.name)
+    if mends:
+        tell("\n" + paint.bold("What would add more:"))
+        for mend, names in mends.items():
+            tell(f"- {mend}\n    for {', '.join(names)}")
+    return Status.FAILED if bad else Status.DONE
+
+
+def _findings(names: Sequence[str]) -> list[_Finding]:
+    from pytest_linkmode import config, layouts
+    from pytest_linkmode.filesystems import FILESYSTEMS, survey
+
+    settings = config.from_environment()
+    surveyed = {fact.kind.name: fact for fact in survey(settings)}
+    specs = layouts.select(list(FILESYSTEMS))
+    if names:
+        wanted = [name for name in names if name not in FILESYSTEMS]
+        surveyed = {name: fact for name, fact in surveyed.items() if name in names}
+        specs = tuple(layouts.parse(name) for name in wanted)
+    else:
+        specs = tuple(spec for spec in specs if spec.name not in FILESYSTEMS)
+    found = [
+        _Finding("filesystem", name, fact.provider, fact.unavailable)
+        for name, fact in surveyed.items()
+    ]
+    found += [
+        _Finding(
+            "layout",
+            spec.name,
+            spec.row.purpose.partition(":")[0],
+            layouts.missing(spec, settings),
+        )
+        for spec in specs
+    ]
+    return found
+
+
+# --- clean --------------------------------------------------------------------------------------
+
+
+def _configure_clean(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="show what would be removed")
+    _add_json(parser)
+    parser.set_defaults(run=_clean)
+
+
+def _clean(arguments: argparse.Namespace) -> Status:
+    from pytest_linkmode.filesystems import registry
+
+    findings = registry.clean(dry_run=arguments.dry_run)
+    kept = any(finding.action == registry.KEPT for finding in findings)
+    if arguments.json:
+        tell_json(
+            {
+                "format": "linkmode-clean",
+                "version": 1,
+                "dry_run": arguments.dry_run,
+                "findings": [
+                    {
+                        "step": finding.step,
+                        "path": finding.path,
+                        "pid": finding.pid,
+                        "action": finding.action,
+                        "why": finding.why,
+                    }
+                    for finding in findings
+                ],
+            }
+        )
+        return Status.FAILED if kept else Status.DONE
+    lines: list[tuple[str, ...]] = [("what", "of process", "path", "")]
+    for finding in findings:
+        action = "would be undone" if finding.action == registry.FOUND else finding.action
+        why = f"{action}: {finding.why}" if finding.why else action
+        lines.append((finding.step, str(finding.pid), printable(finding.path), printable(why)))
+    if findings:
+        tell("\n".join(_aligned(lines, Paint.of_stdout())))
+    else:
+        tell("nothing was left behind")
+    return Status.FAILED if kept else Status.DONE
+
+
+# --- what the commands share --------------------------------------------------------------------
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
+
+
+@dataclass(frozen=True)
+class Paint:
+    """Colour, where the terminal has it and nobody minds (no-color.org)."""
+
+    on: bool = False
+
+    @classmethod
+    def of_stdout(cls) -> Paint:
+        """Return the paint for what goes to stdout."""
+        minded = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        return cls(sys.stdout is not None and sys.stdout.isatty() and not minded)
+
+    def bold(self, text: str) -> str:
+        """Return a text in bold."""
+        return self._in("1", text)
+
+    def green(self, text: str) -> str:
+        """Return a text in green."""
+        return self._in("32", text)
+
+    def red(self, text: str) -> str:
+        """Return a text in red."""
+        return self._in("31", text)
+
+    def _in(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.on and text else text
+
+
+def _aligned(
+    lines: Sequence[tuple[str, ...]],
+    paint: Paint,
+    colours: Mapping[str, Callable[[str], str]] | None = None,
+) -> list[str]:
+    """Return rows as lines of a table whose head is bold; `colours` paint certain cells."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    made = []
+    for number, line in enumerate(lines):
+        cells = []
+        for cell, width in zip(line, widths, strict=True):
+            painted = paint.bold(cell) if number == 0 else (colours or {}).get(cell, str)(cell)
+            cells.append(painted + " " * (width - len(cell)))
+        made.append("  ".join(cells).rstrip())
+    return made
+
+
+COMMANDS = (
+    Command("doctor", "what this machine can make, and what would add more", _configure_doctor),
+    Command("probe", "what can be done between two directories", _configure_probe),
+    Command("verify", "whether a target is linked in a mode, proven from disk", _configure_verify),
+    Command("explain", "the fallback graph of a policy", _configure_explain),
+    Command("link", "link a tree with the reference linker", linker_cli.configure_link),
+    Command("add", "put the files of a directory into a store", linker_cli.configure_add),
+    Command("run", "run a command with filesystems of its own", commands_run.configure),
+    Command("mount", "mount a filesystem on a directory", commands_mount.configure),
+    Command("clean", "undo what a killed run left on this machine", _configure_clean),
+)
+"""Every subcommand, in the order in which they are shown."""

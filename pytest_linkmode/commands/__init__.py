@@ -1,0 +1,1 @@
+"""Subcommands of `linkmode` that are rooms of their own."""

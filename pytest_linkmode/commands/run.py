@@ -1,0 +1,271 @@
+"""`linkmode run`: a command of any kind, with real filesystems in a namespace of its own.
+
+For projects whose tests are not Python, and for a pytest whose process has threads before it
+could go in. The command finds each filesystem by an environment variable, gets the signals that
+are meant for it, and its exit status is ours; when it has ended nothing is left, however it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from linker.cli import complain
+from linker.failures import printable
+from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from pytest_linkmode.config import Settings
+    from pytest_linkmode.layouts import Workshop
+
+OURS = 125
+"""The filesystems cannot be had; the numbers are those of env(1), timeout(1) and their like."""
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+EPILOG = f"""\
+environment of the command:
+  LINKMODE_DIR_<FS>  an empty directory on each filesystem of --fs; a pytest in there uses it
+  TMPDIR             one on the filesystem of --tmp
+  NAME               one on FS, for each --env NAME=FS
+
+exit status: that of the command (or its signal); {OURS} if what was asked for cannot be had,
+{NOT_EXECUTABLE} if the command cannot be executed, {NOT_FOUND} if there is none, 2 for wrong usage
+"""
+
+FORWARDED = frozenset(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM")
+    if hasattr(signal, name)
+)
+"""What is passed on, if a process has sent it. What a key has sent, the command has got as well."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Say what `linkmode run` takes."""
+    parser.epilog = EPILOG
+    parser.usage = "linkmode run [--fs NAMES] [--tmp FS] [--env NAME=FS] [--fault SPEC] -- COMMAND"
+    parser.add_argument(
+        "--fs",
+        action="append",
+        default=[],
+        metavar="NAMES",
+        help="filesystems to make, as in btrfs,xfs; 'btrfs?' means if it can be had",
+    )
+    parser.add_argument("--tmp", metavar="FS", help="the filesystem on which TMPDIR lies")
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=FS",
+        help="a variable that names another directory on a filesystem; may be repeated",
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="let calls of the command fail, as in clone:EOPNOTSUPP:nth=3; may be repeated",
+    )
+    parser.add_argument("--provider", metavar="NAME", help="get filesystems in this way only")
+    parser.add_argument("--image-size", metavar="SIZE", help="of each, as in 512M; default: 2G")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    parser.set_defaults(run=run, json=False)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit status, or end by the signal that ended it."""
+    command = arguments.command[arguments.command[:1] == ["--"] :]
+    if not command:
+        raise UsageError("no command", hint="write it after two dashes: linkmode run -- make test")
+    settings = _settings(arguments)
+    wishes = _wishes(arguments, settings)
+    start = _plain if not arguments.fault else _with_faults(arguments.fault)
+    with ExitStack() as stack:
+        try:
+            environment = _made(stack, settings, wishes)
+        except UsageError:
+            raise
+        except LinkmodeError as error:
+            for line in str(error).splitlines():
+                complain(printable(line))
+            return OURS
+        status = start(command, {**os.environ, **environment})
+    if status < 0:
+        _end_by(-status)
+        return 128 - status
+    return status
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from pytest_linkmode import config
+
+    settings = replace(config.from_environment(), provider=arguments.provider)
+    if arguments.image_size is not None:
+        settings = replace(settings, image_size=config.parse_size(arguments.image_size))
+    return settings
+
+
+Wishes = Sequence[tuple[str, str, bool]]
+"""Variable, filesystem, and whether it may be missing."""
+
+
+def _wishes(arguments: argparse.Namespace, settings: Settings) -> Wishes:
+    """Return what directories the command is to have. Raises UsageError for a wrong word."""
+    from pytest_linkmode.config import DIRECTORY_VARIABLE
+    from pytest_linkmode.filesystems import kind_of, ladder
+
+    wishes: list[tuple[str, str, bool]] = []
+    for word in (word for text in arguments.fs for word in text.replace(",", " ").split()):
+        name = word.removesuffix("?")
+        wishes.append((DIRECTORY_VARIABLE + name.upper().replace("-", "_"), name, word != name))
+    if arguments.tmp:
+        wishes.append(("TMPDIR", arguments.tmp, False))
+    for text in arguments.env:
+        variable, equals, name = text.partition("=")
+        if not (variable and equals and name):
+            raise UsageError(f"--env {text}", why="not NAME=FS", hint="as in UV_CACHE_DIR=btrfs")
+        wishes.append((variable, name, False))
+    for _, name, _ in wishes:
+        ladder(kind_of(name), settings)
+    return wishes
+
+
+def _made(stack: ExitStack, settings: Settings, wishes: Wishes) -> Mapping[str, str]:
+    """Enter the place and make the filesystems. Raises Unavailable with all that is missing."""
+    from pytest_linkmode import ladder
+    from pytest_linkmode.layouts import Workshop
+
+    place = ladder.find_place(settings)
+    workshop = stack.enter_context(closing(Workshop(place, settings)))
+    environment: dict[str, str] = {}
+    causes: list[Unavailable] = []
+    for variable, name, optional in wishes:
+        try:
+            environment[variable] = _directory(workshop, variable, name)
+        except Unavailable as cause:
+            if not optional:
+                causes.append(cause)
+    if causes:
+        raise Unavailable.all_of("not everything can be had here", causes)
+    if place.note and wishes:
+        complain(printable(place.note))
+    return environment
+
+
+def _directory(workshop: Workshop, variable: str, name: str) -> str:
+    path = workshop.directory(name)
+    if variable == "TMPDIR":
+        os.chmod(path, 0o1777 if os.geteuid() == 0 else 0o700)  # as /tmp is
+    return path
+
+
+Start = Callable[[Sequence[str], Mapping[str, str]], int]
+
+
+def _plain(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command on our own streams; return its status, negative for a signal."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        _die_with_parent()
+
+    try:
+        # There are no threads here: preexec_fn is safe.
+        process = subprocess.Popen(command, env=environment, preexec_fn=prepare)
+    except FileNotFoundError:
+        complain(f"{command[0]}: not found")
+        return NOT_FOUND
+    except OSError as error:
+        complain(f"{command[0]}: {error.strerror}")
+        return NOT_EXECUTABLE
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    with process:
+        return _attended(process)
+
+
+def _attended(process: subprocess.Popen[bytes]) -> int:
+    """Pass signals on until the command has ended."""
+    waited = {*FORWARDED, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    try:
+        while (status := process.poll()) is None:
+            caught = signal.sigwaitinfo(waited)
+            sent_by_a_process = caught.si_code <= 0
+            if caught.si_signo != signal.SIGCHLD and sent_by_a_process:
+                process.send_signal(caught.si_signo)
+        return status
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _die_with_parent() -> None:
+    """Let the command be killed if we are: prctl(2), PR_SET_PDEATHSIG."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+class _Told(BaseException):
+    """A signal told us to end."""
+
+
+def _with_faults(specs: Sequence[str]) -> Start:
+    from pytest_linkmode.faults import FaultRunner
+    from pytest_linkmode.faults.spec import parse
+
+    faults = [parse(spec) for spec in specs]
+
+    def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
+        def told(number: int, _frame: FrameType | None) -> None:
+            raise _Told(number)
+
+        handlers = {number: signal.signal(number, told) for number in FORWARDED}
+        try:
+            runner = FaultRunner()
+            done = runner.run(
+                command, faults=faults, env=environment, timeout=None, capture=False, log=()
+            )
+        except _Told as ended:
+            return -int(ended.args[0])
+        except FileNotFoundError:
+            complain(f"{command[0]}: not found")
+            return NOT_FOUND
+        except OSError as error:
+            complain(f"{command[0]}: {error.strerror}")
+            return NOT_EXECUTABLE
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        for escape in done.escapes:
+            complain(printable(escape))
+        return done.returncode
+
+    return start
+
+
+def _end_by(number: int) -> None:
+    """End as the command did, so that who waits for us sees the same."""
+    sys.stdout.flush()
+    if number in (signal.SIGKILL, signal.SIGSTOP):
+        os.kill(os.getpid(), number)
+        return
+    if hasattr(signal, "SIGQUIT") and sys.platform == "linux":
+        import resource
+
+        # One core file is enough.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)

@@ -1,0 +1,152 @@
+"""What is in the target already: merged, replaced, never written through, never left."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import pytest
+
+from pytest_linkmode.adapters import AdapterError
+from pytest_linkmode.assertions import assert_linked
+from pytest_linkmode.conformance.cases import Case, names
+from pytest_linkmode.samples import Directory, File, Symlink, write_tree
+from pytest_linkmode.snapshots import changes, snapshot
+
+THEIRS = (
+    File("ns/gamma/__init__.py"),
+    File("ns/gamma/core.py", 4000),
+    File("ns/alpha/plugin.py", 5000, 0o600),
+    File("bin/their-tool", 2000, 0o755),
+    File("another/file", 5000, 0o444),
+    Symlink("links/theirs", "../another/file"),
+    Directory("ns/delta"),
+)
+"""What another linker has put into the target."""
+
+MINE = "package/module.py"
+PRECIOUS = b"nobody but its owner may change this"
+
+In = Callable[[pathlib.Path, pathlib.Path], None]
+
+
+def a_file(place: pathlib.Path, _precious: pathlib.Path) -> None:
+    place.write_bytes(b"an older version")
+
+
+def a_longer_file(place: pathlib.Path, _precious: pathlib.Path) -> None:
+    place.write_bytes(b"an older version" * 5000)
+
+
+def a_read_only_file(place: pathlib.Path, _precious: pathlib.Path) -> None:
+    place.write_bytes(b"an older version")
+    place.chmod(0o444)
+
+
+def a_hard_link_to_elsewhere(place: pathlib.Path, precious: pathlib.Path) -> None:
+    os.link(precious, place)
+
+
+def a_symlink_to_elsewhere(place: pathlib.Path, precious: pathlib.Path) -> None:
+    place.symlink_to(precious)
+
+
+def a_dangling_symlink(place: pathlib.Path, precious: pathlib.Path) -> None:
+    place.symlink_to(precious.with_name("new"))
+
+
+IN_PLACE: Mapping[str, In] = {
+    put.__name__.replace("_", "-"): put
+    for put in (
+        a_file,
+        a_longer_file,
+        a_read_only_file,
+        a_hard_link_to_elsewhere,
+        a_symlink_to_elsewhere,
+        a_dangling_symlink,
+    )
+}
+
+
+def test_what_others_have_in_the_target_is_still_theirs(sample: Case) -> None:
+    write_tree(sample.target, THEIRS)
+    before = snapshot(sample.target)
+    sample.link()
+    after = snapshot(sample.target)
+    directories = {name for name in before if (sample.target / name).is_dir()}
+    files = {name: picture for name, picture in before.items() if name not in directories}
+    assert changes(files, after, added=False) == []
+    # Directories keep their permission bits; their times move on where something was added.
+    existing = {name: before[name] for name in directories}
+    assert changes(existing, after, but={"mtime"}, added=False) == []
+
+
+def test_what_is_linked_into_the_middle_of_it_is_whole(sample: Case) -> None:
+    write_tree(sample.target, THEIRS)
+    theirs = names(sample.target)
+    sample.link()
+    only_theirs = [name for name in theirs if not os.path.lexists(sample.source / name)]
+    assert_linked(
+        sample.source,
+        sample.target,
+        sample.expected,
+        ignore=only_theirs,
+        existed=["ns", "ns/alpha", "bin", "links"],
+    )
+    assert set(only_theirs) <= set(names(sample.target))
+
+
+@pytest.mark.parametrize("put", IN_PLACE.values(), ids=IN_PLACE)
+def test_a_name_that_is_taken_is_replaced_and_not_written_through(sample: Case, put: In) -> None:
+    precious = sample.outside / "precious"
+    precious.write_bytes(PRECIOUS)
+    (sample.target / "package").mkdir()
+    put(sample.target / MINE, precious)
+    before = snapshot(sample.outside)
+    sample.link()
+    assert changes(before, snapshot(sample.outside)) == []
+    assert_linked(sample.source, sample.target, sample.expected, existed=["package"])
+
+
+@pytest.mark.parametrize("place", ["ns", "ns/beta"])
+def test_a_symlink_where_a_directory_must_go_is_not_followed_out_of_the_target(
+    sample: Case, place: str
+) -> None:
+    write_tree(sample.outside, [File("kept", 100), Directory("inner")])
+    before = snapshot(sample.outside)
+    path = sample.target / place
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(sample.outside)
+    # Refusing it and replacing it are both right.
+    with suppress(AdapterError):
+        sample.link()
+    assert changes(before, snapshot(sample.outside)) == []
+
+
+def test_nothing_temporary_is_left_neither_in_the_target_nor_beside_it(sample: Case) -> None:
+    write_tree(sample.target, [File("package/module.py", 10), File("ns/alpha/core.py", 10)])
+    beside = os.listdir(sample.target.parent)
+    sample.link()
+    assert names(sample.target) == names(sample.source)
+    assert sorted(os.listdir(sample.target.parent)) == sorted(beside)
+
+
+def test_a_second_run_over_a_finished_target_ends_the_same(sample: Case) -> None:
+    sample.link()
+    first = snapshot(sample.target)
+    sample.link()
+    assert changes(first, snapshot(sample.target), but={"mtime", "inode"}) == []
+    assert_linked(sample.source, sample.target, sample.expected, existed=["*"])
+
+
+def test_a_run_over_a_target_linked_in_another_mode_ends_in_the_mode_asked_for(
+    sample: Case,
+) -> None:
+    before = snapshot(sample.source)
+    for other in sample.linker.modes():
+        sample.link(other)
+        sample.link()
+        assert_linked(sample.source, sample.target, sample.expected, existed=["*"])
+    assert changes(before, snapshot(sample.source)) == []

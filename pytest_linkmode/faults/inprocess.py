@@ -1,0 +1,180 @@
+"""Faults in this process: an `Injection` is a context, for the code of one thread.
+
+Who does an operation on files asks it first, by `perform`: the stand-ins for the functions of
+Python's own modules (`standins`), which work on every operating system, or a platform of the
+reference linker. It decides as for programs, by the same judge, and keeps the same log.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from pytest_linkmode.faults.judge import Action, Judge, Record, Seen
+from pytest_linkmode.faults.log import Call
+from pytest_linkmode.faults.ops import Way
+from pytest_linkmode.faults.spec import OPS, Spec
+
+
+class Killed(BaseException):
+    """The code was "killed": this operation, and every one after it, ends with this.
+
+    It is no Exception, so code that tidies up after errors does not get to see it, and code that
+    tidies up after everything finds that no operation works any more.
+    """
+
+
+class Injection:
+    """Faults for the code that runs inside this context, and the log of what it does.
+
+    They are met by the thread that enters it and by threads that this one starts meanwhile, and by
+    nobody else. `error` is what ended the context, if anything did; a `Killed` ends there, and so
+    do the exceptions in `ends`. With `standing_in` (the default) Python's own functions ask us,
+    otherwise only who calls `perform`.
+    """
+
+    def __init__(
+        self,
+        faults: Iterable[Spec],
+        *,
+        log: Iterable[str] = OPS,
+        standing_in: bool = True,
+        ends: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        self._judge = Judge(faults, log)
+        self._lock = threading.RLock()
+        self._made: dict[tuple[int, int], int] = {}
+        self._count = 0
+        self._standing_in = standing_in
+        self._ends: tuple[type[BaseException], ...] = (Killed, *ends)
+        self._token: contextvars.Token[Injection | None] | None = None
+        self.killed = False
+        self.error: BaseException | None = None
+
+    def calls(self) -> tuple[Call, ...]:
+        """Return the log so far, with results."""
+        return self._judge.calls()
+
+    @property
+    def fired(self) -> Mapping[Spec, int]:
+        """How many calls each fault hit."""
+        return dict(self._judge.fired)
+
+    def __enter__(self) -> Injection:
+        if self._standing_in:
+            from pytest_linkmode.faults import standins
+
+            standins.install()
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if self._token is not None:
+            _current.reset(self._token)
+            self._token = None
+        if self._standing_in:
+            from pytest_linkmode.faults import standins
+
+            standins.remove()
+        self.error = error
+        return isinstance(error, self._ends)
+
+    def perform(
+        self,
+        way: Way,
+        paths: tuple[str, ...],
+        do: Callable[[], Any],
+        *,
+        file: int | None = None,
+        short: Callable[[], Any] | None = None,
+        nothing: Any = None,
+    ) -> Any:
+        """Do one operation as the judge decides, and return what it returns.
+
+        `file` is the number of the file that it copies into, `short` does half of it, `nothing` is
+        what it returns if it claims success and does nothing. Raises OSError or `Killed`.
+        """
+        if self.killed:
+            raise Killed
+        with self._lock:
+            verdict = self._judge.decide(Seen(way, threading.get_native_id(), (), paths, file))
+        record, action = verdict.record, verdict.action
+        if action is Action.ANSWER and verdict.error:
+            raise OSError(verdict.error, os.strerror(verdict.error), *_blamed(paths))
+        if action is Action.ANSWER:
+            if record is not None:
+                record.result = nothing or 0
+            return nothing
+        if action is Action.KILL_BEFORE:
+            self.killed = True
+            raise Killed
+        result = _noted(record, short if action is Action.SHORT and short is not None else do)
+        if action is Action.KILL_AFTER:
+            self.killed = True
+            raise Killed
+        return result
+
+    def made(self, descriptor: int) -> None:
+        """Take note that a file was opened to be made: what is written to it is a copy, anew."""
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            with self._lock:
+                self._count += 1
+                self._made[status.st_dev, status.st_ino] = self._count
+
+    def file(self, descriptor: int, *, plain: bool) -> int | None:
+        """Return the number of the file that a descriptor writes to, or None if it is no copy.
+
+        `plain` says that bytes are written from memory, so that only a file that was made counts.
+        """
+        try:
+            status = os.fstat(descriptor)
+        except OSError:
+            return None  # no descriptor: the call itself will say so
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        key = (status.st_dev, status.st_ino)
+        with self._lock:
+            if key not in self._made and not plain:
+                self._count += 1
+                self._made[key] = self._count
+            return self._made.get(key)
+
+
+_current: contextvars.ContextVar[Injection | None] = contextvars.ContextVar(
+    "linkmode_injection", default=None
+)
+
+
+def current() -> Injection | None:
+    """Return the injection that the running code is in, or None."""
+    return _current.get()
+
+
+def _noted(record: Record | None, do: Callable[[], Any]) -> Any:
+    try:
+        result = do()
+    except OSError as error:
+        if record is not None:
+            record.error = error.errno
+        raise
+    if record is not None:
+        count = result if type(result) is int else 0
+        record.error = None
+        record.result = count + (record.result or 0 if record.op == "copy" else 0)
+    return result
+
+
+def _blamed(paths: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return the paths as OSError takes them: filename, winerror, filename2."""
+    return (paths[0], None, paths[1]) if len(paths) == 2 else paths[:1]

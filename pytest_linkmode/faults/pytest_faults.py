@@ -1,0 +1,69 @@
+"""The fixture `linkmode_faults` and what it adds to the summary. The plugin registers both.
+
+The plugin imports this module in every run, so it imports nothing of ours until a test asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_linkmode.faults.runner import FaultRunner
+
+PROPERTY = "linkmode_sweep"
+"""The name under which a sweep's line travels with the report of its test, from workers too."""
+
+
+@contextmanager
+def faults_of(
+    request: pytest.FixtureRequest, replay: Iterable[str] = (), budget: int | None = None
+) -> Iterator[FaultRunner]:
+    """Give a test its `FaultRunner`, or skip it, saying why, where programs cannot have faults.
+
+    `replay` are the lines of ``--linkmode-fault``, `budget` is ``--linkmode-budget``. Raises
+    UsageError for a line that cannot be read.
+    """
+    from pytest_linkmode.faults.runner import FaultRunner
+    from pytest_linkmode.faults.spec import parse_all
+    from pytest_linkmode.faults.support import unavailable
+
+    refused = unavailable()
+    if refused is not None:
+        pytest.skip(str(refused))
+
+    def say(line: str) -> None:
+        request.node.user_properties.append((PROPERTY, line))
+
+    runner = FaultRunner(
+        budget=budget,
+        replay=parse_all(replay),
+        subtests=_subtests(request),
+        say=say,
+        failures=(Exception, pytest.fail.Exception),
+    )
+    yield runner
+    runner.close()
+
+
+def _subtests(request: pytest.FixtureRequest) -> Any:
+    """Return the fixture `subtests` (pytest 9, or the plugin pytest-subtests), or None."""
+    try:
+        return request.getfixturevalue("subtests")
+    except pytest.FixtureLookupError:
+        return None
+
+
+def sweep_lines(terminalreporter: pytest.TerminalReporter) -> list[str]:
+    """Return a line for each sweep of the run: what was tried, and what was not for the budget."""
+    lines: dict[str, None] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            # Subtests have reports of their own, with the properties of their test.
+            for name, value in getattr(report, "user_properties", ()):
+                if name == PROPERTY:
+                    lines[f"{report.nodeid}: {value}"] = None
+    return list(lines)

@@ -1,0 +1,280 @@
+"""What we made outside of a private place, on disk, so that it can be undone after a kill.
+
+Every step that could outlive its process is written down before it is taken: a mount in the
+host's namespace, a directory on a disk of the machine. `linkmode clean` (`clean`) reads the
+notes of processes that are gone, and undoes what they say and nothing else.
+
+One file a process, named and locked by it. Its first line says who: pid, start time and boot
+id together are never used twice. Each further line is a step, or that a step was undone; the
+file goes when nothing is left to undo.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_linkmode import kernel, namespaces
+from pytest_linkmode.filesystems.base import remove_tree
+
+SUFFIX = ".steps"
+
+MOUNT = "mount"
+"""Something mounted on `path`; it is ours if type and source (if known) are as noted."""
+POINT = "point"
+"""A directory to mount on, which is empty when nothing is mounted."""
+TREE = "tree"
+"""A directory with everything in it; it is ours if the inode is as noted."""
+FILE = "file"
+"""An image; it is ours if the inode is as noted."""
+
+
+UNDONE = "undone"
+GONE = "gone"
+"""Nothing was left of it."""
+KEPT = "kept"
+"""Not touched, or not undone; `Finding.why` says for what reason."""
+FOUND = "found"
+"""It is there and ours; only in a dry run is that the last word."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became, or would become, of one step that was left behind, by the words above."""
+
+    step: str
+    path: str
+    pid: int
+    action: str
+    why: str = ""
+
+
+class Ledger:
+    """The notes of this process."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._pid = os.getpid()
+        self._file: int | None = None
+        self._path = ""
+        self._next = 0
+        self._open: set[int] = set()
+        self._lock = threading.Lock()
+
+    def note(self, step: str, path: str, **facts: str) -> int:
+        """Write down a step that is about to be taken, and return its number."""
+        with self._lock:
+            if self._file is None:
+                self._file = self._start()
+            self._next += 1
+            self._open.add(self._next)
+            self._write({"step": step, "id": self._next, "path": path, **facts})
+            return self._next
+
+    def made(self, number: int, path: str) -> None:
+        """Add which inode came of a step, so that another one at its path is left alone."""
+        with self._lock:
+            self._write({"made": number, "inode": os.lstat(path).st_ino})
+
+    def forget(self, number: int) -> None:
+        """Write down that a step was undone."""
+        with self._lock:
+            if number not in self._open or self._file is None:
+                return
+            self._open.remove(number)
+            if self._open:
+                self._write({"undone": number})
+            else:
+                with suppress(FileNotFoundError):  # a temporary directory may be emptied by others
+                    os.unlink(self._path)
+                os.close(self._file)
+                self._file = None
+
+    def owned(self) -> bool:
+        """Whether these are the notes of this very process, not of one that forked it."""
+        return self._pid == os.getpid()
+
+    def _start(self) -> int:
+        # Locked and filled under a name that `clean` does not read, then renamed: nobody ever
+        # sees notes without an owner.
+        name = f"{self._pid}-{os.urandom(4).hex()}"
+        hidden = os.path.join(self._directory, f".{name}")
+        self._path = os.path.join(self._directory, name + SUFFIX)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        file = os.open(hidden, flags, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        owner = {"pid": self._pid, "start": _start_time(self._pid), "boot": _boot()}
+        os.write(file, json.dumps(owner).encode() + b"\n")
+        os.rename(hidden, self._path)
+        return file
+
+    def _write(self, entry: Mapping[str, object]) -> None:
+        if self._file is not None:
+            os.write(self._file, json.dumps(entry).encode() + b"\n")
+
+
+_ledger: Ledger | None = None
+
+
+def ledger() -> Ledger:
+    """Return the notes of this process."""
+    global _ledger  # one a process, as the lock is
+    if _ledger is None or not _ledger.owned():
+        _ledger = Ledger(directory())
+    return _ledger
+
+
+def directory() -> str:
+    """Return where all notes of this user are kept."""
+    return namespaces.own_directory("pytest-linkmode-registry", 0o700)
+
+
+def clean(*, dry_run: bool = False) -> tuple[Finding, ...]:
+    """Undo what processes that are gone left behind, last step first, and say what was found.
+
+    Touches nothing that the registry does not hold, nothing whose owner lives, and nothing
+    that is no longer what was noted. With `dry_run` nothing at all. Several at once do not
+    meet: each set of notes is locked.
+    """
+    findings: list[Finding] = []
+    where = directory()
+    for name in sorted(os.listdir(where)):
+        if name.startswith("."):
+            # Killed before it had taken any step. The name begins with its pid.
+            if not dry_run and _start_time(int(name[1:].partition("-")[0])) is None:
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(where, name))
+        elif name.endswith(SUFFIX):
+            with _locked(os.path.join(where, name)) as notes:
+                if notes is not None:
+                    findings += _settle(os.path.join(where, name), notes, dry_run=dry_run)
+    return tuple(findings)
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[list[dict[str, Any]] | None]:
+    """Hold the notes at `path`; None where a living process does, or where they are gone."""
+    try:
+        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield None
+        return
+    with open(held, encoding="utf-8") as lines:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        # Another `clean` may have settled and removed them while we waited to open them.
+        yield list(_entries(lines)) if os.fstat(held).st_nlink else None
+
+
+def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with suppress(json.JSONDecodeError):  # the last line of a process killed in its midst
+            yield json.loads(line)
+
+
+def _settle(path: str, notes: list[dict[str, Any]], *, dry_run: bool) -> Iterator[Finding]:
+    owner = notes[0] if notes and "pid" in notes[0] else None
+    if owner is None or _lives(owner):
+        return
+    undone = {entry["undone"] for entry in notes if "undone" in entry}
+    inodes = {entry["made"]: entry["inode"] for entry in notes if "made" in entry}
+    steps = [entry for entry in notes if "step" in entry and entry["id"] not in undone]
+    unsettled = dry_run
+    for entry in reversed(steps):
+        remains = _STEPS[entry["step"]]
+        action, why = remains.look({**entry, "inode": inodes.get(entry["id"])})
+        if action == FOUND and not dry_run:
+            try:
+                remains.undo(entry["path"])
+                action = UNDONE
+            except OSError as error:
+                action, why, unsettled = KEPT, error.strerror or str(error), True
+        yield Finding(entry["step"], entry["path"], owner["pid"], action, why)
+    if not unsettled:
+        os.unlink(path)
+
+
+def _lives(owner: Mapping[str, Any]) -> bool:
+    return bool(owner["boot"] == _boot() and owner["start"] == _start_time(owner["pid"]))
+
+
+@dataclass(frozen=True)
+class _Remains:
+    """How to tell what is left of a kind of step, and how to undo it."""
+
+    look: Callable[[Mapping[str, Any]], tuple[str, str]]
+    undo: Callable[[str], None]
+
+
+def _look_mount(entry: Mapping[str, Any]) -> tuple[str, str]:
+    there = kernel.mount_at(entry["path"])
+    if there is None:
+        return GONE, ""
+    if there.fstype != entry["fstype"] or entry["source"] not in ("", there.source):
+        return KEPT, f"{there.fstype} of {there.source} is mounted there now"
+    return FOUND, ""
+
+
+def _look_inode(entry: Mapping[str, Any]) -> tuple[str, str]:
+    path = entry["path"]
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return GONE, ""
+    if entry["inode"] not in (None, there.st_ino):
+        return KEPT, "something else has that name now"
+    if mounted_below(path):
+        return KEPT, "something is mounted below it"
+    return FOUND, ""
+
+
+def mounted_below(path: str) -> bool:
+    """Return whether removing what is in a directory would remove what is mounted there."""
+    return any(mount.target.startswith(path + os.sep) for mount in kernel.mounts())
+
+
+def _look_tree(entry: Mapping[str, Any]) -> tuple[str, str]:
+    action, why = _look_inode(entry)
+    if action == FOUND and entry["inode"] is None and os.listdir(entry["path"]):
+        # Its maker was killed before it could say which inode it had made, and so before it
+        # could put anything in.
+        return KEPT, "it is not known to be ours"
+    return action, why
+
+
+def _undo_tree(path: str) -> None:
+    remove_tree(path)
+    with suppress(FileNotFoundError):
+        os.rmdir(path)
+
+
+_STEPS: Mapping[str, _Remains] = {
+    MOUNT: _Remains(_look_mount, kernel.unmount),
+    POINT: _Remains(_look_inode, os.rmdir),
+    TREE: _Remains(_look_tree, _undo_tree),
+    FILE: _Remains(_look_inode, os.unlink),
+}
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as lines:
+        return lines.read().strip()
+
+
+def _start_time(pid: int) -> int | None:
+    """Return when a process started, in ticks since boot, or None where there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as lines:
+            # The second field is the program's name in parentheses, which may hold any.
+            return int(lines.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None

@@ -1,0 +1,92 @@
+"""Independence: edit one file, read the other, take the edit back.
+
+The last proof, for files whose bytes have no address on disk that can be compared. It shows that
+two names are isolated from each other, not which isolating mode made them so. Only the target is
+ever edited, and its bytes, permission bits and times are put back; its change time moves on.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+_FLIP = 0xFF
+_OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Edit:
+    """A few bytes of one file, the first, the middle and the last, to be inverted for a while.
+
+    Bytes in holes are left alone, so that holes stay holes. What fails while editing is kept in
+    `error`; what fails while undoing is raised, for then a file is not as it was.
+    """
+
+    def __init__(self, name: str, directory: int | None, descriptor: int) -> None:
+        """Open `name` for writing; `descriptor` is the same file, open for reading.
+
+        Raises OSError, before anything was changed, where it cannot be written to.
+        """
+        self.error: OSError | None = None
+        self._status = os.fstat(descriptor)
+        self._bytes: dict[int, bytes] = {}
+        try:
+            self.file = os.open(name, _OPEN, dir_fd=directory)
+        except PermissionError:
+            # A read-only file of an ordinary user: its owner may write once the file is open.
+            permissions = stat.S_IMODE(self._status.st_mode)
+            os.fchmod(descriptor, permissions | stat.S_IWUSR)
+            try:
+                self.file = os.open(name, _OPEN, dir_fd=directory)
+            finally:
+                os.fchmod(descriptor, permissions)
+
+    def make(self) -> None:
+        """Invert the bytes."""
+        try:
+            for offset in self._offsets():
+                before = os.pread(self.file, 1, offset)
+                self._bytes[offset] = before
+                os.pwrite(self.file, bytes((before[0] ^ _FLIP,)), offset)
+        except OSError as error:
+            self.error = error
+
+    def undo(self) -> None:
+        """Put bytes, permission bits and times back."""
+        before = self._status
+        for offset, byte in self._bytes.items():
+            os.pwrite(self.file, byte, offset)
+        if os.fstat(self.file).st_mode != before.st_mode:  # writing takes setuid and setgid away
+            os.fchmod(self.file, stat.S_IMODE(before.st_mode))
+        os.utime(self.file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.file)
+
+    @property
+    def happened(self) -> bool:
+        """Whether the edit can be read back where it was made."""
+        return bool(self._bytes) and not any(self._unchanged(self.file))
+
+    def shows_in(self, other: int) -> bool:
+        """Return whether the open file `other` changed too, asking the disk, not the page cache."""
+        if sys.platform == "linux":
+            os.posix_fadvise(other, 0, 0, os.POSIX_FADV_DONTNEED)
+        return not all(self._unchanged(other))
+
+    def _unchanged(self, file: int) -> Iterator[bool]:
+        return (os.pread(file, 1, at) == before for at, before in self._bytes.items())
+
+    def _offsets(self) -> Iterable[int]:
+        size = self._status.st_size
+        wanted = {0, size // 2, size - 1}
+        if sys.platform == "win32":
+            return wanted
+        found = set()
+        for offset in wanted:
+            with suppress(OSError):  # ENXIO: nothing but a hole from here to the end
+                found.add(os.lseek(self.file, offset, os.SEEK_DATA))
+        return found

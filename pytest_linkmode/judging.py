@@ -1,0 +1,82 @@
+"""What happens after the tests: one verdict, the reports, and the exit status.
+
+Only the controller judges; a worker hands over what it has to say.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_linkmode.report import WRITERS
+from pytest_linkmode.report.model import Verdict, verdict
+from pytest_linkmode.report.terminal import Row, Span, lines
+
+if TYPE_CHECKING:
+    from pytest_linkmode.sessions import Session
+
+PLATFORMS = {"darwin": "macos", "win32": "windows"}
+"""``sys.platform`` -> the word of conditions and policies, where they differ."""
+
+
+class Judgement:
+    """The verdict of a run, the reports that could not be written, and how it is shown."""
+
+    def __init__(self, session: Session) -> None:
+        self._config = session.config
+        self._settings = session.settings
+        self._verdict: Verdict = verdict(
+            session.settings,
+            session.ledger,
+            session.policy,
+            platform=PLATFORMS.get(sys.platform, sys.platform),
+            place=session.place_words,
+            narrowed=_is_narrowed(session.config),
+            order=session.selection.order if session.ledger.trials else (),
+        )
+        self._troubles = self._write_reports()
+
+    @property
+    def good(self) -> bool:
+        """Whether every guard is met and every report written."""
+        return not (self._verdict.failures or self._troubles)
+
+    def show(self, terminal: pytest.TerminalReporter) -> None:
+        """Print it, if there is anything to tell."""
+        if self._verdict.empty and self.good:
+            return
+        width, verbosity = terminal._tw.fullwidth, self._config.get_verbosity()
+        terminal.section("linkmode")
+        _print(terminal, [(Span(trouble, ("red", "bold")),) for trouble in self._troubles])
+        _print(terminal, lines(self._verdict, width=width, verbosity=verbosity))
+        for path in self._settings.report:
+            terminal.line(f"report: {path}")
+
+    def _write_reports(self) -> list[str]:
+        troubles = []
+        for path in self._settings.report:
+            writer = importlib.import_module(WRITERS[os.path.splitext(path)[1].lower()])
+            try:
+                writer.write(self._verdict, path)
+            except OSError as error:
+                troubles.append(f"--linkmode-report={path}: {error.strerror or error}")
+        return troubles
+
+
+def _print(terminal: pytest.TerminalReporter, rows: list[Row]) -> None:
+    for row in rows:
+        for span in row:
+            terminal.write(span.text, **dict.fromkeys(span.markup, True))
+        terminal.line("")
+
+
+def _is_narrowed(config: pytest.Config) -> bool:
+    """Whether the user named single files or tests."""
+    base = str(config.invocation_params.dir)
+    return config.args_source is pytest.Config.ArgsSource.ARGS and all(
+        "::" in argument or os.path.isfile(os.path.join(base, argument)) for argument in config.args
+    )

@@ -1,0 +1,88 @@
+"""Listening to the linker while a test of ours runs, and writing down what its reports say.
+
+What was heard is put on every report of the test, as plain data: so it comes to the controller
+of pytest-xdist by the same way, and at the same moment, as the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_linkmode.axes import uses_ours
+
+if TYPE_CHECKING:
+    from pytest_linkmode.coverage import Ledger, Recorder
+
+CHANNEL = "linkmode"
+"""The name under which plain data travels: on reports, in workerinput and workeroutput."""
+
+
+class Listener:
+    """Hears what the linker does on behalf of one test at a time, and of no test but ours."""
+
+    def __init__(self) -> None:
+        self._recorder: Recorder | None = None
+        self._listening = ExitStack()
+
+    def begin(self, item: pytest.Item) -> None:
+        """Listen if this test uses a fixture of ours."""
+        if uses_ours(item):
+            self.observe(item)
+
+    def observe(self, node: pytest.Item | pytest.Collector | pytest.Session) -> Recorder:
+        """Return what takes notes of the test that runs; from now on, if it did not before."""
+        if self._recorder is None:
+            from linker.report import observing
+            from pytest_linkmode.coverage import Recorder
+            from pytest_linkmode.selection import Choice
+
+            self._recorder = Recorder()
+            callspec = getattr(node, "callspec", None)
+            for choice in callspec.params.values() if callspec else ():
+                if isinstance(choice, Choice) and choice.mode:
+                    self._recorder.mode = choice.name
+                elif isinstance(choice, Choice):
+                    self._recorder.layout = self._recorder.layout or choice.name
+            self._listening.enter_context(observing(self._recorder))
+        return self._recorder
+
+    def gave(self, layout: str, can: Iterable[str]) -> None:
+        """Take note of what a test was given, unless it has a layout of its own already."""
+        if self._recorder is not None and not self._recorder.can:
+            self._recorder.layout, self._recorder.can = layout, frozenset(can)
+
+    def again(self) -> None:
+        """Forget what was heard: the test begins, perhaps once more."""
+        if self._recorder is not None:
+            self._recorder.edges.clear()
+            self._recorder.not_applicable = ""
+
+    def annotate(self, report: pytest.TestReport) -> None:
+        """Send along with a report what is known of its test so far."""
+        if self._recorder is not None:
+            setattr(report, CHANNEL, self._recorder.plain())
+
+    def end(self) -> None:
+        """Stop listening: the test is over, with all its reports."""
+        if self._recorder is not None:
+            self._listening.close()
+            self._recorder = None
+
+
+def enter(report: pytest.TestReport, ledger: Ledger) -> None:
+    """Enter a report in the ledger, whichever process it comes from."""
+    node = getattr(report, "node", None)
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    ledger.add(
+        report.nodeid,
+        "subtest" if type(report).__name__.lower() == "subtestreport" else str(report.when),
+        report.outcome,
+        data=report.__dict__.get(CHANNEL),
+        process=node.gateway.id if node is not None else "",
+        xfail=hasattr(report, "wasxfail"),
+        reason=reason.removeprefix("Skipped: "),
+    )

@@ -1,0 +1,130 @@
+"""What happens before collection: all that was asked for by name is looked at, and really had.
+
+A wrong word, or a filesystem that cannot be had, ends the run before it begins, with everything
+that is missing said at once. In workers of pytest-xdist only what each needs for itself is done.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pytest_linkmode.errors import Unavailable, UsageError
+from pytest_linkmode.filesystems import missing
+from pytest_linkmode.selection import Want, check, exact_layouts
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pytest_linkmode.layouts import LayoutSpec
+    from pytest_linkmode.sessions import Session
+
+
+def enter_early(session: Session, options: argparse.Namespace) -> None:
+    """Enter the place before conftests are loaded, if what was asked for is mounted there.
+
+    That is so even where the filesystems are directories: the other side of a layout is most
+    often a tmpfs of ours. Raises Unavailable.
+    """
+    settings = session.settings
+    private = "namespace" in settings.origins and settings.namespace == "private"
+    asked = settings.asks_for_filesystems or settings.tmp or private
+    if asked and not (_only_shows(options) or options.collectonly):
+        session.find_place()
+
+
+def prepare(session: Session) -> None:
+    """Do all that has to be done before collection.
+
+    Raises UsageError for a wrong word, and Unavailable with all that was asked for by name and
+    cannot be had.
+    """
+    settings, options = session.settings, session.config.option
+    if _only_shows(options):
+        return
+    if not session.is_worker:
+        if settings.tmp and options.basetemp:
+            raise UsageError(
+                f"--linkmode-tmp={settings.tmp} and --basetemp={options.basetemp}",
+                why="both say where tmp_path lies",
+                hint="give one",
+            )
+        _check_words(session)
+        _check_filesystems(session)
+    if settings.tmp and not session.is_distributed and not options.collectonly:
+        # A directory that pytest removes and makes anew must not be a mount point itself.
+        base = session.workshop.directory(settings.tmp)
+        options.basetemp = os.path.join(base, "pytest")
+
+
+def _only_shows(options: argparse.Namespace) -> bool:
+    """Whether this run prints something about pytest and tests nothing."""
+    shows = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
+    return any(getattr(options, name, False) for name in shows)
+
+
+def _check_words(session: Session) -> None:
+    """Look up every name that was given. Raises UsageError."""
+    settings = session.settings
+    if settings.require:
+        from pytest_linkmode.capabilities import CAPABILITIES
+
+        for name in settings.require:
+            check("capability", name, CAPABILITIES)
+    if settings.tmp:
+        check("filesystem", settings.tmp, session.kinds)
+    if settings.provider is not None:
+        # Any filesystem tells whether there is a provider of that name.
+        missing(next(iter(session.kinds.values())), settings)
+    if "policy" in settings.origins:
+        session.find_policy()
+    if "linker" in settings.origins:
+        session.find_adapter()
+
+
+def _check_filesystems(session: Session) -> None:
+    """Have what was asked for by name. Raises Unavailable with all that cannot be had."""
+    settings = session.settings
+    wanted = {name: want for name, want in session.wanted.items() if want is not Want.AUTOMATIC}
+    wanted |= dict.fromkeys(settings.dirs, Want.REQUIRED)
+    if settings.tmp:
+        wanted[settings.tmp] = Want.REQUIRED
+    causes: dict[str, Unavailable] = {}
+    for name, want in wanted.items():
+        error = _try_filesystem(session, name)
+        session.found_out(name, error)
+        if error and want is Want.REQUIRED:
+            causes[name] = error
+    for spec in () if causes else exact_layouts(settings):
+        error = _try_layout(session, spec)
+        if error:
+            causes[spec.name] = error
+    if session.is_distributed:
+        # That it can be had is known now; each worker makes its own.
+        session.leave_workshop()
+    if causes:
+        asked = " ".join(settings.typed("fs", "layout", "tmp", "dir"))
+        what = f"{asked}: {', '.join(causes)} cannot be had here"
+        raise Unavailable.all_of(what, list(causes.values()))
+
+
+def _try_filesystem(session: Session, name: str) -> Unavailable | None:
+    if session.config.option.collectonly:
+        return missing(session.kinds[name], session.settings)
+    try:
+        session.workshop.filesystem(name)
+    except Unavailable as error:
+        return error
+    return None
+
+
+def _try_layout(session: Session, spec: LayoutSpec) -> Unavailable | None:
+    if session.config.option.collectonly:
+        from pytest_linkmode import layouts
+
+        return layouts.missing(spec, session.settings)
+    try:
+        session.workshop.place(spec)
+    except Unavailable as error:
+        return error
+    return None

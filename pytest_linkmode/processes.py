@@ -1,0 +1,110 @@
+"""The one way to run a program: an argument list, a timeout, LC_ALL=C, stderr in the error.
+
+Exit status decides; what a program prints is shown to people, never parsed to find out whether
+it succeeded.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_linkmode.errors import LinkmodeError
+
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Where filesystem tools lie although an ordinary user's PATH does not say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a program left behind."""
+
+    arguments: tuple[str, ...]
+    stdout: str
+    stderr: str
+    returncode: int
+
+
+class CommandFailed(LinkmodeError):
+    """A program that could not be started, did not end in time, or ended with an error.
+
+    `status` is the exit status, negative for a signal, or None if there is none.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], status: int | None, stderr: str, *, why: str, hint: str = ""
+    ) -> None:
+        self.argv = tuple(argv)
+        self.status = status
+        self.stderr = stderr
+        said = stderr.strip()
+        super().__init__(
+            f"`{shlex.join(self.argv)}` failed", why=f"{why}\n{said}" if said else why, hint=hint
+        )
+
+
+def which(tool: str) -> str | None:
+    """Return the path of a program, looked for in PATH and in the directories of the system."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *SYSTEM_PATH))
+    return shutil.which(tool, path=path)
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    timeout: float = 60,
+    input: str | None = None,  # noqa: A002  # the keyword of subprocess.run
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    pass_fds: Sequence[int] = (),
+) -> Completed:
+    """Run a program to its end and return what it printed, as text.
+
+    `env` replaces the environment as in `subprocess.run`; LC_ALL=C is set in either case.
+    `timeout` is in seconds; a program that takes longer is killed. `pass_fds` are descriptors
+    that it inherits.
+
+    Raises CommandFailed if it cannot be started or takes too long and, unless `check` is
+    false, if its exit status is not 0.
+    """
+    argv = tuple(os.fspath(argument) for argument in arguments)
+    environment = {**(os.environ if env is None else env), "LC_ALL": "C"}
+    found = which(argv[0]) if os.sep not in argv[0] else argv[0]
+    try:
+        done = subprocess.run(
+            (found or argv[0], *argv[1:]),
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
+            cwd=cwd,
+            env=environment,
+            check=False,
+            pass_fds=pass_fds,
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise CommandFailed(
+            argv, None, _text(expired.stderr), why=f"it did not end within {timeout:g} s"
+        ) from None
+    except OSError as error:
+        raise CommandFailed(
+            argv, None, "", why=f"it could not be started: {error.strerror or error}"
+        ) from error
+    if check and done.returncode != 0:
+        raise CommandFailed(argv, done.returncode, done.stderr, why=_ended(done.returncode))
+    return Completed(argv, done.stdout, done.stderr, done.returncode)
+
+
+def _ended(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _text(output: str | bytes | None) -> str:
+    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""

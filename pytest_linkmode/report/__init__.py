@@ -1,0 +1,14 @@
+"""What a run verified, as people and programs want to read it.
+
+`model` turns the merged ledger into one plain `Verdict`; the writers beside it only print.
+A writer is a row of `WRITERS`, loaded when a report is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+WRITERS: Mapping[str, str] = {
+    ".json": "pytest_linkmode.report.json",
+}
+"""Suffix of `--linkmode-report` -> the module whose ``write(verdict, path)`` writes it."""

@@ -1,0 +1,56 @@
+"""Write the parts of the documentation that are made from tables of the code.
+
+`python -m scripts.docs` rewrites them; a test says so when they are out of date.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from pytest_linkmode.filesystems import FILESYSTEMS
+from scripts.bootstrap import ROOT
+
+
+def filesystems() -> str:
+    """Return the table of filesystems: what each is for, what it must and must not be able to do."""
+    lines = [
+        "| name | what it is for | must be able to | must not be able to |",
+        "|---|---|---|---|",
+    ]
+    for kind in FILESYSTEMS.values():
+        claims, lacks = (", ".join(sorted(names)) or "-" for names in (kind.claims, kind.lacks))
+        lines.append(f"| `{kind.name}` | {kind.summary} | {claims} | {lacks} |")
+    return "\n".join(lines)
+
+
+PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
+    ("docs/explanation.md", "filesystems"): filesystems,
+}
+"""(page, name of the part) -> what makes it. A part lies between two comments with its name."""
+
+
+def replaced(text: str, name: str, part: str) -> str:
+    """Return `text` with the part of that name exchanged."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"no part between {begin} and {end}")
+    return f"{before}{begin}\n{part}\n{end}{after}"
+
+
+def main() -> int:
+    """Rewrite every part; return the exit status."""
+    for (page, name), make in PARTS.items():
+        path = os.path.join(ROOT, page)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(replaced(text, name, make()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

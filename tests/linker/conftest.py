@@ -1,0 +1,71 @@
+"""What the linker's tests share: a ground to build on, and whether to be an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The support modules are tests.linker.*. Last on the path, so that an installed linker wins.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+pytest.register_assert_rewrite("tests.linker.trees", "tests.linker.model", "tests.linker.scenes")
+
+from tests.linker import trees, users  # noqa: E402
+
+settings.register_profile(
+    "linker",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(
+    "linker-long", settings.get_profile("linker"), derandomize=False, max_examples=5_000
+)
+PROFILE = os.environ.get("LINKER_PROFILE", "linker")
+"""``LINKER_PROFILE=linker-long pytest tests/linker/test_properties.py`` looks further."""
+
+
+def _fast_directory() -> str | None:
+    """Return a directory in memory, if this machine has one; sweeps are ten times faster there."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+
+
+@pytest.fixture
+def ground() -> Iterator[str]:
+    """A fresh directory that an ordinary user may write to as well, unlike pytest's own."""
+    path = tempfile.mkdtemp(prefix="linker-", dir=_fast_directory())
+    os.chmod(path, 0o777)
+    try:
+        yield path
+    finally:
+        trees.remove(path)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("root", marks=users.ROOT_ONLY),
+        "ordinary-user",
+    ]
+)
+def user(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Be root, whom no permission stops, and an ordinary user, whom they do."""
+    if request.param == "root":
+        yield "root"
+        return
+    with users.ordinary_user():
+        yield "ordinary-user"
+
+
+@pytest.fixture
+def scene(ground: str, user: str) -> str:
+    """A directory of the user's own, for a source and a target."""
+    path = f"{ground}/scene"
+    os.mkdir(path)
+    return path

@@ -1,0 +1,168 @@
+"""The system calls of a link, taken one by one: counted, made to fail, or its last.
+
+`Tap` wraps every function of `linker.platforms.linux.Calls`. What a case of a sweep does is a
+`Deed`: it is asked before each call, by number and name, and may raise, answer or kill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from linker.platforms.linux import CALLS, Calls, LinuxPlatform
+
+UNCOUNTED = frozenset({"sleep"})
+"""No system call that can fail, and never worth waiting for."""
+
+
+class Injected(OSError):
+    """An error that no kernel made."""
+
+    injected = True
+
+
+def injected(number: int) -> Injected:
+    """Return an error as the kernel would make it."""
+    return Injected(number, os.strerror(number))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: raised by one call and by every later one, so that nothing is undone."""
+
+
+def clone_by_copying(writing: int, reading: int) -> None:
+    """Answer FICLONE as a filesystem with reflinks would, on one without."""
+    size, position = os.fstat(reading).st_size, 0
+    while position < size:
+        position += os.pwrite(writing, os.pread(reading, 1 << 20, position), position)
+
+
+REFLINKING = dataclasses.replace(CALLS, ficlone=clone_by_copying)
+"""The system calls of a filesystem with reflinks, wherever the test runs."""
+
+
+def _no_flags(source: int, name: str, target: int, new: str, flags: int) -> None:
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), new)
+
+
+def _no_links(*names: Any, **options: Any) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def _no_nameless(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    if flags & os.O_TMPFILE == os.O_TMPFILE:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
+    return os.open(path, flags, mode, dir_fd=dir_fd)
+
+
+WITHOUT_FLAGS = dataclasses.replace(REFLINKING, renameat2=_no_flags)
+"""The same where renameat2 knows no flags, as on NFS and older ZFS."""
+
+WITHOUT_FLAGS_AND_LINKS = dataclasses.replace(WITHOUT_FLAGS, link=_no_links, open=_no_nameless)
+"""The same without hard links and nameless files, as on exFAT and many a FUSE filesystem."""
+
+Deed = Callable[[int, str], None]
+"""Called as deed(number from 1, name) before a call."""
+
+
+@dataclasses.dataclass
+class Fault:
+    """One call fails: the `at`-th, with `error`. `late` says after it had its effect."""
+
+    at: int
+    error: int
+    late: bool = False
+    hit: str = ""
+
+    def __call__(self, number: int, name: str) -> None:
+        if number == self.at:
+            self.hit = name
+            raise injected(self.error)
+
+
+class Tap:
+    """Counts the calls of a link and asks a deed before each.
+
+    `ended` holds descriptors that a simulated kill left open.
+    """
+
+    def __init__(self, deed: Deed | None = None, base: Calls = REFLINKING) -> None:
+        self.count = 0
+        self.names: list[str] = []
+        self._deed = deed
+        self._open: set[int] = set()
+        self.calls = Calls(
+            **{
+                field.name: self._wrap(field.name, getattr(base, field.name))
+                for field in dataclasses.fields(Calls)
+            }
+        )
+
+    @property
+    def platform(self) -> LinuxPlatform:
+        """A platform that makes its calls here."""
+        return LinuxPlatform(self.calls, proof="injected")
+
+    def _wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        if name in UNCOUNTED:
+            return lambda *_: None
+
+        def tapped(*arguments: Any, **options: Any) -> Any:
+            self.count += 1
+            self.names.append(name)
+            if self._deed is not None:
+                try:
+                    self._deed(self.count, name)
+                except OSError:
+                    late = getattr(self._deed, "late", False)
+                    if name == "close" or late:  # a descriptor is gone even where close fails
+                        done = call(*arguments, **options)
+                        if name == "open":
+                            os.close(done)
+                        if name == "listdir":
+                            done.close()
+                        self._open.difference_update(arguments if name == "close" else ())
+                    if name == "access":  # it has no errors, only an answer
+                        return False
+                    raise
+            result = call(*arguments, **options)
+            if name == "open":
+                self._open.add(result)
+            elif name == "close":
+                self._open.discard(arguments[0])
+            return result
+
+        return tapped
+
+    def close(self) -> None:
+        """Close what a simulated kill left open, as the kernel would."""
+        for descriptor in self._open:
+            os.close(descriptor)
+        self._open.clear()
+
+
+def descriptors() -> int:
+    """Return how many descriptors this process holds."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def in_child(function: Callable[[], object]) -> int:
+    """Run a function in a forked child; return its exit status, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def die() -> None:
+    """End this process as nothing can stop it."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,224 @@
+"""A manifest comes from elsewhere, and is refused if it could lead out of a target."""
+
+from __future__ import annotations
+
+import json
+import ntpath
+import os
+import posixpath
+from typing import Any
+
+import pytest
+from hypothesis import example, given, reject, settings
+from hypothesis import strategies as st
+
+from linker import LinkError
+from linker.manifest import FORMAT, VERSION, Entry, Manifest
+
+PROFILE = settings.get_profile(os.environ.get("LINKER_PROFILE", "linker"))
+
+EMPTY = Entry("sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+PATHS = {
+    "up": ("..", "leads out"),
+    "up at the start": ("../a", "leads out"),
+    "up in the middle": ("a/../b", "leads out"),
+    "up at the end": ("a/b/..", "leads out"),
+    "here": ("./a", "no name"),
+    "here at the end": ("a/.", "no name"),
+    "absolute": ("/etc/passwd", "absolute"),
+    "absolute twice": ("//etc/passwd", "absolute"),
+    "root": ("/", "absolute"),
+    "drive": ("C:/windows", "drive"),
+    "drive without a root": ("c:windows", "drive"),
+    "what Windows takes for a drive": ("::", "drive"),
+    "drive further down": ("a/D:b", "drive"),
+    "backslash": ("a\\b", "backslash"),
+    "backslash up": ("..\\a", "backslash"),
+    "share": ("\\\\server\\share", "backslash"),
+    "nothing": ("", "no path"),
+    "empty component": ("a//b", "empty"),
+    "slash at the end": ("a/", "empty"),
+    "nul": ("a\0b", "NUL"),
+    "dots": ("...", "Windows"),
+    "up and a blank": ("a/.. /b", "Windows"),
+    "blank": ("a/ /b", "Windows"),
+    "no bytes": ("a\ud800", "cannot be the name"),
+    "reserved": ("a/.linkmode-stage-1", "reserved"),
+}
+
+
+@pytest.mark.parametrize("case", PATHS)
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_a_path_that_could_lead_elsewhere_is_refused(case: str, what: str) -> None:
+    path, words = PATHS[case]
+    with pytest.raises(LinkError) as caught:
+        Manifest({path: EMPTY}) if what == "file" else Manifest({}, (path,))
+    assert caught.value.path == path
+    assert words in caught.value.why
+    assert str(caught.value).isprintable() or "\n" in str(caught.value)
+
+
+@settings(PROFILE)
+@given(st.text(alphabet="./\\:aA \0\u00e9", max_size=8))
+@example("a:/../b")
+@example(".. /a")
+def test_a_path_that_is_accepted_stays_inside_on_every_system(path: str) -> None:
+    try:
+        Manifest({path: EMPTY})
+    except LinkError:
+        reject()
+    here = posixpath.normpath(posixpath.join("/target", path))
+    assert here == f"/target/{path}"
+    there = ntpath.normpath(ntpath.join("X:\\target", *path.split("/")))
+    assert there == "X:\\target\\" + path.replace("/", "\\")
+    trimmed = [part.rstrip(" .") for part in path.split("/")]
+    assert all(trimmed)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a", "a b/c", "-rf", "new\nline", "foo::bar", "\udcff\udcfe", "a/b/c/d", "~", "..a", "a.."],
+)
+def test_odd_names_are_names(path: str) -> None:
+    assert Manifest.loads(Manifest({path: EMPTY}).dumps()).files == {path: EMPTY}
+
+
+TWICE = {
+    "case": ("a/Name", "a/name"),
+    "case of a directory": ("A/x", "a/y"),
+    "accents": ("caf\u00e9", "cafe\u0301"),
+    "sharp s": ("stra\u00dfe", "STRASSE"),
+    "kelvin": ("\u212a", "k"),
+    "trailing dot": ("a", "a."),
+    "trailing blank": ("d/a", "d /a"),
+    "file and directory": ("a", "a/b"),
+    "file and directory, folded": ("a", "A/b"),
+    "directory and file": ("a/b/c", "a/b"),
+}
+
+
+@pytest.mark.parametrize("case", TWICE)
+def test_two_paths_that_some_target_takes_for_one_are_refused(case: str) -> None:
+    for first, second in (TWICE[case], reversed(TWICE[case])):
+        with pytest.raises(LinkError) as caught:
+            Manifest({first: EMPTY, second: EMPTY})
+        assert caught.value.path == second
+        assert caught.value.why
+
+
+def test_an_empty_directory_is_no_file_as_well() -> None:
+    with pytest.raises(LinkError, match="a file and a directory"):
+        Manifest({"a/b": EMPTY}, ("a/b",))
+    with pytest.raises(LinkError, match="a file and a directory"):
+        Manifest({"a": EMPTY}, ("a/b",))
+    with pytest.raises(LinkError, match="one name"):
+        Manifest({}, ("a", "A"))
+
+
+def test_an_empty_directory_may_be_named_that_is_there_anyway() -> None:
+    assert Manifest({"a/b": EMPTY}, ("a",)).directories == ("a",)
+
+
+def _json(**changes: Any) -> str:
+    document = {"format": FORMAT, "version": VERSION, "files": {}, "directories": []}
+    return json.dumps({**document, **changes})
+
+
+def _files(facts: object) -> str:
+    return _json(files={"a": facts})
+
+
+DIGEST = EMPTY.digest
+
+MALFORMED: dict[str, str | bytes] = {
+    "no json": "{",
+    "no text": b"\xff\xfe\xfd",
+    "nothing": "",
+    "too deep": "[" * 100_000,
+    "a list": "[]",
+    "a number": "3",
+    "another format": _json(format="package-lock"),
+    "another version": _json(version=2),
+    "no version": json.dumps({"format": FORMAT, "files": {}}),
+    "no files": json.dumps({"format": FORMAT, "version": VERSION}),
+    "files as a list": _json(files=[]),
+    "directories as an object": _json(directories={}),
+    "a directory that is no text": _json(directories=[3]),
+    "something unknown": _json(links={}),
+    "a file that is no object": _files(DIGEST),
+    "no digest": _files({"executable": True}),
+    "digest of no text": _files({"digest": 5}),
+    "unknown digest": _files({"digest": "md5-d41d8cd98f00b204e9800998ecf8427e"}),
+    "bare digest": _files({"digest": DIGEST[7:]}),
+    "digest in upper case": _files({"digest": "sha256-" + DIGEST[7:].upper()}),
+    "short digest": _files({"digest": DIGEST[:-1]}),
+    "long digest": _files({"digest": DIGEST + "0"}),
+    "digest and a newline": _files({"digest": DIGEST + "\n"}),
+    "digest that is a path": _files({"digest": "sha256-../../../../etc/passwd"}),
+    "sha512 of another length": _files({"digest": "sha512-" + DIGEST[7:]}),
+    "exec bit as a number": _files({"digest": DIGEST, "executable": 1}),
+    "exec bit misspelt": _files({"digest": DIGEST, "executeable": True}),
+    "a path twice": '{"format": "linker-manifest", "version": 1, "files": {'
+    f'"a": {{"digest": "{DIGEST}"}}, "a": {{"digest": "{DIGEST}"}}}}}}',
+    "a path twice, escaped": '{"format": "linker-manifest", "version": 1, "files": {'
+    f'"a": {{"digest": "{DIGEST}"}}, "\\u0061": {{"digest": "{DIGEST}"}}}}}}',
+    "a digest twice": '{"format": "linker-manifest", "version": 1, "files": {'
+    f'"a": {{"digest": "{DIGEST}", "digest": "{DIGEST}"}}}}}}',
+    "files twice": '{"format": "linker-manifest", "version": 1, "files": {}, "files": {}}',
+    "a directory twice": _json(directories=["a", "b", "a"]),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_text_that_is_no_manifest_is_refused(case: str) -> None:
+    with pytest.raises(LinkError) as caught:
+        Manifest.loads(MALFORMED[case])
+    assert caught.value.why
+    assert "manifest" in caught.value.what
+
+
+def test_the_least_manifest_is_one() -> None:
+    text = (
+        f'{{"format": "linker-manifest", "version": 1, "files": {{"a": {{"digest": "{DIGEST}"}}}}}}'
+    )
+    assert Manifest.loads(text).files == {"a": Entry(DIGEST, executable=False)}
+
+
+NAMES = st.text(st.characters(exclude_characters="/\\\0", codec="utf-8"), min_size=1, max_size=6)
+
+
+@settings(PROFILE)
+@given(st.dictionaries(st.lists(NAMES, min_size=1, max_size=4).map("/".join), st.booleans()))
+def test_a_manifest_comes_back_from_json_as_it_was(given_paths: dict[str, bool]) -> None:
+    try:
+        manifest = Manifest({path: Entry(DIGEST, bit) for path, bit in given_paths.items()})
+    except LinkError:
+        reject()
+    again = Manifest.loads(manifest.dumps())
+    assert again == manifest
+    assert again.dumps() == manifest.dumps()
+
+
+def test_a_manifest_is_written_whole_or_not_at_all(ground: str) -> None:
+    path = f"{ground}/manifest.json"
+    Manifest({"a": EMPTY}).write(path)
+    assert Manifest.read(path).files == {"a": EMPTY}
+
+    class Broken(Manifest):
+        def dumps(self) -> str:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(LinkError, match="No space left"):
+        Broken({}).write(path)
+    with pytest.raises(LinkError, match="cannot write"):
+        Manifest({}).write(f"{ground}/nowhere/manifest.json")
+    assert Manifest.read(path).files == {"a": EMPTY}
+    assert os.listdir(ground) == ["manifest.json"]
+
+
+def test_a_manifest_that_cannot_be_read_is_an_error_of_ours(ground: str) -> None:
+    with pytest.raises(LinkError, match="cannot read the manifest"):
+        Manifest.read(f"{ground}/nothing")
+    with pytest.raises(LinkError, match="cannot read the manifest"):
+        Manifest.read(ground)

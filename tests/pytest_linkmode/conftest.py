@@ -1,0 +1,72 @@
+"""Runs of pytest inside the tests, each of them leaving the process as it was."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pytest_linkmode import namespaces
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def host_place() -> Iterator[None]:
+    """Let a run inside this process use the host's namespace without deciding for those after it.
+
+    A private place, once entered, is kept: there is no way back out of it.
+    """
+    variable = os.environ.get(namespaces.VARIABLE)
+    known = namespaces.HOST in namespaces._places
+    yield
+    if namespaces.PRIVATE not in namespaces._places and not known:
+        namespaces._places.pop(namespaces.HOST, None)
+        os.environ.pop(namespaces.VARIABLE, None)
+    if variable is not None:
+        os.environ[namespaces.VARIABLE] = variable
+
+
+@pytest.fixture
+def inside(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, host_place: None) -> Run:
+    """Run pytest in this process: for what mounts nothing."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: str) -> pytest.RunResult:
+        return pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+
+    return run
+
+
+@pytest.fixture
+def own_tmp(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> str:
+    """Give the processes of a test a temporary directory by which what they leave is known."""
+    path = tmp_path / "tmp"
+    path.mkdir()
+    monkeypatch.setenv("TMPDIR", str(path))
+    for variable in (namespaces.VARIABLE, "PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    return str(path)
+
+
+@pytest.fixture
+def outside(pytester: pytest.Pytester, own_tmp: str) -> Run:
+    """Run pytest in a process of its own: for what enters a namespace and mounts."""
+
+    def run(*arguments: str) -> pytest.RunResult:
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def mounting() -> None:
+    """Skip a test where no private mount namespace can be had."""
+    refusal = namespaces.try_private()
+    if refusal is not None:
+        pytest.skip(f"mounts nothing: {refusal}")

@@ -1,0 +1,95 @@
+"""Programs are run in one way: arguments, a timeout, and errors that say everything."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_linkmode import processes
+from pytest_linkmode.processes import CommandFailed, run, which
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_program_that_succeeds_gives_its_output_as_text() -> None:
+    done = run(python("import sys; print(input()); print('ü', file=sys.stderr)"), input="hello\n")
+    assert (done.stdout, done.returncode) == ("hello\n", 0)
+    assert done.stderr
+
+
+def test_programs_speak_no_language_but_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert run(python("import os; print(os.environ['LC_ALL'])")).stdout == "C\n"
+    assert run(python("import os; print(os.environ['LC_ALL'])"), env={}).stdout == "C\n"
+
+
+def test_an_environment_that_is_given_replaces_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "1")
+    code = "import os; print(sorted(set(os.environ) & {'OURS', 'THEIRS'}))"
+    assert run(python(code), env={"THEIRS": "2"}).stdout == "['THEIRS']\n"
+
+
+def test_a_program_runs_where_it_is_told(tmp_path: Path) -> None:
+    assert run(python("import os; print(os.getcwd())"), cwd=tmp_path).stdout == f"{tmp_path}\n"
+
+
+def test_a_program_without_input_reads_nothing_of_ours() -> None:
+    assert run(python("import sys; print(repr(sys.stdin.read()))")).stdout == "''\n"
+
+
+def test_a_program_that_fails_is_an_error_with_status_and_stderr() -> None:
+    command = python("import sys; print('no such disk', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(CommandFailed) as caught:
+        run(command)
+    assert caught.value.status == 3
+    assert caught.value.argv == tuple(command)
+    assert "no such disk" in str(caught.value)
+    assert "exit status 3" in str(caught.value)
+
+
+def test_a_status_can_be_asked_for_instead() -> None:
+    assert run(python("raise SystemExit(4)"), check=False).returncode == 4
+
+
+def test_a_program_that_is_killed_says_by_which_signal() -> None:
+    with pytest.raises(CommandFailed, match="killed by signal 9") as caught:
+        run(python("import os; os.kill(os.getpid(), 9)"))
+    assert caught.value.status == -signal.SIGKILL
+
+
+def test_a_program_that_takes_too_long_is_killed() -> None:
+    start = time.monotonic()
+    with pytest.raises(CommandFailed, match=r"within 0\.2 s") as caught:
+        run(
+            python(
+                "import sys, time; print('so far', file=sys.stderr, flush=True); time.sleep(60)"
+            ),
+            timeout=0.2,
+        )
+    assert time.monotonic() - start < 10
+    assert caught.value.status is None
+
+
+def test_a_program_that_is_not_there_says_so() -> None:
+    with pytest.raises(CommandFailed, match="could not be started") as caught:
+        run(["no-such-program-of-linkmode", "--now"])
+    assert caught.value.argv == ("no-such-program-of-linkmode", "--now")
+
+
+def test_system_tools_are_found_where_an_ordinary_path_does_not_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "mkfs.imaginary"
+    tool.write_text("#!/bin/sh\necho made\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert which("mkfs.imaginary") is None
+    monkeypatch.setattr(processes, "SYSTEM_PATH", (str(tmp_path),))
+    assert which("mkfs.imaginary") == str(tool)
+    assert run(["mkfs.imaginary"], env={"PATH": "/bin"}).stdout == "made\n"

@@ -1,0 +1,218 @@
+"""Options, ini keys and environment variables end in one frozen value, or in a clear refusal."""
+
+from __future__ import annotations
+
+import pathlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from _pytest.config.argparsing import Parser
+
+from pytest_linkmode import config as configuration
+from pytest_linkmode.config import Request, Settings
+from pytest_linkmode.errors import UsageError
+from pytest_linkmode.options import OPTIONS, add_options
+
+HERE = pathlib.Path("/invoked/here")
+INI = pathlib.Path("/project/pytest.ini")
+
+
+def read(*arguments: str, ini: dict[str, Any] | None = None, **environ: str) -> Settings:
+    parser = Parser(_ispytest=True)
+    add_options(parser)
+    config = SimpleNamespace(
+        getini=lambda key: (ini or {}).get(key),
+        invocation_params=SimpleNamespace(dir=HERE),
+        inipath=INI,
+        rootpath=INI.parent,
+    )
+    options = parser.parse_known_args(list(arguments))
+    return configuration.read(config, options, environ)  # type: ignore[arg-type]
+
+
+def test_nothing_given_is_auto() -> None:
+    settings = read()
+    assert settings == Settings()
+    assert settings.auto
+    assert not settings.asks_for_filesystems
+    assert settings.typed() == ()
+
+
+def test_filesystems_are_separated_by_commas_and_added_up() -> None:
+    settings = read("--linkmode-fs=btrfs,xfs?", "--linkmode-fs=ext4")
+    assert settings.fs == (Request("btrfs"), Request("xfs", optional=True), Request("ext4"))
+    assert not settings.auto
+    assert settings.asks_for_filesystems
+    assert settings.typed() == ("--linkmode-fs=btrfs,xfs?,ext4",)
+
+
+def test_a_filesystem_named_with_and_without_the_question_mark_must_be_there() -> None:
+    assert read("--linkmode-fs=xfs?,xfs").fs == (Request("xfs"),)
+    assert read("--linkmode-fs=xfs,xfs?").fs == (Request("xfs"),)
+
+
+def test_auto_and_all_stand_beside_names() -> None:
+    settings = read("--linkmode-fs=auto,xfs")
+    assert settings.auto
+    assert settings.fs == (Request("xfs"),)
+    assert read("--linkmode-fs=all").every
+    assert not read("--linkmode-fs=all").auto
+    assert read("--linkmode-fs=auto").asks_for_filesystems
+
+
+def test_an_ini_key_asks_as_an_option_does() -> None:
+    settings = read(ini={"linkmode_fs": ["btrfs", "xfs"]})
+    assert settings.fs == (Request("btrfs"), Request("xfs"))
+    assert settings.asks_for_filesystems
+    assert settings.origins == {"fs": "ini file"}
+
+
+def test_the_command_line_wins_over_the_ini_file() -> None:
+    settings = read("--linkmode-fs=ext4", ini={"linkmode_fs": ["btrfs"]})
+    assert settings.fs == (Request("ext4"),)
+    assert settings.origins == {"fs": "command line"}
+
+
+def test_filesystems_typed_by_hand_replace_layouts_of_the_ini_file() -> None:
+    settings = read("--linkmode-fs=ext4", ini={"linkmode_layout": ["btrfs+bind"]})
+    assert settings.layouts is None
+    assert settings.typed() == ("--linkmode-fs=ext4",)
+
+
+def test_pairs_of_the_ini_file_are_pairs_of_what_is_typed() -> None:
+    settings = read("--linkmode-fs=ext4,xfs", ini={"linkmode_layout": ["pairs"]})
+    assert settings.layouts == ("pairs",)
+
+
+def test_layouts_alone_are_no_auto() -> None:
+    settings = read("--linkmode-layout=btrfs:tmpfs,xfs+bind")
+    assert settings.layouts == ("btrfs:tmpfs", "xfs+bind")
+    assert not settings.auto
+
+
+def test_directories_are_joined_from_all_three_places() -> None:
+    settings = read(
+        "--linkmode-dir=btrfs=b",
+        ini={"linkmode_dir": ["xfs=x", "btrfs=elsewhere"]},
+        LINKMODE_DIR_XFS_NOREFLINK="/mnt/old",
+        LINKMODE_DIR_XFS="/mnt/x",
+    )
+    assert settings.dirs == {
+        "xfs-noreflink": "/mnt/old",
+        "xfs": "/project/x",
+        "btrfs": "/invoked/here/b",
+    }
+
+
+def test_a_directory_in_the_environment_is_no_request() -> None:
+    settings = read(LINKMODE_DIR_BTRFS="/mnt/b")
+    assert settings.dirs == {"btrfs": "/mnt/b"}
+    assert not settings.asks_for_filesystems
+
+
+def test_reports_lie_where_pytest_was_called() -> None:
+    assert read("--linkmode-report=out/r.json").report == ("/invoked/here/out/r.json",)
+    assert read(ini={"linkmode_report": ["r.json"]}).report == ("/project/r.json",)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512M", 512 << 20), ("4G", 4 << 30), ("1GiB", 1 << 30), ("1048576", 1 << 20)],
+)
+def test_a_size_has_a_unit_or_is_in_bytes(text: str, size: int) -> None:
+    assert read(f"--linkmode-image-size={text}").image_size == size
+
+
+def test_settings_are_typed_as_one_would_type_them() -> None:
+    settings = read(
+        "--linkmode-fail-under=12.5",
+        "--linkmode-keep",
+        "--linkmode-namespace=host",
+        ini={"linkmode_require": ["reflink", "cross-device"]},
+    )
+    assert settings.typed() == (
+        "--linkmode-namespace=host",
+        "--linkmode-require=reflink,cross-device",
+        "--linkmode-fail-under=12.5",
+        "--linkmode-keep",
+    )
+    assert settings.typed("require") == ("--linkmode-require=reflink,cross-device",)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--linkmode-namespace=prviate", "did you mean 'private'"),
+        ("--linkmode-fail-under=many", "percentage"),
+        ("--linkmode-fail-under=101", "percentage"),
+        ("--linkmode-fail-under=nan", "percentage"),
+        ("--linkmode-image-size=0", "512M"),
+        ("--linkmode-image-size=big", "512M"),
+        ("--linkmode-image-size=²G", "512M"),
+        ("--linkmode-report=r.html", "ends in .json"),
+        ("--linkmode-report=r", "no suffix"),
+        ("--linkmode-dir=btrfs", "btrfs=/mnt/btrfs"),
+        ("--linkmode-dir==/mnt", "btrfs=/mnt/btrfs"),
+        ("--linkmode-fs=?", "before the question mark"),
+        ("--linkmode-fs=auto?", "optional as it is"),
+        ("--linkmode-keep", "--linkmode-namespace=host"),
+    ],
+)
+def test_a_value_that_cannot_be_right_says_so_and_how_to_write_it(
+    argument: str, words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(argument)
+    assert argument in str(caught.value) or argument.partition("=")[2] in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_relative_directory_in_the_environment_is_refused() -> None:
+    with pytest.raises(UsageError, match="must be absolute"):
+        read(LINKMODE_DIR_BTRFS="here")
+
+
+def test_every_option_has_help_and_an_ini_key_of_its_name() -> None:
+    for option in OPTIONS:
+        assert option.help.endswith(".")
+        assert option.key == "linkmode_" + option.flag.removeprefix("--linkmode-").replace("-", "_")
+
+
+@pytest.mark.usefixtures("host_place")
+def test_ini_keys_are_read_by_pytest_as_they_are_written(pytester: pytest.Pytester) -> None:
+    pytester.makeini(
+        """
+        [pytest]
+        linkmode_layout = disk, disk:shm
+        linkmode_namespace = host
+        linkmode_require = cross-device
+        linkmode_dir =
+            disk=with space
+        """
+    )
+    settings = _parsed(pytester)
+    assert settings.layouts == ("disk", "disk:shm")
+    assert settings.require == ("cross-device",)
+    assert settings.dirs == {"disk": str(pytester.path / "with space")}
+
+
+@pytest.mark.usefixtures("host_place")
+def test_ini_keys_may_be_lists_in_pyproject(pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml(
+        """
+        [tool.pytest.ini_options]
+        linkmode_require = ["reflink", "hardlink"]
+        linkmode_fail_under = "5"
+        linkmode_policy = "uv"
+        """
+    )
+    settings = _parsed(pytester)
+    assert settings.require == ("reflink", "hardlink")
+    assert settings.fail_under == 5
+    assert settings.policy == "uv"
+
+
+def _parsed(pytester: pytest.Pytester) -> Settings:
+    config = pytester.parseconfig("-p", "no:cacheprovider")
+    return configuration.read(config, config.option, {})

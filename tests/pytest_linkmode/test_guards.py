@@ -1,0 +1,209 @@
+"""A verdict cannot be vacuous: what was asked for and did not happen fails the run."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+
+import pytest
+
+from pytest_linkmode.config import Request, Settings
+from pytest_linkmode.coverage import Ledger, Recorder
+from pytest_linkmode.guards import unmet
+
+Run = Callable[..., pytest.RunResult]
+
+DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
+REQUIRED = (*DIRECTORIES, "--linkmode-require=cross-device")
+
+TYPED = Settings(fs=(Request("btrfs"),), auto=False, origins={"fs": "command line"})
+IN_INI = Settings(fs=(Request("btrfs"),), auto=False, origins={"fs": "ini file"})
+
+BODIES = {
+    "skipped": """
+        @pytest.mark.skip(reason="not today")
+        def test_it(linkmode_layout): ...
+    """,
+    "skipped inside": """
+        def test_it(linkmode_layout):
+            pytest.skip("not today")
+    """,
+    "expected to fail": """
+        @pytest.mark.xfail
+        def test_it(linkmode_layout):
+            assert False
+    """,
+    "deselected by its marker": """
+        @pytest.mark.linkmode(fs=["ext4"])
+        def test_it(linkmode_layout): ...
+    """,
+    "deselected for its needs": """
+        @pytest.mark.linkmode(layout="disk", needs={"cross-device"})
+        def test_it(linkmode_layout): ...
+    """,
+    "not applicable": """
+        @pytest.mark.linkmode(needs={"case-insensitive"})
+        def test_it(linkmode_layout): ...
+    """,
+    "without a fixture of ours": "",
+}
+"""Ways in which a suite can be green and have tested nothing."""
+
+
+def ledger_of(layout: str = "btrfs", *, outcome: str = "passed") -> Ledger:
+    ledger = Ledger()
+    data = Recorder(layout, "clone", frozenset({"reflink"})).plain()
+    for when, ended in (("setup", "passed"), ("call", outcome)):
+        ledger.add("test_it", when, ended, data=data)
+    return ledger
+
+
+def sentences(
+    settings: Settings, ledger: Ledger, *, narrowed: bool = False, verified: int = 0
+) -> tuple[str, ...]:
+    return unmet(settings, ledger, verified=verified, edges=10, narrowed=narrowed)
+
+
+def test_a_request_that_ran_a_test_is_met() -> None:
+    assert sentences(TYPED, ledger_of()) == ()
+    assert sentences(TYPED, ledger_of(outcome="failed")) == ()
+
+
+def test_a_request_that_ran_no_test_is_not() -> None:
+    (sentence,) = sentences(TYPED, Ledger())
+    assert sentence == (
+        "--linkmode-fs=btrfs: no test ran on what was asked for "
+        "(no test that was collected uses linkmode_fs or linkmode_layout)"
+    )
+    (sentence,) = sentences(TYPED, ledger_of(outcome="skipped"))
+    assert "(1 skipped)" in sentence
+
+
+def test_bare_auto_asks_for_nothing() -> None:
+    assert sentences(Settings(), Ledger()) == ()
+
+
+def test_tmp_path_on_a_filesystem_is_a_use_of_it() -> None:
+    settings = Settings(
+        fs=TYPED.fs, auto=False, tmp="btrfs", origins={"fs": "command line", "tmp": "command line"}
+    )
+    assert sentences(settings, Ledger()) == ()
+
+
+def test_an_ini_file_does_not_speak_of_a_single_test_that_uses_nothing() -> None:
+    assert sentences(IN_INI, Ledger()) != ()
+    assert sentences(IN_INI, Ledger(), narrowed=True) == ()
+    assert sentences(IN_INI, Ledger(used=True), narrowed=True) != ()
+    assert sentences(TYPED, Ledger(), narrowed=True) != ()
+
+
+def test_a_required_capability_needs_a_test_that_ran_on_it() -> None:
+    settings = Settings(require=("reflink", "dirclone"), origins={"require": "command line"})
+    (sentence,) = sentences(settings, ledger_of())
+    assert sentence == "--linkmode-require=dirclone: no test was executed on it (1 passed)"
+
+
+def test_a_required_capability_says_how_close_the_run_came() -> None:
+    settings = Settings(require=("hardlink",), origins={"require": "command line"})
+    ledger = Ledger()
+    data = Recorder("btrfs", "copy", frozenset({"hardlink"})).plain()
+    ledger.add("test_it", "setup", "passed", data=data)
+    assert "1 had it, but came to no result" in sentences(settings, ledger)[0]
+    ledger.add("test_it", "call", "passed", data=data)
+    assert "1 ran where it can be had, but not in mode hardlink" in sentences(settings, ledger)[0]
+
+
+def test_too_few_edges_fail_the_run() -> None:
+    settings = Settings(fail_under=50, origins={"fail-under": "command line"})
+    assert sentences(settings, Ledger(), verified=5) == ()
+    assert sentences(settings, Ledger(), verified=4) == (
+        "--linkmode-fail-under=50: 4 of 10 edges were verified, that is 40.0 %",
+    )
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_suite_that_tested_nothing_fails_the_run(
+    body: str, inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(f"import pytest\n{textwrap.dedent(body)}\ndef test_other(): ...\n")
+    result = inside(*REQUIRED, "-q")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.parseoutcomes().get("passed") == 1
+    assert "failed" not in result.parseoutcomes()
+    result.stdout.fnmatch_lines(
+        [
+            "--linkmode-layout=disk,disk:shm: no test ran on what was asked for (*)",
+            "--linkmode-require=cross-device: no test was executed on it (*)",
+        ]
+    )
+
+
+def test_a_run_without_any_test_fails_too(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(linkmode_layout): ...")
+    result = inside(*DIRECTORIES, "-k", "nothing")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_process_that_ends_in_a_test_leaves_the_guards_unmet(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytest.importorskip("xdist")
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_it(linkmode_layout):
+            os._exit(1)
+        """
+    )
+    result = inside(*DIRECTORIES, "-n1", "--max-worker-restart=0")
+    assert result.ret != pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["--linkmode-layout=*: no test ran * crashed)"])
+
+
+def test_guards_that_are_met_leave_the_run_alone(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(linkmode_layout): ...")
+    result = inside(*DIRECTORIES, "--linkmode-require=cross-device", "--linkmode-fail-under=0")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("--linkmode-require*")
+
+
+def test_a_failing_test_has_run(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(linkmode_layout): assert False")
+    result = inside(*DIRECTORIES, "--linkmode-require=cross-device")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.no_fnmatch_line("--linkmode-*: no test*")
+
+
+def test_edges_below_the_bound_fail_a_green_run(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(linkmode_layout): ...")
+    result = inside(*DIRECTORIES, "--linkmode-fail-under=1")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["--linkmode-fail-under=1: 0 of * edges were verified*"])
+
+
+def test_what_ended_otherwise_keeps_its_exit_status(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import nothing_of_that_name")
+    assert inside(*DIRECTORIES).ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_collecting_only_is_no_vacuous_run(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(linkmode_layout): ...")
+    assert inside(*DIRECTORIES, "--collect-only", "-q").ret == pytest.ExitCode.OK
+
+
+def test_an_ini_file_holds_for_the_suite_and_not_for_a_single_other_file(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeini("[pytest]\nlinkmode_layout = disk\nlinkmode_namespace = host\n")
+    pytester.makepyfile(test_other="def test_it(): ...")
+    assert inside().ret == pytest.ExitCode.TESTS_FAILED
+    assert inside("test_other.py").ret == pytest.ExitCode.OK
+    assert inside("-k", "it").ret == pytest.ExitCode.TESTS_FAILED
+    assert inside(*DIRECTORIES, "test_other.py").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_guards_are_red_where_there_is_colour(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): ...")
+    result = inside(*DIRECTORIES, "--color=yes")
+    assert any("\x1b[31m\x1b[1m--linkmode-layout" in line for line in result.outlines)

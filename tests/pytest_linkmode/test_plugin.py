@@ -1,0 +1,465 @@
+"""The plugin as a user meets it: header, usage errors, skips, fixtures, namespaces."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import pytest_linkmode
+from pytest_linkmode import namespaces
+
+Run = Callable[..., pytest.RunResult]
+
+DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
+
+USES = """
+def test_it(linkmode_layout, link_mode): ...
+"""
+
+
+@pytest.fixture
+def no_tools(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> None:
+    """A machine without the tools that make filesystems, whatever this one has."""
+    monkeypatch.setattr("pytest_linkmode.processes.which", lambda tool: None)
+
+
+# The header
+
+
+def test_the_header_is_what_one_would_type(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(USES)
+    pytester.makeini("[pytest]\nlinkmode_namespace = host\nlinkmode_layout = disk disk:shm\n")
+    result = inside()
+    who = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    result.stdout.fnmatch_lines(
+        [
+            "linkmode: --linkmode-layout=disk,disk:shm --linkmode-namespace=host "
+            f"(host namespace, {who})"
+        ]
+    )
+
+
+def test_a_run_that_asks_for_nothing_has_no_header(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): ...")
+    result = inside()
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*linkmode: *")
+    result.stdout.no_fnmatch_line("*= linkmode =*")
+
+
+def test_a_variable_of_the_shell_asks_for_nothing(
+    inside: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINKMODE_DIR_DISK", str(pytester.path))
+    pytester.makepyfile("def test_it(): ...")
+    result = inside()
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("*linkmode: *")
+    pytester.makepyfile(
+        f"""
+        def test_it(linkmode_fs):
+            assert linkmode_fs.path.is_relative_to({str(pytester.path)!r})
+        """
+    )
+    inside(*DIRECTORIES, "-k", "disk").assert_outcomes(passed=1, deselected=1)
+
+
+# Usage errors
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--linkmode-fs=btrsf", "did you mean 'btrfs'"),
+        ("--linkmode-layout=disk:shmm", "did you mean"),
+        ("--linkmode-layout=ext4+subvolume", "btrfs+subvolume"),
+        ("--linkmode-require=reflinks", "did you mean 'reflink'"),
+        ("--linkmode-policy=refrence", "did you mean 'reference'"),
+        ("--linkmode-policy=os:getcwd", "not a Policy"),
+        ("--linkmode-policy=nothing.of.that.name:X", "nothing"),
+        ("--linkmode-linker=nothing.of.that.name:link", "nothing"),
+        ("--linkmode-provider=lop", "no provider is called 'lop'"),
+        ("--linkmode-tmp=btrsf", "did you mean 'btrfs'"),
+        ("--linkmode-dir=btrsf=/tmp", "did you mean 'btrfs'"),
+        ("--linkmode-namespace=hots", "did you mean 'host'"),
+        ("--linkmode-report=report.html", ".json"),
+    ],
+)
+def test_a_wrong_word_ends_the_run_before_collection(
+    argument: str, words: str, inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("raise SystemExit('collected')")
+    extra = () if argument.startswith("--linkmode-namespace") else DIRECTORIES[1:]
+    result = inside(argument, *extra)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{words}*"])
+    assert "Traceback" not in str(result.stderr)
+
+
+@pytest.mark.usefixtures("no_tools")
+def test_what_was_asked_for_by_name_and_cannot_be_had_is_a_usage_error(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("raise SystemExit('collected')")
+    result = inside("--linkmode-fs=btrfs,xfs", "--linkmode-namespace=host")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = str(result.stderr)
+    assert "ERROR: --linkmode-fs=btrfs,xfs: btrfs, xfs cannot be had here" in said
+    assert "Checked:" in said
+    assert "mkfs.btrfs" in said
+    assert "mkfs.xfs" in said
+    assert "To fix this, either:" in said
+    assert "--linkmode-dir=btrfs=" in said
+
+
+@pytest.mark.usefixtures("no_tools")
+def test_collecting_only_looks_for_what_is_missing_and_makes_nothing(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(USES)
+    result = inside("--linkmode-fs=btrfs", "--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*mkfs.btrfs*"])
+    assert inside("--linkmode-fs=btrfs?", "--collect-only").ret == pytest.ExitCode.OK
+
+
+def test_a_directory_that_is_not_what_it_was_named_for_is_a_usage_error(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(USES)
+    result = inside("--linkmode-dir=btrfs=/dev/shm", *DIRECTORIES)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*/dev/shm: *not on btrfs*"])
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version", "--markers", "--fixtures"])
+@pytest.mark.usefixtures("no_tools")
+def test_runs_that_only_show_something_ask_for_nothing(
+    argument: str, inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeini("[pytest]\nlinkmode_fs = btrfs\n")
+    assert inside(argument).ret == pytest.ExitCode.OK
+
+
+def test_help_names_every_option_with_its_ini_key(inside: Run) -> None:
+    said = str(inside("--help").stdout)
+    for name in ("fs", "layout", "tmp", "dir", "provider", "namespace", "linker", "policy"):
+        assert f"--linkmode-{name}=" in said
+        assert f"linkmode_{name} (" in said
+    assert "fewer than N % of" in said
+
+
+def test_the_marker_and_the_fixtures_are_documented(inside: Run) -> None:
+    inside("--markers").stdout.fnmatch_lines(["@pytest.mark.linkmode(fs, layout, *"])
+    said = str(inside("--fixtures").stdout)
+    for name in (
+        "linkmode_layout",
+        "linkmode_fs",
+        "link_mode",
+        "linkmode_tree",
+        "linkmode_linker",
+        "linkmode_fs_factory",
+        "linkmode_layout_factory",
+    ):
+        _, _, rest = said.partition(f"\n{name} ")
+        assert rest
+        assert "no docstring available" not in rest.split("\n\n")[0]
+
+
+# Skips
+
+
+@pytest.mark.usefixtures("no_tools")
+def test_what_can_be_done_without_is_skipped_with_every_reason(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("def test_it(linkmode_fs): ...")
+    result = inside("--linkmode-fs=btrfs?", "--linkmode-namespace=host", "-rs")
+    result.assert_outcomes(skipped=1)
+    (line,) = [line for line in result.outlines if line.startswith("SKIPPED")]
+    assert "btrfs cannot be had here | checked: " in line
+    assert "mkfs.btrfs" in line
+    assert "to fix this: " in line
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["--linkmode-fs=btrfs[?]: no test ran *(1 skipped)"])
+
+
+@pytest.mark.usefixtures("no_tools")
+def test_under_auto_each_missing_filesystem_is_one_skipped_parameter(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("def test_it(linkmode_layout): ...")
+    result = inside("--collect-only", "-q")
+    ids = [line.partition("[")[2].rstrip("]") for line in result.outlines if "[" in line]
+    assert [name for name in ids if name.startswith("btrfs")] == ["btrfs"]
+    assert [name for name in ids if name.startswith("xfs")] == ["xfs", "xfs-noreflink"]
+    assert {"disk", "tmpfs", "tmpfs:disk", "disk:tmpfs"} <= set(ids)
+
+
+# Fixtures
+
+
+def test_fixtures_give_what_the_documentation_says(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pathlib
+        from linker import LinkMode, link_tree
+        from pytest_linkmode import assert_linked
+
+        seen = set()
+
+        def test_layout(linkmode_layout, link_mode, linkmode_tree):
+            for path in (linkmode_layout.source, linkmode_layout.target):
+                assert isinstance(path, pathlib.Path)
+                assert path.is_dir() and not list(path.iterdir())
+                assert path not in seen
+                seen.add(path)
+            linkmode_tree(linkmode_layout.source)
+            link_tree(linkmode_layout.source, linkmode_layout.target, mode=link_mode)
+            expected = linkmode_layout.expect(link_mode)
+            assert_linked(linkmode_layout.source, linkmode_layout.target, expected)
+            assert ("cross-device" in linkmode_layout.can) == (":" in linkmode_layout.name)
+
+        def test_fs(linkmode_fs):
+            assert isinstance(linkmode_fs.path, pathlib.Path)
+            assert not list(linkmode_fs.path.iterdir())
+            assert linkmode_fs.path not in seen
+            seen.add(linkmode_fs.path)
+            assert "symlink" in linkmode_fs.can
+
+        def test_linker(linkmode_linker, linkmode_layout, link_mode):
+            (linkmode_layout.source / "file").write_bytes(b"x" * 5000)
+            linkmode_linker.prepare(linkmode_layout.source)
+            linkmode_linker.link(linkmode_layout.source, linkmode_layout.target, link_mode)
+            assert (linkmode_layout.target / "file").read_bytes() == b"x" * 5000
+        """
+    )
+    inside(*DIRECTORIES).assert_outcomes(passed=2 * 4 + 2 + 2 * 4)
+
+
+def test_the_linker_of_the_run_is_the_one_that_was_named(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        mine="import shutil\ndef link(source, target, mode): shutil.copytree(source, target,"
+        " dirs_exist_ok=True)\n",
+        test_it="""
+        def test_it(linkmode_linker, linkmode_layout):
+            assert linkmode_linker.name == "mine:link"
+        """,
+    )
+    pytester.syspathinsert()
+    inside(*DIRECTORIES, "--linkmode-linker=mine:link").assert_outcomes(passed=2)
+
+
+def test_session_factories_give_directories_beside_those_of_tests(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def warm(linkmode_fs_factory):
+            cache = linkmode_fs_factory("disk").path
+            (cache / "wheel").write_text("warm")
+            return cache
+
+        def test_cache(warm, linkmode_fs):
+            assert warm != linkmode_fs.path
+            if linkmode_fs.name == "disk":
+                os.link(warm / "wheel", linkmode_fs.path / "wheel")
+
+        def test_layout(linkmode_layout_factory):
+            first, second = (linkmode_layout_factory("disk:shm") for _ in range(2))
+            assert first.source != second.source
+            assert "cross-device" in first.can
+
+        def test_wrong(linkmode_fs_factory):
+            linkmode_fs_factory("dsik")
+        """
+    )
+    result = inside(*DIRECTORIES, "--linkmode-require=cross-device")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*no filesystem is called 'dsik'*", "disk:shm *1*"])
+    result.stdout.no_fnmatch_line("--linkmode-require*")
+
+
+def test_a_fixture_that_is_asked_for_too_late_says_so(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("def test_it(request): request.getfixturevalue('linkmode_layout')")
+    result = inside(*DIRECTORIES)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*make it an argument of the test*"])
+
+
+# Namespaces
+
+
+@pytest.mark.usefixtures("mounting")
+def test_filesystems_are_made_in_a_private_namespace(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    pytester.makeconftest(
+        f"""
+        import os
+
+        # Conftests already see what their tests will see.
+        assert os.readlink("/proc/self/ns/mnt") != {os.readlink("/proc/self/ns/mnt")!r}
+        """
+    )
+    pytester.makepyfile(
+        """
+        def test_it(linkmode_fs, link_mode):
+            lines = [line for line in open("/proc/self/mounts") if f" {linkmode_fs.path}"]
+            assert lines
+        """
+    )
+    result = outside("--linkmode-fs=tmpfs", "-v")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["linkmode: --linkmode-fs=tmpfs (private namespace, *)"])
+    assert own_tmp not in _mounts()
+    assert os.listdir(os.path.join(own_tmp, os.listdir(own_tmp)[0])) == []
+
+
+@pytest.mark.usefixtures("mounting")
+def test_under_bare_auto_the_first_fixture_enters_and_threads_are_told_of(
+    outside: Run, pytester: pytest.Pytester
+) -> None:
+    before = os.readlink("/proc/self/ns/mnt")
+    pytester.makeconftest(
+        """
+        import threading
+
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        """
+    )
+    pytester.makepyfile(
+        f"""
+        import os
+        import pytest
+
+        def test_before():
+            assert os.readlink("/proc/self/ns/mnt") == {before!r}
+
+        @pytest.mark.linkmode(fs=["tmpfs"])
+        def test_it(linkmode_fs):
+            assert os.readlink("/proc/self/ns/mnt") != {before!r}
+        """
+    )
+    result = outside()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*1 thread that ran before stay* outside of it*"])
+
+
+@pytest.mark.usefixtures("mounting")
+def test_a_run_inside_a_run_does_not_enter_again(outside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("pytest_plugins = ['pytester']")
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_outer(linkmode_fs, pytester):
+            namespace = os.readlink("/proc/self/ns/mnt")
+            pytester.makepyfile("def test_inner(linkmode_fs): (linkmode_fs.path / 'x').touch()")
+            for flags in (["--linkmode-fs=tmpfs"], []):
+                result = pytester.runpytest_inprocess(*flags, "-k", "tmpfs")
+                result.assert_outcomes(passed=1)
+            assert os.readlink("/proc/self/ns/mnt") == namespace
+            (linkmode_fs.path / "still there").touch()
+        """
+    )
+    outside("--linkmode-fs=tmpfs", "-p", "no:xdist").assert_outcomes(passed=1)
+
+
+@pytest.mark.usefixtures("mounting")
+def test_fresh_filesystems_are_used_by_one_test_only(
+    outside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        root = set()
+
+        @pytest.mark.linkmode(fresh=True)
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(linkmode_fs, number):
+            assert os.listdir(linkmode_fs.path.parent) == [linkmode_fs.path.name]
+            assert os.path.ismount(linkmode_fs.path.parent)
+            root.add(linkmode_fs.path.parent)
+
+        def test_shared(linkmode_fs):
+            assert len(root) == 3
+            assert not any(path.exists() for path in root)
+        """
+    )
+    outside("--linkmode-layout=tmpfs").assert_outcomes(passed=4)
+
+
+def test_a_private_namespace_that_is_asked_for_and_refused_is_a_usage_error(
+    inside: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = namespaces.Refusal("unshare the mount namespace", "EPERM", privileged=False)
+    monkeypatch.setattr(namespaces, "_places", {})
+    monkeypatch.delenv(namespaces.VARIABLE, raising=False)
+    monkeypatch.setattr(namespaces, "try_private", lambda: refusal)
+    pytester.makepyfile("raise SystemExit('collected')")
+    result = inside("--linkmode-namespace=private")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*unshare the mount namespace: EPERM", "*--linkmode-namespace=host"]
+    )
+
+
+def test_what_is_kept_says_where_it_is_and_how_to_remove_it(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    pytester.makepyfile("def test_it(linkmode_fs): (linkmode_fs.path / 'work').touch()")
+    flags = ("--linkmode-layout=disk", "--linkmode-namespace=host", "--linkmode-keep")
+    result = outside("--basetemp=base", *flags, f"--linkmode-dir=disk={pytester.mkdir('there')}")
+    result.assert_outcomes(passed=1)
+    (line,) = [line for line in result.outlines if line.startswith("kept: disk at ")]
+    path, _, hint = line.removeprefix("kept: disk at ").partition(" (")
+    assert hint == "to remove it: linkmode clean)"
+    assert glob.glob(os.path.join(path, "*", "work"))
+    clean = "from pytest_linkmode.filesystems import registry; registry.clean()"
+    assert pytester.run(sys.executable, "-c", clean).ret == 0
+    assert not os.path.exists(path)
+    assert os.listdir(pytester.path / "there") == []
+
+
+# The package
+
+
+def test_public_names_are_loaded_when_they_are_used() -> None:
+    from pytest_linkmode import assert_linked, evidence
+
+    assert callable(assert_linked)
+    assert callable(evidence)
+    assert set(pytest_linkmode.__all__) <= set(dir(pytest_linkmode))
+    with pytest.raises(AttributeError, match="nothing"):
+        getattr(pytest_linkmode, "nothing")  # noqa: B009
+
+
+def test_evidence_is_the_function_whichever_is_imported_first(pytester: pytest.Pytester) -> None:
+    for first in ("import pytest_linkmode.evidence", "from pytest_linkmode import evidence"):
+        script = pytester.makepyfile(
+            f"{first}\nimport pytest_linkmode.evidence\nimport pytest_linkmode\n"
+            "from pytest_linkmode import evidence\n"
+            "from pytest_linkmode.evidence import Evidence\n"
+            "assert evidence is pytest_linkmode.evidence and evidence.__name__ == 'evidence'\n"
+        )
+        assert pytester.runpython(script).ret == 0
+
+
+def _mounts() -> str:
+    with open("/proc/self/mounts", encoding="utf-8") as lines:
+        return lines.read()

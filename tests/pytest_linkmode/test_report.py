@@ -1,0 +1,195 @@
+"""The verdict as people and programs read it: on a terminal of any width, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from linker.policies import REFERENCE
+from linker.report import Transition
+from pytest_linkmode.config import Request, Settings
+from pytest_linkmode.coverage import Ledger, Recorder
+from pytest_linkmode.report import json as json_report
+from pytest_linkmode.report.model import Verdict, verdict
+from pytest_linkmode.report.terminal import Span, lines, text
+
+Run = Callable[..., pytest.RunResult]
+
+DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
+TOTAL = len(REFERENCE.of("linux"))
+SETTINGS = Settings(
+    fs=(Request("btrfs"),),
+    auto=False,
+    require=("dirclone",),
+    origins={"fs": "command line", "require": "command line"},
+)
+
+
+def enter(
+    ledger: Ledger, test: str, layout: str, mode: str, *phases: str, edges: int = 0, **more: Any
+) -> None:
+    recorder = Recorder(layout, mode, frozenset({"reflink"}), more.pop("not_applicable", ""))
+    for edge in REFERENCE.edges[:edges]:
+        recorder.transition(Transition(edge, "file", None))
+    for when, outcome in zip(("setup", "call"), phases, strict=False):
+        ledger.add(test, when, outcome, data=recorder.plain(), **more)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    ledger = Ledger()
+    for number in range(3):
+        enter(ledger, f"test_{number}", "btrfs", "clone", "passed", "passed", edges=2)
+    enter(ledger, "test_red", "btrfs", "clone", "passed", "failed", edges=3)
+    enter(ledger, "test_copy", "btrfs:tmpfs", "copy", "passed", "passed", edges=1)
+    enter(ledger, "test_skip", "xfs", "", "skipped", reason="no mkfs.xfs\nmany words")
+    enter(ledger, "test_na", "disk", "", "skipped", not_applicable="disk has no reflink")
+    ledger.deselected["test_ext4"] = "no reflink there"
+    ledger.notes["a note"] = None
+    return ledger
+
+
+def judged(ledger: Ledger, settings: Settings = SETTINGS) -> Verdict:
+    order = ("btrfs:tmpfs", "btrfs")
+    return verdict(settings, ledger, REFERENCE, platform="linux", place="root", order=order)
+
+
+def printed(ledger: Ledger, *, width: int = 100, verbosity: int = 0) -> str:
+    return text(lines(judged(ledger), width=width, verbosity=verbosity))
+
+
+def test_the_terminal_ends_with_layouts_modes_and_edges(ledger: Ledger) -> None:
+    first, second = REFERENCE.edges[:2]
+    assert printed(ledger) == "\n".join(
+        [
+            "--linkmode-require=dirclone: no test was executed on it "
+            "(1 failed, 1 not applicable, 4 passed, 1 skipped, 1 deselected)",
+            "a note",
+            "passed       clone        copy  any mode",
+            "btrfs:tmpfs  -            1     -",
+            "btrfs        3, 1 failed  -     -",
+            "disk         -            -     1 n/a",
+            "xfs          -            -     1 skipped",
+            "1 skipped on xfs: no mkfs.xfs ...",
+            "1 skipped on disk: disk has no reflink",
+            "1 deselected: no reflink there",
+            f"edges of reference on linux: 2 of {TOTAL} verified (3 %):",
+            f"  {first}  real, 4 tests",
+            f"  {second}   real, 3 tests",
+        ]
+    )
+
+
+def test_a_narrow_terminal_gets_letters_and_a_legend(ledger: Ledger) -> None:
+    said = printed(ledger, width=40)
+    assert "btrfs        3 1F   -     -" in said
+    assert "(F failed, s skipped, n n/a)" in said
+    assert printed(ledger, width=200) != said
+
+
+def test_quiet_runs_get_failures_and_one_line(ledger: Ledger) -> None:
+    assert printed(ledger, verbosity=-1).splitlines()[1:] == [
+        f"edges of reference on linux: 2 of {TOTAL} verified (3 %)"
+    ]
+
+
+def test_verbose_runs_get_every_reason_test_and_edge(ledger: Ledger) -> None:
+    said = printed(ledger, verbosity=1)
+    assert "1 skipped on xfs: no mkfs.xfs\n  many words" in said
+    assert "1 deselected: no reflink there\n  test_ext4" in said
+    for edge in REFERENCE.of("linux")[2:]:
+        assert str(edge.condition) in said
+    assert "  not verified: linux/hardlink/hardlink: cross-device" in said
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_line_but_a_failure_or_an_edge_is_wider_than_the_terminal(
+    width: int, ledger: Ledger
+) -> None:
+    for line in printed(ledger, width=width, verbosity=0).splitlines():
+        assert len(line) <= width or line.startswith(("--linkmode", "  linux/", "edges of"))
+
+
+def test_many_edges_and_reasons_are_cut_and_say_so() -> None:
+    ledger = Ledger()
+    enter(ledger, "test_it", "btrfs", "clone", "passed", "passed", edges=20)
+    for number in range(20):
+        enter(ledger, f"test_{number}", "xfs", "", "skipped", reason=f"reason {number}")
+    said = printed(ledger)
+    assert "... and 12 more reasons: see them with -v" in said
+    assert "  ... and 8 more: see them with -v" in said
+    assert len(said.splitlines()) < 40
+    assert "more" not in printed(ledger, verbosity=1)
+
+
+def test_failures_are_red_and_proofs_green(ledger: Ledger) -> None:
+    rows = lines(judged(ledger), width=100)
+    assert rows[0][0].markup == ("red", "bold")
+    spans = [span for row in rows for span in row]
+    assert Span("1 failed", ("red", "bold")) in spans
+    assert Span("real", ("green",)) in spans
+
+
+def test_an_empty_ledger_has_nothing_to_tell() -> None:
+    assert judged(Ledger(), Settings()).empty
+    assert not judged(Ledger()).empty
+
+
+def test_json_says_the_same_with_a_version(ledger: Ledger, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "new" / "report.json"
+    json_report.write(judged(ledger), str(path))
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.json"]
+    document = json.loads(path.read_text())
+    assert document["schema"] == "pytest-linkmode/1"
+    assert document["ok"] is False
+    assert document["run"]["options"] == ["--linkmode-fs=btrfs", "--linkmode-require=dirclone"]
+    assert document["layouts"]["btrfs"]["modes"] == {"clone": {"failed": 1, "passed": 3}}
+    assert document["layouts"]["xfs"]["skipped"] == {"no mkfs.xfs\nmany words": 1}
+    assert document["policy"]["verified"] == 2
+    first = document["policy"]["edges"][0]
+    assert first["edge"] == REFERENCE.edges[0].id
+    assert first["proofs"] == {"real": ["test_0", "test_1", "test_2", "test_copy"]}
+    assert len(document["policy"]["edges"]) == TOTAL
+    assert document["deselected"] == {"test_ext4": "no reflink there"}
+    assert document["outcomes"]["not applicable"] == 1
+
+
+def test_a_report_is_written_beside_the_terminal(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(linkmode_layout, link_mode): ...")
+    result = inside(*DIRECTORIES, "--linkmode-report=out/report.json", "-q")
+    result.assert_outcomes(passed=8)
+    result.stdout.fnmatch_lines(["report: */out/report.json"])
+    document = json.loads((pytester.path / "out" / "report.json").read_text())
+    assert document["layouts"]["disk:shm"]["modes"]["clone"] == {"passed": 1}
+    assert document["ok"] is True
+
+
+def test_a_report_that_cannot_be_written_fails_the_run(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("def test_it(linkmode_layout): ...")
+    (pytester.path / "file").touch()
+    result = inside(*DIRECTORIES, "--linkmode-report=file/report.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["--linkmode-report=*/file/report.json: *"])
+
+
+def test_a_report_tells_of_guards_that_are_not_met(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): ...")
+    result = inside(*DIRECTORIES, "--linkmode-report=report.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    document = json.loads((pytester.path / "report.json").read_text())
+    assert document["ok"] is False
+    assert "no test ran" in document["failures"][0]
+
+
+def test_without_a_terminal_plugin_the_guards_still_hold(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("def test_it(): ...")
+    result = inside(*DIRECTORIES, "-p", "no:terminal")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED

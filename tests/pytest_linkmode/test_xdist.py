@@ -1,0 +1,154 @@
+"""With pytest-xdist: filesystems per worker, one decision, one merged summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+pytest.importorskip("xdist")
+
+Run = Callable[..., pytest.RunResult]
+
+DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
+
+
+def test_what_workers_found_is_merged_into_one_report(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from linker import LinkMode, link_tree
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_link(linkmode_layout, number):
+            for name in "ab":
+                (linkmode_layout.source / name).write_bytes(name.encode() * 5000)
+            link_tree(linkmode_layout.source, linkmode_layout.target, mode=LinkMode.HARDLINK)
+
+        @pytest.mark.linkmode(fs=["ext4"])
+        def test_elsewhere(linkmode_layout): ...
+
+        @pytest.mark.skip(reason="not today")
+        def test_skipped(linkmode_fs): ...
+        """
+    )
+    result = inside(*DIRECTORIES, "-n2", "--linkmode-report=r.json", "--linkmode-fail-under=1")
+    result.assert_outcomes(passed=8, skipped=2)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            "passed    tests",
+            "disk      4, 1 skipped",
+            "disk:shm  4",
+            "shm       1 skipped",
+            "1 deselected: its marker leaves no layout of the selection",
+            "  linux/hardlink/hardlink/cross-device -> copy  real, 4 tests",
+        ]
+    )
+    assert str(result.stdout).count("= linkmode =") == 1
+    document = json.loads((pytester.path / "r.json").read_text())
+    assert document["outcomes"] == {"passed": 8, "skipped": 2}
+    assert len(document["deselected"]) == 1
+
+
+def test_guards_hold_for_all_workers_together(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        @pytest.mark.xfail
+        def test_it(linkmode_layout, number):
+            assert False
+        """
+    )
+    result = inside(*DIRECTORIES, "--linkmode-require=cross-device", "-n2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "--linkmode-layout=*: no test ran on what was asked for (8 xfailed)",
+            "--linkmode-require=cross-device: no test was executed on it (*)",
+        ]
+    )
+
+
+def test_what_a_worker_found_survives_its_crash(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import os
+        import signal
+        from linker import LinkMode, link_tree
+
+        def test_1_link(linkmode_layout):
+            for name in "ab":
+                (linkmode_layout.source / name).write_bytes(name.encode() * 5000)
+            link_tree(linkmode_layout.source, linkmode_layout.target, mode=LinkMode.HARDLINK)
+
+        def test_2_dies(linkmode_layout):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def test_3_goes_on(linkmode_layout): ...
+        """
+    )
+    result = inside(*DIRECTORIES, "--linkmode-require=cross-device", "-n1", "-p", "no:randomly")
+    result.assert_outcomes(passed=4, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "disk      2, 1 crashed",
+            "disk:shm  2, 1 crashed",
+            "  linux/hardlink/hardlink/cross-device -> copy  real, 1 test",
+        ]
+    )
+    result.stdout.no_fnmatch_line("--linkmode-require*")
+
+
+@pytest.mark.usefixtures("mounting")
+def test_each_worker_has_filesystems_of_its_own_in_the_controllers_namespace(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.parametrize("number", range(6))
+        def test_it(linkmode_fs, number, worker_id, tmp_path_factory):
+            said = tmp_path_factory.getbasetemp().parent / f"{worker_id}.{number}"
+            root = linkmode_fs.path.parent
+            assert os.path.ismount(root)
+            said.write_text(f"{os.readlink('/proc/self/ns/mnt')} {root}")
+        """
+    )
+    result = outside("--basetemp=base", "--linkmode-fs=tmpfs", "-n2", "--dist=each")
+    result.assert_outcomes(passed=12)
+    said: dict[str, set[tuple[str, ...]]] = {}
+    for path in (pytester.path / "base").glob("gw?.?"):
+        said.setdefault(path.name[:3], set()).add(tuple(path.read_text().split()))
+    assert [len(answers) for answers in said.values()] == [1, 1]
+    ((one, first),), ((two, second),) = said.values()
+    assert one == two
+    assert first != second
+    with open("/proc/self/mounts", encoding="utf-8") as lines:
+        assert own_tmp not in lines.read()
+
+
+def test_what_the_controller_could_not_get_is_skipped_by_workers_without_another_try(
+    inside: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the controller, this process, lacks the tools.
+    monkeypatch.setattr("pytest_linkmode.processes.which", lambda tool: None)
+    pytester.makepyfile("def test_it(linkmode_fs): ...")
+    result = inside("--linkmode-fs=btrfs?,shm", "--linkmode-namespace=host", "-n1", "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * btrfs cannot be had here | checked: *mkfs.btrfs*"])
+
+
+def test_a_usage_error_is_the_controllers_alone(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(linkmode_fs): ...")
+    result = inside("--linkmode-fs=btrsf", "--linkmode-namespace=host", "-n2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*did you mean 'btrfs'*"])
+    assert "gw0" not in str(result.stdout)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import enum
-import json
 import os
 import sys
 import time
@@ -385,6 +384,8 @@ def tell(text: str) -> None:
 
 def tell_json(document: object) -> None:
     """Print a JSON document to stdout: ASCII, so that names of any bytes get through."""
+    import json  # only where it is asked for
+
     tell(json.dumps(document, indent=1))
 
 

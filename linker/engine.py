@@ -530,7 +530,10 @@ class _Run:
         if not (node.files or node.symlinks) and all(child.present for child in node.directories):
             return list(node.directories)
         source, target, record = self._begin(node)
-        self.tallies[node] = self._place_entries(record, source, target)
+        tally = self._place_entries(record, source, target)
+        if node in self.tallies:  # the directory itself, which was made empty
+            tally.add(self.tallies[node])
+        self.tallies[node] = tally
         below = []
         for child in node.directories:
             if child.present or not self._place_directory(record, child, target):
@@ -587,10 +590,8 @@ class _Run:
                 if self._commit(record, change, target, tally):
                     if owed is not None:
                         self._pay_mode(node, stage, *owed)
-                    if not self.policy.undo:
-                        return False
                     self.tallies[node] = tally
-                    return True
+                    return self.policy.undo
             except _OtherMount:
                 remove_tree(self.platform, stage.handle, number)
                 self._open_stage(target, record.node)
@@ -760,6 +761,21 @@ def _run(
     )
 
 
+def _tree(begin: Callable[[], _Run], source: Source, target: str) -> LinkReport:
+    """Link a tree, once more from the beginning if the target itself was taken away meanwhile: by
+    the undo of another linker, which had made it.
+    """
+    for attempt in range(_PATIENCE):
+        there = os.path.isdir(target)
+        try:
+            return begin().tree(source, target)
+        except LinkError as error:
+            vanished = there and not os.path.lexists(target)
+            if not vanished or error.condition is not Condition.MISSING or attempt + 1 == _PATIENCE:
+                raise
+    raise AssertionError  # the last attempt returned or raised
+
+
 def link_tree(
     source: StrPath,
     target: StrPath,
@@ -783,8 +799,11 @@ def link_tree(
 
     Raises `LinkError`; the target is then as it was before, but for what `LinkError.left` names.
     """
-    run = _run(mode, policy, existing, mutable, platform, observer, progress, strict=strict)
-    return run.tree(DirectorySource(text_of(source)), text_of(target))
+
+    def begin() -> _Run:
+        return _run(mode, policy, existing, mutable, platform, observer, progress, strict=strict)
+
+    return _tree(begin, DirectorySource(text_of(source)), text_of(target))
 
 
 def link_source(
@@ -804,8 +823,11 @@ def link_source(
 
     As `link_tree`, with the same promises.
     """
-    run = _run(mode, policy, existing, mutable, platform, observer, progress, strict=strict)
-    return run.tree(source, text_of(target))
+
+    def begin() -> _Run:
+        return _run(mode, policy, existing, mutable, platform, observer, progress, strict=strict)
+
+    return _tree(begin, source, text_of(target))
 
 
 def link_file(

@@ -1,8 +1,24 @@
-"""What a package holds: path -> digest and exec bit, and nothing that could lead out of a target.
+r"""What a package holds: path -> digest and exec bit, and nothing that could lead out of a target.
 
 A manifest comes from elsewhere: it is data to be distrusted. One that names a way out (``..``, an
 absolute path, a drive), a name that is two things, or two names that some target would take for
 one cannot be made: whoever has a `Manifest` may link it anywhere.
+
+As JSON, which `Manifest.loads` and `dumps` speak::
+
+    {
+     "format": "linker-manifest",
+     "version": 1,
+     "files": {
+      "package/module.py": {"digest": "sha256-e3b0c442...", "executable": false}
+     },
+     "directories": ["package/empty"]
+    }
+
+Paths are relative, their components separated by slashes; bytes that are no UTF-8 are lone
+surrogates (``\udc80`` to ``\udcff``), as everywhere in Python. A digest is ``sha256-`` or
+``sha512-`` and hexadecimal in lower case. ``executable`` may be missing, which is false;
+``directories``, which are those that hold nothing, may be missing too. Nothing else may be there.
 """
 
 from __future__ import annotations

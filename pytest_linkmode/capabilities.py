@@ -155,13 +155,18 @@ def broken_promises(
     )
 
 
-def _sample(stack: ExitStack, directory: str) -> str:
-    path = os.path.join(directory, _name("sample"))
-    stack.callback(_remove, path)
+def write_sample(path: str) -> None:
+    """Make a file that can be probed with: large, incompressible and on disk. Raises OSError."""
     with open(path, "xb") as file:
         file.write(os.urandom(SAMPLE_SIZE))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sample(stack: ExitStack, directory: str) -> str:
+    path = os.path.join(directory, _name("sample"))
+    stack.callback(_remove, path)
+    write_sample(path)
     return path
 
 

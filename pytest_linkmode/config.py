@@ -24,6 +24,7 @@ DIRECTORY_VARIABLE = "LINKMODE_DIR_"
 AUTO = "auto"
 ALL = "all"
 PAIRS = "pairs"
+SPECIAL = "special"
 
 ENVIRONMENT = "environment"
 """Where a setting was made, beside the command line and the ini file."""

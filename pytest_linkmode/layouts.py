@@ -1,9 +1,9 @@
-"""The table of layouts: where a source and a target lie, by one stable name.
+"""Layouts: where a source and a target lie, by one stable name.
 
-A layout is named `SRC[:DST][+KIND]`. `parse` and `select` are pure and know the static tables
-only, so that test ids are the same on every machine; a `Workshop` makes filesystems when they
-are first used, places a source and a target on them, and proves that the layout is what its
-name says before any test sees it.
+A layout is named `SRC[:DST][+KIND]`; `pytest_linkmode.specials` has the table of kinds. `parse`
+and `select` are pure and know the static tables only, so that test ids are the same on every
+machine; a `Workshop` makes filesystems when they are first used, places a source and a target on
+them, and proves that the layout is what its name says before any test sees it.
 """
 
 from __future__ import annotations
@@ -12,33 +12,65 @@ import atexit
 import itertools
 import os
 import pathlib
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from linker.conditions import Condition, Primitive
+from linker.conditions import Condition
 from linker.modes import LinkMode
 from linker.policies import REFERENCE
 from linker.policy import Policy
-from pytest_linkmode import kernel
-from pytest_linkmode.config import PAIRS, suggestion
+from pytest_linkmode import kernel, processes
+from pytest_linkmode.config import PAIRS, SPECIAL, suggestion
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems import FILESYSTEMS, kind_of
 from pytest_linkmode.filesystems import missing as filesystem_missing
 from pytest_linkmode.filesystems.base import Filesystem, OwnedStack
+from pytest_linkmode.specials import (
+    CROSS,
+    KINDS,
+    MOUNT,
+    NEEDS,
+    OWN,
+    ROOT,
+    SAME,
+    Bench,
+    Placed,
+    Site,
+    Special,
+    own_kind,
+    own_settings,
+    seal,
+)
 
 if TYPE_CHECKING:
     from pytest_linkmode.capabilities import Capabilities
     from pytest_linkmode.config import Settings
     from pytest_linkmode.namespaces import Place
 
+__all__ = [
+    "CROSS",
+    "KINDS",
+    "NEEDS",
+    "SAME",
+    "Layout",
+    "LayoutSpec",
+    "Placed",
+    "Site",
+    "Special",
+    "Workshop",
+    "lacks",
+    "missing",
+    "parse",
+    "select",
+    "specials",
+]
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-CLONES_ACROSS_MOUNTS = (5, 18)
-"""The first kernel that clones from one mount of a filesystem to another; before: EXDEV."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,199 +94,13 @@ class LayoutSpec:
             return KINDS[self.kind]
         return SAME if self.source == self.target else CROSS
 
+    @property
+    def plain(self) -> bool:
+        """Whether a test needs to know nothing of this layout (`Special.plain`)."""
+        return self.row.plain
+
     def __str__(self) -> str:
         return self.name
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A layout that exists: two directories, and what can really be done between them.
-
-    `within` is what can be done inside the filesystem of the source, which tells what a special
-    kind took away.
-    """
-
-    spec: LayoutSpec
-    source_root: str
-    target_root: str
-    can: Capabilities
-    within: Capabilities
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a row needs to place a layout: where mounts may be made, and the two filesystems."""
-
-    place: Place
-    settings: Settings
-    spec: LayoutSpec
-    source: Filesystem
-    target: Filesystem
-
-    @property
-    def directory(self) -> str:
-        """The name of the layout as one that no shell or path list stumbles over."""
-        return self.spec.name.replace(":", "-to-").replace("+", "-")
-
-
-@dataclass(frozen=True)
-class Special:
-    """One row: a way in which a source and a target can lie to each other.
-
-    `purpose` says what it is for. `needs` is a subset of `NEEDS`. `filesystems` are those it can
-    be made on (None: on all), `across` whether it takes two of them. `put` makes the two
-    directories as a context; `prove` returns what is wrong with them, or an empty string. `lacks`
-    are capabilities that it never has.
-    """
-
-    name: str
-    purpose: str
-    put: Callable[[Site], AbstractContextManager[tuple[str, str]]]
-    prove: Callable[[Placed], str]
-    needs: frozenset[str] = frozenset()
-    filesystems: frozenset[str] | None = None
-    across: bool = False
-    lacks: frozenset[str] = frozenset()
-
-    def fits(self, filesystem: str) -> bool:
-        """Whether it can be made on the filesystem of that name."""
-        return self.filesystems is None or filesystem in self.filesystems
-
-
-# --- how layouts are placed -------------------------------------------------------------------
-
-
-@contextmanager
-def _put_directories(site: Site) -> Iterator[tuple[str, str]]:
-    """Make a directory on each filesystem; they go when their filesystem goes."""
-    yield (
-        _make(site.source.path, f"{site.directory}.source"),
-        _make(site.target.path, f"{site.directory}.target"),
-    )
-
-
-@contextmanager
-def _put_bind_mounts(site: Site) -> Iterator[tuple[str, str]]:
-    from pytest_linkmode.filesystems import mounts
-
-    keep = site.settings.keep
-    with _put_directories(site) as (source, target):
-        name = site.directory
-        with (
-            mounts.bound(site.place, f"{name}.source", source, keep=keep) as seen_source,
-            mounts.bound(site.place, f"{name}.target", target, keep=keep) as seen_target,
-        ):
-            yield seen_source, seen_target
-
-
-@contextmanager
-def _put_subvolumes(site: Site) -> Iterator[tuple[str, str]]:
-    from pytest_linkmode.filesystems.btrfs import create_subvolume
-
-    yield (
-        create_subvolume(site.source.path, f"{site.directory}.source"),
-        create_subvolume(site.target.path, f"{site.directory}.target"),
-    )
-
-
-def _make(parent: str, name: str) -> str:
-    path = os.path.join(parent, name)
-    os.mkdir(path)
-    return path
-
-
-# --- how their premises are proven ------------------------------------------------------------
-
-
-def _prove_same(placed: Placed) -> str:
-    for primitive, condition in placed.can.results.items():
-        if condition is Condition.CROSS_DEVICE:
-            return f"{primitive} says that source and target are two filesystems"
-    return ""
-
-
-def _prove_cross(placed: Placed) -> str:
-    if "cross-device" not in placed.can:
-        return f"source and target are one filesystem ({placed.can.why['cross-device']})"
-    return ""
-
-
-def _prove_bind(placed: Placed) -> str:
-    refused = _link_must_not_cross(placed)
-    if refused:
-        return refused
-    if os.stat(placed.source_root).st_dev != os.stat(placed.target_root).st_dev:
-        return "the two mounts do not show one filesystem: their device numbers differ"
-    return _clone_must_still_work(placed) if kernel.release() >= CLONES_ACROSS_MOUNTS else ""
-
-
-def _prove_subvolume(placed: Placed) -> str:
-    refused = _link_must_not_cross(placed)
-    if refused:
-        return refused
-    if os.stat(placed.source_root).st_dev == os.stat(placed.target_root).st_dev:
-        return "the two are one subvolume: their device numbers are equal"
-    return _clone_must_still_work(placed)
-
-
-def _link_must_not_cross(placed: Placed) -> str:
-    if placed.can.results[Primitive.HARDLINK] is Condition.CROSS_DEVICE:
-        return ""
-    return f"a hard link is not refused as cross-device ({placed.can.why['hardlink']})"
-
-
-def _clone_must_still_work(placed: Placed) -> str:
-    if "reflink" in placed.within and "reflink" not in placed.can:
-        return f"a clone does not reach across ({placed.can.why['reflink']})"
-    return ""
-
-
-# --- the tables -------------------------------------------------------------------------------
-
-MOUNT = "mount"
-NEEDS: Mapping[str, str] = {MOUNT: "the right to mount (CAP_SYS_ADMIN)"}
-"""What a row may need beside its filesystems."""
-
-SAME = Special(
-    "",
-    "cache and environment side by side: whatever the filesystem can do",
-    _put_directories,
-    _prove_same,
-    lacks=frozenset({"cross-device"}),
-)
-CROSS = Special(
-    "",
-    "cache and environment on two filesystems: neither clone nor link, everything is copied",
-    _put_directories,
-    _prove_cross,
-    across=True,
-    lacks=frozenset({"reflink", "hardlink"}),
-)
-
-KINDS: Mapping[str, Special] = {
-    row.name: row
-    for row in (
-        Special(
-            "bind",
-            "two mounts of one filesystem, as containers have them: equal device numbers, and "
-            "still link and rename refuse to cross, while clone works (Linux >= 5.18)",
-            _put_bind_mounts,
-            _prove_bind,
-            needs=frozenset({MOUNT}),
-            lacks=frozenset({"hardlink"}),
-        ),
-        Special(
-            "subvolume",
-            "two subvolumes of one btrfs, as distributions set up / and /home: different device "
-            "numbers, link refuses to cross, clone works",
-            _put_subvolumes,
-            _prove_subvolume,
-            filesystems=frozenset({"btrfs"}),
-            lacks=frozenset({"hardlink", "cross-device"}),
-        ),
-    )
-}
-"""Every special kind by the word after the plus sign."""
 
 
 # --- names ------------------------------------------------------------------------------------
@@ -284,28 +130,49 @@ def parse(name: str) -> LayoutSpec:
             why=f"no special kind is called {kind!r}",
             hint=suggestion(kind, KINDS),
         )
-    if spec.source != spec.target and kind and not KINDS[kind].across:
+    if kind:
+        _check_pair(name, spec)
+    return spec
+
+
+def _check_pair(name: str, spec: LayoutSpec) -> None:
+    """Raise UsageError unless a special kind can be made on the filesystems of its layout."""
+    row, kind = KINDS[spec.kind], spec.kind
+    if spec.source != spec.target and not row.across:
         raise UsageError(
             f"{name!r} is no layout",
             why=f"+{kind} lies on one filesystem",
             hint=f"write {spec.source}+{kind} or {spec.target}+{kind}",
         )
-    if kind and not KINDS[kind].fits(spec.source):
-        fitting = ", ".join(f"{fs}+{kind}" for fs in FILESYSTEMS if KINDS[kind].fits(fs))
+    if not row.fits(spec.target):
+        fitting = ", ".join(each.name for each in _specs_of(row))
         raise UsageError(
             f"{name!r} is no layout",
-            why=f"{spec.source} has no +{kind}",
+            why=f"{spec.target} has no +{kind}",
             hint=f"there is {fitting}",
         )
-    return spec
+    if spec.source == spec.target and not row.alone:
+        raise UsageError(
+            f"{name!r} is no layout",
+            why=f"+{kind} lies on two filesystems",
+            hint=f"write {kind_of(spec.target).partner}:{spec.target}+{kind}",
+        )
+
+
+def _specs_of(row: Special) -> Iterator[LayoutSpec]:
+    """Give the layouts of a special kind, one for each filesystem that it can be made on."""
+    for name in FILESYSTEMS:
+        if row.fits(name):
+            yield LayoutSpec(name if row.alone else FILESYSTEMS[name].partner, name, row.name)
 
 
 def select(fs: Sequence[str], layouts: Sequence[str] | None = None) -> tuple[LayoutSpec, ...]:
     """Return the layouts that these filesystems, or these names of layouts, stand for.
 
-    Without `layouts`: for each filesystem itself, its own special layouts, and a cross-device
-    partner in both directions. With `layouts`: exactly these, where ``pairs`` stands for every
-    ordered pair of `fs`, each with itself included. In the order given, none twice.
+    Without `layouts`: for each filesystem itself, its own special layouts (those of which a test
+    needs to know nothing), and a cross-device partner in both directions. With `layouts`: exactly
+    these, where ``pairs`` stands for every ordered pair of `fs`, each with itself included, and
+    ``special`` for every special layout of `fs`. In the order given, none twice.
 
     Raises UsageError for a name that does not exist.
     """
@@ -319,19 +186,32 @@ def select(fs: Sequence[str], layouts: Sequence[str] | None = None) -> tuple[Lay
     return tuple(dict.fromkeys(specs))
 
 
+def specials(fs: Sequence[str]) -> tuple[LayoutSpec, ...]:
+    """Return the special layouts of these filesystems of which a test has to know something."""
+    found = (spec for name in fs for spec in _special(name) if not spec.plain)
+    return tuple(dict.fromkeys(found))
+
+
 def _family(name: str) -> Iterator[LayoutSpec]:
     partner = FILESYSTEMS[name].partner
     yield LayoutSpec(name, name)
-    for row in KINDS.values():
-        if row.fits(name) and not row.across:
-            yield LayoutSpec(name, name, row.name)
+    yield from (spec for spec in _special(name) if spec.plain)
     yield LayoutSpec(name, partner)
     yield LayoutSpec(partner, name)
+
+
+def _special(name: str) -> Iterator[LayoutSpec]:
+    """Give the special layouts for which the name of a filesystem stands."""
+    for row in KINDS.values():
+        if row.at_home(name):
+            yield LayoutSpec(name if row.alone else FILESYSTEMS[name].partner, name, row.name)
 
 
 def _named(name: str, fs: Sequence[str]) -> Iterator[LayoutSpec]:
     if name == PAIRS:
         yield from (LayoutSpec(*pair) for pair in itertools.product(fs, repeat=2))
+    elif name == SPECIAL:
+        yield from (spec for each in fs for spec in _special(each))
     else:
         yield parse(name)
 
@@ -343,24 +223,37 @@ def lacks(spec: LayoutSpec) -> frozenset[str]:
 
 def missing(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
     """Return all that stands in the way of this layout, or None. Only looks."""
-    names = dict.fromkeys((spec.source, spec.target))
-    causes = [filesystem_missing(kind_of(name), settings) for name in names]
-    causes.append(_missing_right(spec, settings))
+    causes: list[Unavailable | None] = []
+    for name in dict.fromkeys((spec.source, spec.target)):
+        kind, asked = kind_of(name), settings
+        if OWN in spec.row.needs:
+            kind, asked = own_kind(kind), own_settings(settings)
+        causes.append(filesystem_missing(kind, asked))
+    causes.append(_missing_right(spec))
     found = [cause for cause in causes if cause is not None]
     return Unavailable.all_of(f"{spec.name} cannot be had here", found) if found else None
 
 
-def _missing_right(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
-    if MOUNT not in spec.row.needs:
-        return None
-    from pytest_linkmode.ladder import missing_right
+def _missing_right(spec: LayoutSpec) -> Unavailable | None:
+    """Return what a special kind needs besides its filesystems and does not have here."""
+    from pytest_linkmode.filesystems import packages
+    from pytest_linkmode.namespaces import mount_mends
 
-    missing = missing_right(settings)
-    if missing is None:
+    checked: list[str] = []
+    mends: list[str] = []
+    if MOUNT in spec.row.needs and not (sys.platform == "linux" and kernel.may_mount()):
+        checked.append(f"{NEEDS[MOUNT]}: missing")
+        mends += mount_mends()
+    if ROOT in spec.row.needs and not (sys.platform == "linux" and os.geteuid() == 0):
+        checked.append(f"{NEEDS[ROOT]}: missing")
+        mends += mount_mends()
+    for tool in spec.row.tools.get(spec.target, ()):
+        if processes.which(tool) is None:
+            checked.append(f"{tool}: neither in PATH nor in {', '.join(processes.SYSTEM_PATH)}")
+            mends += packages.install(tool)
+    if not checked:
         return None
-    return Unavailable(
-        f"{spec.name} cannot be had here", checked=missing.checked, mends=missing.mends
-    )
+    return Unavailable(f"{spec.name} cannot be had here", checked=checked, mends=mends)
 
 
 # --- making them ------------------------------------------------------------------------------
@@ -368,20 +261,109 @@ def _missing_right(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a test is given: two fresh, empty directories in a layout."""
+    """What a test is given: two fresh, empty directories in a layout.
+
+    In a layout that is not `plain` a test calls `seal` when it has filled the source, calls the
+    linker inside of `acting`, asks `expect_at` where each file must end, and `failure` whether
+    linking must fail. In all others it may.
+    """
 
     name: str
     source: pathlib.Path
     target: pathlib.Path
     can: Capabilities
     policy: Policy = REFERENCE
+    inside: Capabilities | None = None
+    bench: Bench | None = field(default=None, repr=False, compare=False)
+    row: Special = field(default=SAME, repr=False, compare=False)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a test needs to know nothing of this layout."""
+        return self.row.plain
+
+    @property
+    def region(self) -> str:
+        """The path of the one directory of the tree that is special here, empty if none is."""
+        return self.bench.region if self.bench else ""
+
+    @property
+    def existed(self) -> tuple[str, ...]:
+        """Glob patterns of directories that the layout put into the target, for `assert_linked`."""
+        return tuple(self.bench.existed) if self.bench else ()
+
+    @property
+    def strangers(self) -> tuple[str, ...]:
+        """Glob patterns of what the layout put into the target and the source does not have."""
+        return tuple(self.bench.strangers) if self.bench else ()
+
+    def seal(self, region: str | None = None) -> None:
+        """Make the filled source what the layout says it is; only the first call does anything.
+
+        `region` is the path of the directory that is special, where one is; by default the first
+        directory that holds files. Raises LinkmodeError if the layout is not what it should be.
+        """
+        if self.bench is not None and not self.bench.sealed:
+            seal(self.bench, self.row, region)
+
+    def acting(self) -> AbstractContextManager[None]:
+        """Return the context in which the linker must be called: as whom, by which umask."""
+        from contextlib import nullcontext
+
+        return self.row.acting(self.bench) if self.bench else nullcontext()
+
+    def afterwards(self, mode: LinkMode) -> str:
+        """Return what is wrong with the layout after linking in `mode`, or an empty string."""
+        return self.row.afterwards(self.bench, mode.value) if self.bench else ""
 
     def expect(self, mode: LinkMode, policy: Policy | None = None) -> LinkMode:
         """Return the mode in which a file requested in `mode` must end here, by `policy`.
 
-        By default that is the policy of the run. Raises LinkmodeError where it ends in an error.
+        By default that is the policy of the run. Raises LinkmodeError where it ends in an error, or
+        where the source is still to be sealed.
         """
+        self._must_be_sealed()
         return self.can.expect(mode, policy or self.policy)
+
+    def expect_at(self, path: str, mode: LinkMode, policy: Policy | None = None) -> LinkMode:
+        """Return the mode in which the file at `path` of the source must end, as `expect` does."""
+        if self.region and self.inside and f"{path}/".startswith(f"{self.region}/"):
+            self._must_be_sealed()
+            return self.inside.expect(mode, policy or self.policy)
+        return self.expect(mode, policy)
+
+    def expected_tree(self, mode: LinkMode, policy: Policy | None = None) -> dict[str, LinkMode]:
+        """Return where each file of the source must end, by relative path."""
+        paths = (
+            os.path.relpath(os.path.join(above, name), self.source)
+            for above, _, names in os.walk(self.source)
+            for name in names
+            if not os.path.islink(os.path.join(above, name))
+        )
+        return {path: self.expect_at(path, mode, policy) for path in paths}
+
+    def failure(self, mode: LinkMode, policy: Policy | None = None) -> Condition | None:
+        """Return the condition with which linking a tree must fail here, or None if it must not."""
+        if self.row.fails is not None:
+            return self.row.fails
+        for can in filter(None, (self.can, self.inside)):
+            found = can.failure(mode, policy or self.policy)
+            if found is not None:
+                return found
+        return None
+
+    def close(self) -> None:
+        """Undo what the layout did for this test; its directories go with their filesystem."""
+        if self.bench is not None:
+            self.bench.stack.close()
+
+    def _must_be_sealed(self) -> None:
+        if self.row.seal is not None and self.bench is not None and not self.bench.sealed:
+            raise LinkmodeError(
+                f"{self.name} is not sealed",
+                why="what it does to a source is done when the source is filled",
+                hint="call linkmode_layout.seal() before linking",
+            )
 
 
 class Workshop:
@@ -401,6 +383,7 @@ class Workshop:
         self._filesystems: dict[str, Filesystem | Unavailable] = {}
         self._within: dict[str, Capabilities] = {}
         self._placed: dict[LayoutSpec, Placed | Unavailable] = {}
+        self._roots: dict[LayoutSpec, tuple[str, str]] = {}
         atexit.register(self.close)
 
     @property
@@ -424,7 +407,9 @@ class Workshop:
 
     def directory(self, name: str) -> str:
         """Return a new, empty directory on the filesystem of that name. Raises Unavailable."""
-        return _make(self.filesystem(name).path, f"directory-{next(self._numbers)}")
+        path = os.path.join(self.filesystem(name).path, f"directory-{next(self._numbers)}")
+        os.mkdir(path)
+        return path
 
     def place(self, spec: LayoutSpec) -> Placed:
         """Return where this layout is, proven to be what its name says. Raises Unavailable."""
@@ -432,15 +417,22 @@ class Workshop:
 
     def fresh(self, spec: LayoutSpec) -> tuple[str, str]:
         """Return a new, empty source and target directory. Raises Unavailable."""
-        placed = self.place(spec)
-        name = str(next(self._numbers))
-        return _make(placed.source_root, name), _make(placed.target_root, name)
+        bench = self._begin(spec)
+        return bench.source, bench.target
 
     def layout(self, spec: LayoutSpec) -> Layout:
         """Return fresh directories, with all that a test asks about. Raises Unavailable."""
-        source, target = self.fresh(spec)
-        can = self.place(spec).can
-        return Layout(spec.name, pathlib.Path(source), pathlib.Path(target), can)
+        placed = self.place(spec)
+        bench = self._begin(spec)
+        return Layout(
+            spec.name,
+            pathlib.Path(bench.source),
+            pathlib.Path(bench.target),
+            placed.can,
+            inside=placed.inside,
+            bench=bench,
+            row=spec.row,
+        )
 
     def close(self) -> None:
         """Undo everything, last first. Does nothing in a forked child; may be called again."""
@@ -460,28 +452,82 @@ class Workshop:
 
         return self._enter(opened(name, self._where, self._settings))
 
+    def _begin(self, spec: LayoutSpec) -> Bench:
+        self.place(spec)
+        return self._bench(spec, *self._roots[spec])
+
+    def _bench(self, spec: LayoutSpec, source_root: str, target_root: str) -> Bench:
+        name = str(next(self._numbers))
+        bench = spec.row.begin(self._site(spec), source_root, target_root, name)
+        with self._lock:
+            self._stack.callback(bench.stack.close)
+        return bench
+
+    def _site(self, spec: LayoutSpec) -> Site:
+        return Site(self._where, self._settings, spec, self.filesystem)
+
     def _put(self, spec: LayoutSpec) -> Placed:
-        refused = _missing_right(spec, self._settings)
+        refused = _missing_right(spec)
         if refused:
             raise refused
-        source, target = self.filesystem(spec.source), self.filesystem(spec.target)
-        site = Site(self._where, self._settings, spec, source, target)
+        own = OWN in spec.row.needs
+        made = own or all(self.filesystem(name).made for name in (spec.source, spec.target))
         try:
-            source_root, target_root = self._enter(spec.row.put(site))
+            self._roots[spec] = self._enter(spec.row.put(self._site(spec)))
+            bench = self._bench(spec, *self._roots[spec])
+            try:
+                return self._prove(bench, made=made, own=own)
+            finally:
+                bench.stack.close()
         except OSError as error:
             raise Unavailable(
                 f"{spec.name} cannot be had here", checked=[f"making it: {error}"]
             ) from error
-        from pytest_linkmode.capabilities import probe
 
-        can = probe(source_root, target_root)
-        placed = Placed(spec, source_root, target_root, can, self.can(spec.source))
-        wrong = spec.row.prove(placed)
-        if wrong and source.made and target.made:
+    def _prove(self, bench: Bench, *, made: bool, own: bool) -> Placed:
+        """Probe a layout with a sample of ours in it, and prove that it is one."""
+        from pytest_linkmode.capabilities import write_sample
+
+        spec = bench.site.spec
+        row = spec.row
+        sample, inner = os.path.join(bench.source, _SAMPLE), ""
+        write_sample(sample)
+        if row.region:
+            os.mkdir(os.path.join(bench.source, _REGION))
+            inner = os.path.join(bench.source, _REGION, _SAMPLE)
+            write_sample(inner)
+        wrong = ""
+        try:
+            seal(bench, row, _REGION)
+            with row.acting(bench):
+                placed = self._probed(bench, sample, inner, own=own)
+                wrong = row.prove(placed)
+        except LinkmodeError as error:
+            if isinstance(error, Unavailable) or made:
+                raise
+            wrong = error.why
+        if wrong and made:
             raise LinkmodeError(f"{spec.name} is not what it should be here", why=wrong)
         if wrong:
             raise Unavailable(f"{spec.name} cannot be had here", checked=[wrong])
         return placed
+
+    def _probed(self, bench: Bench, sample: str, inner: str, *, own: bool) -> Placed:
+        from pytest_linkmode.capabilities import probe
+
+        spec = bench.site.spec
+        inside = None
+        if spec.row.region and spec.row.fails is None:
+            region = os.path.join(bench.target, _REGION)
+            os.makedirs(region, exist_ok=True)
+            inside = probe(os.path.dirname(inner), region, sample=inner)
+        can = probe(bench.source, bench.target, sample=sample)
+        within = can if own else self.can(spec.source)
+        return Placed(spec, bench.source, bench.target, can, within, inside)
+
+
+_SAMPLE, _REGION = "sample", "region"
+"""What the names of the source are with which a layout is proven."""
 
 
 def _remembered(

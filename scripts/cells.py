@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from linker import LinkMode, LinkReport
+from pytest_linkmode.capabilities import FIXED_PERMISSIONS
 from pytest_linkmode.evidence import Evidence, Found
 
 NOTHING = "nothing"
@@ -74,8 +75,12 @@ def snapshot(directory: str) -> Snapshot:
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
-    """Return what must not change about an entry of the source. Its links and ctime may."""
-    return (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
+    """Return what must not change about an entry of the source.
+
+    Its links and its ctime may; and the size of a directory is the filesystem's own affair.
+    """
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return (status.st_ino, status.st_mode, size, status.st_mtime_ns)
 
 
 def touched(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
@@ -91,10 +96,17 @@ def touched(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
     return tuple(said)
 
 
-def stat_differs(source: os.stat_result, target: os.stat_result) -> tuple[str, ...]:
-    """Return what is odd about the bits and the time of a target that is no symlink."""
+def stat_differs(
+    source: os.stat_result, target: os.stat_result, can: Container[str] = ()
+) -> tuple[str, ...]:
+    """Return what is odd about the bits and the time of a target that is no symlink.
+
+    `can` are the capabilities of the pair: where permission bits are fixed, no linker can set them.
+    """
     said = []
-    if stat.S_IMODE(source.st_mode) != stat.S_IMODE(target.st_mode):
+    if FIXED_PERMISSIONS not in can and stat.S_IMODE(source.st_mode) != stat.S_IMODE(
+        target.st_mode
+    ):
         bits = f"{stat.S_IMODE(target.st_mode):o}, not {stat.S_IMODE(source.st_mode):o}"
         said.append(f"permission bits {bits}")
     if source.st_mtime_ns != target.st_mtime_ns:
@@ -109,7 +121,7 @@ def named(evidence: Evidence) -> str:
     return " or ".join(str(mode) for mode in LinkMode if evidence.allows(mode)) or NOTHING
 
 
-def odd(found: Found, expected: LinkMode) -> tuple[str, ...]:
+def odd(found: Found, expected: LinkMode, can: Container[str] = ()) -> tuple[str, ...]:
     """Return what is not as it should be about one name of the two trees."""
     source, target = found.source, found.target
     if source is None or target is None:
@@ -118,7 +130,7 @@ def odd(found: Found, expected: LinkMode) -> tuple[str, ...]:
     if not found.evidence.allows(expected):
         said.append(f"{named(found.evidence)}, not {expected} ({found.evidence.why})")
     if not stat.S_ISLNK(target.st_mode):
-        said += stat_differs(source, target)
+        said += stat_differs(source, target, can)
     return tuple(said)
 
 
@@ -141,13 +153,14 @@ def judge(
     found: Iterable[Found],
     touched_source: Iterable[str],
     report: LinkReport,
+    can: Container[str] = (),
 ) -> Cell:
     """Put together what was found into one cell, without its times."""
     happened: Counter[str] = Counter()
     proofs: Counter[str] = Counter()
     differences = []
     for one in found:
-        differences += [f"{one.path}: {what}" for what in odd(one, expected)]
+        differences += [f"{one.path}: {what}" for what in odd(one, expected, can)]
         if one.source is not None and stat.S_ISREG(one.source.st_mode):
             happened[named(one.evidence)] += 1
             proofs[str(one.evidence.proof)] += 1

@@ -14,11 +14,8 @@ from scripts.bootstrap import ROOT
 
 
 def filesystems() -> str:
-    """Return the table of filesystems: what each is for, what it must and must not be able to do."""
-    lines = [
-        "| name | what it is for | must be able to | must not be able to |",
-        "|---|---|---|---|",
-    ]
+    """Return the table of filesystems: what each is, what it must be able to do, and what not."""
+    lines = ["| name | what it is | must be able to | must not be able to |", "|---|---|---|---|"]
     for kind in FILESYSTEMS.values():
         claims, lacks = (", ".join(sorted(names)) or "-" for names in (kind.claims, kind.lacks))
         lines.append(f"| `{kind.name}` | {kind.summary} | {claims} | {lacks} |")

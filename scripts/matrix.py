@@ -261,6 +261,7 @@ class Matrix:
                 found,
                 cells.touched(before, cells.snapshot(source)),
                 report,
+                layout.can,
             )
             proven = time.perf_counter()
             return replace(cell, linked_in=linked - start, proven_in=proven - linked)

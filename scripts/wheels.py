@@ -31,6 +31,17 @@ PLATFORM = (
 """Whose wheels are taken, on every machine."""
 
 
+DIRECTORY_TIME = calendar.timegm((2024, 2, 29, 12, 30, 58))
+"""The modification time of all directories: of even seconds, as archives keep those of files.
+
+The coarsest filesystems keep that too, so that a time which is not the source's is an error there
+as well.
+"""
+
+LAYING = "2"
+"""The version of how a tree is laid: another one is another tree, made anew."""
+
+
 class WheelsError(Exception):
     """The wheels cannot be had, or are not what they should be."""
 
@@ -181,6 +192,8 @@ def unpack(wheels: Iterable[str], directory: str) -> None:
                     raise WheelsError(f"{wheel}: {entry.filename!r} is there already") from None
                 os.chmod(path, _mode_of(entry))
                 os.utime(path, (_time_of(entry), _time_of(entry)))
+    for where, _, _ in os.walk(directory, topdown=False):
+        os.utime(where, (DIRECTORY_TIME, DIRECTORY_TIME))
 
 
 def measure(path: str) -> tuple[int, int, int]:
@@ -198,7 +211,7 @@ def ensure_tree(directory: str, wheels: Sequence[str], pins: Sequence[Pin]) -> T
 
     It gets its name only when it is whole, and the name holds the pins: other pins, another tree.
     """
-    lines = "\n".join(pin.requirement for pin in pins)
+    lines = "\n".join([LAYING, *(pin.requirement for pin in pins)])
     name = "tree-" + hashlib.sha256(lines.encode()).hexdigest()[:12]
     path = os.path.join(directory, name)
     if not os.path.isdir(path):

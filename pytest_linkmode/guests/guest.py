@@ -12,10 +12,10 @@ import ctypes
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import termios
+import time
 from typing import Any
 
 if __name__ == "__main__":
@@ -26,6 +26,8 @@ from pytest_linkmode import kernel
 from pytest_linkmode.guests import wire
 
 LINE = "/dev/ttyS0"
+GRACE = 1.0
+"""How long the streams of a program that has ended may stay open, in seconds."""
 MODULES = "/usr/lib/uml/modules"
 NEEDED = {"loop": "drivers/block/loop.ko", "overlay": "fs/overlayfs/overlay.ko"}
 """Modules of the kernel that are loaded, where they are not built in."""
@@ -99,7 +101,13 @@ def run(line: wire.Wire) -> None:
     """Receive an order, run it, and pass on its streams and its exit status."""
     pieces: list[bytes] = []
     ordered: list[bytes] = []
-    line.sinks = {wire.ORDER: lambda piece: (pieces if piece else ordered).append(piece)}
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    line.sinks = {
+        wire.ORDER: lambda piece: (pieces if piece else ordered).append(piece),
+        wire.INPUT: lambda piece: line.write_to(ours, piece),
+    }
+    line.send(wire.READY, b"")
     while not ordered:
         if not line.turn():
             return
@@ -107,7 +115,7 @@ def run(line: wire.Wire) -> None:
     try:
         program = subprocess.Popen(
             order["argv"],
-            stdin=subprocess.PIPE,
+            stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=order["cwd"],
@@ -119,25 +127,20 @@ def run(line: wire.Wire) -> None:
         while not line.idle and line.turn():
             pass
         return
-    assert program.stdin is not None
+    os.close(theirs)
     assert program.stdout is not None
     assert program.stderr is not None
-    reading = os.dup(program.stdin.fileno())
-    program.stdin.close()
-    os.set_blocking(reading, False)
-    line.sinks = {wire.INPUT: lambda piece: line.write_to(reading, piece)}
     line.read_from(program.stdout.fileno(), wire.OUTPUT)
     line.read_from(program.stderr.fileno(), wire.ERRORS)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(-1)
     while program.poll() is None:
-        if not line.turn(0.5):
-            program.kill()
+        # The end of a program closes its streams, and that wakes us.
+        if not line.turn(0.5 if line.reads else 0.01):
             return
-    # What it had written before it ended is still in the pipes.
-    for _ in range(1000):
-        if not line.turn(0.0) or line.drained:
-            break
+    # What it had written before it ended may still be in the pipes; a process that it left
+    # running may hold them open.
+    until = time.monotonic() + GRACE
+    while line.reads and time.monotonic() < until and line.turn(0.05):
+        pass
     line.send(wire.STATUS, str(program.returncode).encode())
     while not line.idle and line.turn(1):
         pass

@@ -18,6 +18,8 @@ WINDOW = 2
 HEADER = 3
 
 RECEIPT = ord("r")
+READY = ord("y")
+"""The guest listens: what was sent before would be lost."""
 ORDER = ord("o")
 """A piece of the order that says what to start; an empty one ends it."""
 INPUT = ord("i")
@@ -71,6 +73,11 @@ class Wire:
             piece = data[start : start + LONGEST - HEADER]
             self._frames.append(bytes((kind,)) + len(piece).to_bytes(2, "big") + piece)
             self._waiting += len(piece)
+
+    @property
+    def reads(self) -> bool:
+        """Whether a stream that is sent has not ended yet."""
+        return bool(self._descriptors)
 
     @property
     def idle(self) -> bool:

@@ -20,6 +20,7 @@ from linker import LinkError, LinkMode, cli
 from linker.cli import Status, main
 from linker.manifest import Manifest
 from linker.platforms.linux import CALLS, Calls, LinuxPlatform
+from linker.policies import ALL
 from linker.store import Store
 from tests.linker import seams, trees
 from tests.linker.trees import File, Symlink
@@ -116,6 +117,16 @@ def test_mutable_files_are_copied(
     assert main([source, f"{ground}/target", *given]) == Status.DONE
     assert "1 hardlink" in capsys.readouterr().out
     assert not os.path.samefile(f"{source}/package/tool", f"{ground}/target/package/tool")
+
+
+@pytest.mark.parametrize("policy", sorted(ALL))
+def test_every_policy_counts_what_it_made(
+    ground: str, source: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [source, f"{ground}/target", "--mode=copy", "--policy", policy]
+    assert main(given) == Status.DONE
+    said = "5 files (5 copy), 2 new directories, 1 symlink recreated\n"
+    assert capsys.readouterr().out == said
 
 
 def test_what_was_replaced_is_counted(

@@ -116,7 +116,9 @@ def wrong(scene: Scene, mode: LinkMode, ended: Ended) -> list[str]:
     found = [said for said in found if not any(f"{name!r}" in said for name in leftovers)]
     remaining = {path for path in after if path.rpartition("/")[2].startswith(RESERVED)}
     remaining |= {f"../{name}" for name in scene.beside()}
-    named = {name for name in leftovers if RESERVED in name and "/" not in name.partition(RESERVED)[2]}
+    named = {
+        name for name in leftovers if RESERVED in name and "/" not in name.partition(RESERVED)[2]
+    }
     if remaining != named:
         found.append(f"{remaining} remain, the report names {named}")
     return found

@@ -126,7 +126,7 @@ def test_missing_tools_without_privileges_are_said_with_the_command(
     monkeypatch.setattr(bootstrap, "elevation", lambda: None)
     bootstrap.ensure_tools()
     said = capsys.readouterr().err
-    assert "mkfs.btrfs (for btrfs)" in said
+    assert "mkfs.btrfs (for btrfs" in said
     assert "as root: dnf install --assumeyes btrfs-progs" in said
 
 

@@ -13,6 +13,7 @@ import pytest
 from linker import LinkMode, LinkReport, Transition
 from linker.conditions import Condition, Primitive
 from linker.policy import Edge
+from pytest_linkmode.capabilities import FIXED_PERMISSIONS
 from pytest_linkmode.evidence import evidence_tree
 from scripts import cells
 from scripts.cells import Cell
@@ -97,6 +98,13 @@ def test_the_bits_of_a_directory_count_as_well(source: Path, target: Path) -> No
     shutil.copytree(source, target)
     (target / "a").chmod(0o700)
     assert cell_of(source, target, LinkMode.COPY).told == ("a: permission bits 700, not 755",)
+
+
+def test_bits_are_not_asked_of_a_filesystem_that_has_none(source: Path, target: Path) -> None:
+    one, other = os.stat(source / "a/b/run"), os.stat(source / "a/data")
+    assert [line.partition(",")[0] for line in cells.stat_differs(one, other)] != []
+    fixed = cells.stat_differs(one, other, {FIXED_PERMISSIONS})
+    assert not any("permission" in line for line in fixed)
 
 
 def test_another_time_differs(source: Path, target: Path) -> None:

@@ -96,7 +96,7 @@ def test_unpacking_keeps_bits_and_times(tmp_path: Path, make_wheel: MakeWheel) -
         "secret": 0o600,
         "of-another-system": 0o644,
     }
-    assert {path.stat().st_mtime for path in root.iterdir()} == {1709209858.0}
+    assert {path.stat().st_mtime for path in (root, *root.iterdir())} == {1709209858.0}
     assert (tree.files, tree.directories, tree.bytes) == (4, 1, 12)
     assert tree.wheels == ("one 1.0",)
 

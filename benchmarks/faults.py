@@ -1,8 +1,9 @@
 """What faults cost: uv with and without them, beside strace; and how many cases a sweep runs.
 
 ``python benchmarks/faults.py [--rounds N] [--wheels DIRECTORY]``, as root (a btrfs is made). All
-contenders run in turn, round after round, so that whatever else the machine does meets them alike;
-compared are medians, and beside them the best of each, which a busy machine disturbs less.
+contenders run in turn, round after round and each round in another order, so that whatever else the
+machine does meets them alike. Compared are the ratios within a round, by their median; beside it is
+the ratio of the best times, which a busy machine disturbs less.
 """
 
 from __future__ import annotations
@@ -16,14 +17,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from benchmarks import measure
+from benchmarks.measure import Contender as Measured
+from benchmarks.measure import Row
+from linker import LinkError, LinkMode, link_tree
 from pytest_linkmode.config import Settings
-from pytest_linkmode.faults import Fault, FaultRunner
+from pytest_linkmode.faults import Fault, FaultRunner, Run
+from pytest_linkmode.faults.inprocess import Injection
+from pytest_linkmode.faults.linking import faulty
 from pytest_linkmode.layouts import Workshop
 from pytest_linkmode.namespaces import find_place
 
@@ -54,15 +62,22 @@ class Contender:
     """Something that is timed, and what it must not be slower than."""
 
     name: str
-    run: Callable[[], None]
+    run: Callable[[], Run | None]
     limits: dict[str, float] = field(default_factory=dict)
     """contender -> the ratio to it that is allowed."""
+    expected: int = 0
+    """How many clones must have been looked at, or it is not measured what is meant."""
     seconds: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
-        """The middle of its times."""
+        """Its time in the middle."""
         return statistics.median(self.seconds)
+
+    def ratio(self, other: Contender) -> float:
+        """Return how long it takes in times of another, round by round, in the middle."""
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return statistics.median(ours / theirs for ours, theirs in pairs)
 
 
 class Uv:
@@ -95,12 +110,11 @@ class Uv:
         command = [*tracer, *self.command]
         subprocess.run(command, env=self._env, capture_output=True, check=True)
 
-    def faulted(self, *faults: Fault, log: tuple[str, ...] = (), results: bool = False) -> int:
-        """Install with faults; return how many calls were logged."""
-        run = self._runner.run(
+    def faulted(self, *faults: Fault, log: tuple[str, ...] = (), results: bool = False) -> Run:
+        """Install with faults."""
+        return self._runner.run(
             self.command, env=self._env, faults=faults, log=log, results=results, check=True
         )
-        return len(run.calls)
 
 
 def contenders(uv: Uv) -> list[Contender]:
@@ -109,18 +123,18 @@ def contenders(uv: Uv) -> list[Contender]:
         Contender("bare", uv.plain),
         Contender(
             "a fault on an op it does not use",
-            lambda: expect(uv.faulted(Fault("symlink", "EPERM")), 0),
+            lambda: uv.faulted(Fault("symlink", "EPERM")),
             {"bare": 1.03},
+            expected=0,
         ),
-        Contender("every clone counted", lambda: expect(uv.faulted(NEVER), 0), {"bare": 1.5}),
+        Contender("every clone counted", lambda: uv.faulted(NEVER), {"bare": 1.5}, expected=7000),
         Contender(
-            "every clone logged, with paths",
-            lambda: expect(uv.faulted(log=("clone",)), 7000),
-            {"bare": 1.5},
+            "every clone logged, with paths", lambda: uv.faulted(log=("clone",)), expected=7000
         ),
         Contender(
             "every clone logged, with results",
-            lambda: expect(uv.faulted(log=("clone",), results=True), 7000),
+            lambda: uv.faulted(log=("clone",), results=True),
+            expected=7000,
         ),
     ]
     strace = shutil.which("strace")
@@ -136,12 +150,6 @@ def contenders(uv: Uv) -> list[Contender]:
     return found
 
 
-def expect(calls: int, least: int) -> None:
-    """Make sure that what was measured is what was meant."""
-    if calls < least:
-        raise SystemExit(f"only {calls} calls were logged, where {least} were expected")
-
-
 def progress(text: str) -> None:
     """Show what is going on, where somebody looks."""
     if sys.stderr.isatty():
@@ -152,31 +160,34 @@ def compare(uv: Uv, rounds: int) -> bool:
     """Time all contenders and print the table; return whether every limit was kept."""
     runs = contenders(uv)
     for number in range(rounds):
-        for each in runs:
+        turn = number % len(runs)
+        for each in runs[turn:] + runs[:turn]:
             progress(f"{uv.version}: round {number + 1} of {rounds}: {each.name}")
             uv.fresh()
             began = time.perf_counter()
-            each.run()
+            run = each.run()
             each.seconds.append(time.perf_counter() - began)
+            if run is not None and run.counts["clone"] < each.expected:
+                raise SystemExit(f"{each.name}: only {run.counts['clone']} clones were seen")
     progress("")
     by_name = {each.name: each for each in runs}
-    bare = by_name["bare"]
     kept = True
-    print(f"{uv.version}, medians of {rounds}, in seconds; in brackets the best\n")
-    print("| | time | × bare | limits |\n|---|---|---|---|")
+    print(
+        f"{uv.version}, {rounds} rounds: median seconds, and median ratios; in brackets the best\n"
+    )
+    print("| | seconds | × bare | limits |\n|---|---|---|---|")
     for each in runs:
-        ratio = each.median / bare.median
-        best = min(each.seconds) / min(bare.seconds)
         verdicts = []
         for other, limit in each.limits.items():
-            found = each.median / by_name[other].median
+            found = each.ratio(by_name[other])
             kept = kept and found <= limit
-            verdicts.append(
-                f"{limit:g} × {other}: {found:.2f} {'ok' if found <= limit else 'OVER'}"
-            )
+            verdict = "ok" if found <= limit else "OVER"
+            verdicts.append(f"{limit:g} × {other}: {found:.2f} {verdict}")
+        bare = by_name["bare"]
+        best = min(each.seconds) / min(bare.seconds)
         print(
             f"| {each.name} | {each.median:.3f} ({min(each.seconds):.3f}) "
-            f"| {ratio:.2f} ({best:.2f}) | {'; '.join(verdicts)} |"
+            f"| {each.ratio(bare):.2f} ({best:.2f}) | {'; '.join(verdicts)} |"
         )
     return kept
 
@@ -215,13 +226,89 @@ def sweep_a_program(seconds: float, *, least: float) -> bool:
     return rate >= least
 
 
+def sweep_the_reference_linker(rounds: int) -> Row:
+    """Return the row of a sweep in process: reset, link with a fault, compare, on tmpfs.
+
+    The figure is the time of a thousand cases: every call of two small packages × a few errors.
+    """
+    ran = Counter[str]()
+
+    def link(source: str, target: str, *faults: Fault) -> Injection:
+        with Injection(faults, log=(), standing_in=False) as injection:  # noqa: SIM117
+            with faulty(injection) as platform:
+                try:
+                    link_tree(source, target, mode=LinkMode.HARDLINK, platform=platform)
+                    ran["whole"] += 1
+                except LinkError:
+                    ran["undone"] += 1
+        return injection
+
+    def contents(target: str) -> dict[str, tuple[int, int]]:
+        """Return what is there: path -> inode and mode."""
+        found = {}
+        for directory, _, names in os.walk(target):
+            for name in (*names, "."):
+                path = os.path.join(directory, name)
+                status = os.lstat(path)
+                found[path] = status.st_ino, status.st_mode
+        return found
+
+    def sweep() -> float:
+        with small_tree() as (source, target):
+            empty = contents(target)
+            counts = link(source, target).counts
+            whole = {path: seen for path, seen in contents(target).items() if path not in empty}
+            files = {path for path in whole if not path.endswith("/.")}
+            errors = ("EIO", "ENOSPC", "EACCES", "EXDEV")
+            faults = [
+                Fault(op, error, nth)
+                for op, count in counts.items()
+                for nth in range(1, count + 1)
+                for error in errors
+            ]
+            began = time.perf_counter()
+            for fault in faults:
+                empty_target(target)
+                before = contents(target)
+                link(source, target, fault)
+                after = contents(target)
+                assert after == before or files <= after.keys(), fault
+            return 1000 * (time.perf_counter() - began) / len(faults)
+
+    row = Row(
+        "1,000 cases of a sweep of the reference linker, in process, on tmpfs",
+        Measured("ours", sweep, figure=True),
+        limit=1.0,
+    )
+    measure.run([row], rounds)
+    assert ran["whole"]
+    assert ran["undone"]
+    return row
+
+
+def empty_target(target: str) -> None:
+    """Remove what a case left, the directory itself excepted."""
+    for entry in os.scandir(target):
+        if entry.is_dir(follow_symlinks=False):
+            empty_target(entry.path)
+            os.rmdir(entry.path)
+        else:
+            os.unlink(entry.path)
+
+
 def main() -> int:
     """Measure everything; end with 1 if a limit was not kept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--wheels", default=WHEELS, help="directory of real wheels")
+    parser.add_argument("--only-sweeps", action="store_true", help="without uv and its wheels")
     given = parser.parse_args()
     kept = [sweep_a_program(3, least=50)]
+    row = sweep_the_reference_linker(5)
+    print(measure.table([row]) + "\n")
+    kept.append(row.kept)
+    if given.only_sweeps:
+        return 0 if all(kept) else 1
     wheels = sorted(glob.glob(os.path.join(given.wheels, "*.whl")))
     if not wheels:
         print(f"no wheels in {given.wheels}: ./scripts/run-matrix gets them")

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 
 from linker.cli import main
 
-sys.exit(main())
+# One run makes many small objects, keeps them to its end, and ends: neither looking for cycles
+# among them nor taking them apart one by one is of use to anybody.
+gc.disable()
+status = main()
+for stream in (sys.stdout, sys.stderr):
+    try:
+        if stream is not None:  # as it is where the descriptor was closed
+            stream.flush()
+    except (OSError, ValueError):  # a pipe that was closed; `main` has told what could be told
+        continue
+os._exit(status)

@@ -75,9 +75,11 @@ class Choices:
         return pair
 
     def step(self, failed: Failed, path: str) -> LinkMode | Step:
-        """Ask what to do about a failure that has nothing to do with a mode."""
+        """Ask what to do about a failure that, as a rule, has nothing to do with a mode."""
         meaning = condition(self.platform, failed)
-        edge = self.policy.edge(self.platform.name, None, failed.primitive, meaning)
+        # What hinders a hard link from getting its name at once is nothing that the mode knows.
+        mode = None if failed.primitive is Primitive.HARDLINK else self.requested
+        edge = self.policy.edge(self.platform.name, mode, failed.primitive, meaning)
         if edge is None:
             return Step.ABORT
         self._tell(edge, path, failed.error, meaning.scope)
@@ -89,8 +91,12 @@ class Choices:
         False for a failure that says something of the mode; raises `LinkError` where the policy
         knows no other way.
         """
-        structural = failed.primitive in (Primitive.CREATE, Primitive.RENAME)
-        if not structural and condition(self.platform, failed) is not Condition.EXISTS:
+        if failed.primitive is Primitive.HARDLINK:
+            # What is missing may be the source's file, or by now the directory.
+            structural = condition(self.platform, failed) in (Condition.EXISTS, Condition.MISSING)
+        else:
+            structural = failed.primitive in (Primitive.CREATE, Primitive.RENAME)
+        if not structural:
             return False
         if self.step(failed, path) is Step.ABORT:
             raise link_error(self.platform, failed, path) from failed.error

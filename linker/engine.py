@@ -60,6 +60,14 @@ class _Gone(Exception):
         self.node = node
 
 
+class _Unplaceable(Exception):
+    """A staged file cannot have its final name, but one linked in another mode can."""
+
+    def __init__(self, mode: LinkMode) -> None:
+        super().__init__(mode.value)
+        self.mode = mode
+
+
 class _OtherMount(Exception):
     """A directory of the target cannot be reached from the stage by a rename."""
 
@@ -98,6 +106,8 @@ class _Run:
         self.done = 0
         self.company = False
         self.symlink_base = ""
+        self.root: int | None = None
+        self.target_vanished = False
         self.folding: list[tuple[Node, str, str]] = []
 
     # From paths to two open directories and a scanned tree.
@@ -106,11 +116,11 @@ class _Run:
         """Link the whole of `source` into `target`."""
         real = check_roots(source.root, target)
         self.symlink_base = absolute_prefix(source.root)
+        top = Node("", None)
+        container, base = real, top
+        above, name = os.path.split(real)
         try:
-            top = Node("", None)
             source_root = self._open(source.root)
-            container, base = real, top
-            above, name = os.path.split(real)
             if os.path.isdir(real):  # first: it may give the root its permission bits back
                 self._recover_beside(above)
             if not (os.path.isdir(real) and os.access(real, os.W_OK | os.X_OK)):
@@ -123,11 +133,24 @@ class _Run:
             )
             self._make_parents(container)
             return self._link(way, container, base)
-        except BaseException:
+        except BaseException as error:
             self._remove_parents()
+            if isinstance(error, LinkError) and error.condition is Condition.MISSING:
+                self.target_vanished = base is top and not self._still_there(container)
             raise
         finally:
             self._close()
+
+    def _still_there(self, path: str) -> bool:
+        """Return whether a directory is there, and the one that we opened if we did."""
+        try:
+            seen = os.stat(path)
+            if self.root is None:
+                return True
+            facts = self.platform.facts(self.root)
+        except (OSError, Failed):
+            return False
+        return (seen.st_dev, seen.st_ino) == (facts.device, facts.inode)
 
     def _recover_beside(self, directory: str) -> None:
         """Remove what a run that was killed at its very end left beside the target."""
@@ -212,7 +235,7 @@ class _Run:
 
     def _link(self, way: Trail, container: str, base: Node) -> LinkReport:
         platform = self.platform
-        root = self._open(container)
+        self.root = root = self._open(container)
         self.source, self.base = way, base
         self.maker = Maker(
             platform,
@@ -317,7 +340,13 @@ class _Run:
                 handle = self.target.seek(node)
                 there = self.platform.entries_once(handle)
             except Lost as lost:
-                raise link_error(self.platform, lost.failed, lost.node.path) from lost.failed.error
+                gone = lost.node
+                if condition(self.platform, lost.failed) is not Condition.MISSING or gone.root:
+                    failed = lost.failed
+                    raise link_error(self.platform, failed, gone.path) from failed.error
+                gone.present = False  # by the undo of the one who had made it
+                stack = [other for other in stack if not other.below(gone)]
+                continue
             except Failed as failed:
                 raise link_error(self.platform, failed, node.path or "the target") from failed.error
             for name in there.directories:
@@ -550,11 +579,15 @@ class _Run:
             stage, staged = self.stage_of[node], Tally()
             numbers = [stage.number() for _ in names]
             self.maker.fill(node, source, stage, stage.handle, staged, numbers, files)
-            inodes = node.inodes
+            inodes, made = node.inodes, self._time(stage, ".")
             try:
                 for name, number in zip(names, numbers, strict=True):
-                    change = Change(final or name, stage, number, inodes[name], None)
-                    self._commit(record, change, target, staged)
+                    change = Change(final or name, stage, number, inodes[name], None, made)
+                    try:
+                        self._commit(record, change, target, staged)
+                    except _Unplaceable as refused:
+                        again = self._make_again(refused.mode, node, name, source, change, staged)
+                        self._commit(record, again, target, staged)
             except _OtherMount:
                 self._open_stage(target, node)
                 continue
@@ -563,6 +596,14 @@ class _Run:
         if self.progress is not None:
             self._advance(len(node.files))
         return tally
+
+    def _time(self, stage: Stage, name: str) -> int:
+        """Return the filesystem's time of the last change of a directory in a stage."""
+        try:
+            seen = self.platform.look(stage.handle, name)
+        except Failed as failed:
+            raise link_error(self.platform, failed, "the stage") from failed.error
+        return seen.changed_ns if seen is not None else 0
 
     def _place_again(self, node: Node) -> list[Node]:
         """Place a directory that was there and is gone."""
@@ -586,7 +627,8 @@ class _Run:
             try:
                 if node.mode & 0o300 != 0o300:
                     owed = self._owe_mode(node, stage, number)
-                change = Change(node.name, stage, number, node.inode, node)
+                made = self._time(stage, number)
+                change = Change(node.name, stage, number, node.inode, node, made)
                 if self._commit(record, change, target, tally):
                     if owed is not None:
                         self._pay_mode(node, stage, *owed)
@@ -637,7 +679,12 @@ class _Run:
         path = stage_path(record.node, stage)
         note = stage.pending(path, record.identity[1], mode | 0o300, mode)
         record.widened = (mode, stage, note)
-        self.platform.change_mode(target, mode | 0o300)
+        try:
+            self.platform.change_mode(target, mode | 0o300)
+        except Failed:  # another's directory, or a read-only mount: nothing was changed
+            record.widened = None
+            stage.forget(note)
+            raise
 
     def _narrow(self, record: Record, *, last: bool = False) -> bool:
         """Give a widened directory its permission bits back; return whether nothing is owed."""
@@ -688,6 +735,9 @@ class _Run:
                 elif step is Step.RESTAGE and stage.node is not node:
                     record.changes.pop()
                     raise _OtherMount from failed
+                elif isinstance(step, LinkMode) and not (self.choices.strict or change.node):
+                    record.changes.pop()
+                    raise _Unplaceable(step) from failed
                 elif step is not Step.REPLACE:
                     raise link_error(platform, failed, path) from failed.error
             else:
@@ -701,6 +751,20 @@ class _Run:
             path=node.join(name),
             condition=Condition.BUSY,
         )
+
+    def _make_again(
+        self, mode: LinkMode, node: Node, name: str, source: int, old: Change, tally: Tally
+    ) -> Change:
+        """Stage a file in another mode than the one in which it could not be placed."""
+        stage, number = old.stage, old.stage.number()
+        try:
+            self.platform.remove_file(stage.handle, old.number)
+            inode = self.maker.primitive(mode, node)(source, name, stage.handle, number)
+        except Failed as failed:
+            raise link_error(self.platform, failed, node.join(name)) from failed.error
+        tally.modes[LinkMode.HARDLINK] -= 1  # no other file has a link too many
+        tally.modes[mode] += 1
+        return Change(old.name, stage, number, inode, None, self._time(stage, "."))
 
     def _replace(self, change: Change, target: int, node: Node) -> bool:
         """Swap a staged entry with the one that has its name; False if both are directories."""
@@ -765,15 +829,14 @@ def _tree(begin: Callable[[], _Run], source: Source, target: str) -> LinkReport:
     """Link a tree, once more from the beginning if the target itself was taken away meanwhile: by
     the undo of another linker, which had made it.
     """
-    for attempt in range(_PATIENCE):
-        there = os.path.isdir(target)
+    for _ in range(_PATIENCE):
+        run = begin()
         try:
-            return begin().tree(source, target)
-        except LinkError as error:
-            vanished = there and not os.path.lexists(target)
-            if not vanished or error.condition is not Condition.MISSING or attempt + 1 == _PATIENCE:
+            return run.tree(source, target)
+        except LinkError:
+            if not run.target_vanished:
                 raise
-    raise AssertionError  # the last attempt returned or raised
+    return begin().tree(source, target)
 
 
 def link_tree(

@@ -152,8 +152,11 @@ def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], b
                     remove_again(platform, parent, name)
                 elif error.primitive is not Primitive.MKDIR:
                     error.left = tuple(remove_again(platform, parent, name))
+                    if not error.left and condition(platform, error) is Condition.MISSING:
+                        continue  # somebody who cleans up was faster than we with the lock
                 raise
             platform.close(handle)
+            remove_again(platform, parent, name)  # it is empty, and they may have let go of it
         busy = OSError(0, "every stage was removed by another process before it was locked")
         raise Failed(Primitive.LOCK, busy)
     except BaseException:
@@ -208,18 +211,22 @@ def _finish(platform: Platform, directory: int, data: bytes) -> None:
 
     try:
         record = json.loads(data)
-    except ValueError:  # killed while it was written, which is before it was needed
-        return
+        names, final = list(map(str, record["path"])), int(record["final"])
+        temporary = (record["inode"], record["temporary"])
+    except (ValueError, TypeError, LookupError):
+        return  # killed while it was written, which is before it was needed
+    if any(name in ("", ".", "..") or "/" in name for name in names):
+        return  # not by us
     trail = Trail(platform, directory)
     try:
-        for name in record["path"]:
+        for name in names:
             trail.enter(name)
         facts = platform.facts(trail.handle)
-        if (facts.inode, facts.mode) == (record["inode"], record["temporary"]):
+        if (facts.inode, facts.mode) == temporary:
             for entry in platform.entries(trail.handle).directories:
                 if entry.startswith(STAGE):  # while it can be removed from there
                     recover(platform, trail.handle, entry)
-            platform.change_mode(trail.handle, record["final"])
+            platform.change_mode(trail.handle, final)
     except Failed as failed:
         if condition(platform, failed) not in (Condition.MISSING, Condition.NOT_DIRECTORY):
             raise
@@ -239,9 +246,15 @@ def remove_tree(platform: Platform, directory: int, name: str) -> list[str]:
 
 
 def remove_again(platform: Platform, directory: int, name: str) -> list[str]:
-    """Do the same, twice if need be: it may have been a passing refusal."""
+    """Do the same, again if need be: it may have been a passing refusal, or another linker's mark
+    that came into the stage while it was emptied.
+    """
     remaining = remove_tree(platform, directory, name)
-    return remove_tree(platform, directory, name) if remaining else remaining
+    for attempt in range(_ATTEMPTS):
+        if not remaining or (attempt and remaining != [name]):
+            break
+        remaining = remove_tree(platform, directory, name)
+    return remaining
 
 
 def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
@@ -302,6 +315,7 @@ class Change(NamedTuple):
 
     `number` is the entry's name in `stage`: after a swap the replaced entry has it. `inode` is 0
     for a hard link, whose inode is the source's. `node` is set for a directory placed whole.
+    `made_ns` is the filesystem's time when all of it had been made and nobody else had seen it.
     """
 
     name: str
@@ -309,6 +323,7 @@ class Change(NamedTuple):
     number: str
     inode: int
     node: Node | None
+    made_ns: int
 
 
 class Record:
@@ -413,7 +428,7 @@ class Undo:
 
     def _take_back(self, record: Record, change: Change) -> None:
         if change.node is not None:
-            self._take_back_tree(change.stage, change.node)
+            self._take_back_tree(change, change.node)
             return
         try:
             self._take_back_entry(self._trail.seek(record.node), record.node, change)
@@ -439,7 +454,7 @@ class Undo:
             self._leave(node, change, keep=backup is not None)
             return
         replaced = backup is not None and backup.inode != ours
-        if there is not None and there.inode != ours:
+        if there is not None and (there.inode != ours or self._is_later(handle, change)):
             return  # not ours, or not ours any more
         if backup is not None and not replaced and not (there is not None and change.inode):
             return  # never placed, or the very file that was there before
@@ -493,7 +508,16 @@ class Undo:
                 raise
             self._place(stage, stage.handle, number, handle, name)
 
-    def _take_back_tree(self, stage: Stage, top: Node) -> None:
+    def _is_later(self, handle: int, change: Change) -> bool:
+        """Return whether an entry with our inode number was made after ours had been seen: ours was
+        replaced, removed, and the number given again.
+        """
+        if not change.inode:
+            return False  # the source has it still
+        born = self._platform.born(handle, change.name)
+        return born is not None and born > change.made_ns
+
+    def _take_back_tree(self, placed: Change, top: Node) -> None:
         """Take back a directory that was placed whole, entry by entry."""
         skipped: Node | None = None
         for node, entering in walk(top):
@@ -506,7 +530,7 @@ class Undo:
                     if not self._enter_placed(node):
                         skipped = node
                     continue
-                self._take_back_files(stage, node)
+                self._take_back_files(placed, node)
                 self._remove_directory(node)
             except (Failed, Lost):
                 self.left.append(node.path or ".")
@@ -522,10 +546,10 @@ class Undo:
             platform.change_mode(handle, node.mode | 0o700)
         return True
 
-    def _take_back_files(self, stage: Stage, node: Node) -> None:
+    def _take_back_files(self, placed: Change, node: Node) -> None:
         handle = self._trail.seek(node)
         for name, inode in node.inodes.items():
-            change = Change(name, stage, "", inode, None)
+            change = Change(name, placed.stage, "", inode, None, placed.made_ns)
             try:
                 self._take_back_entry(handle, node, change)
             except Failed:

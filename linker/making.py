@@ -129,7 +129,7 @@ class Maker:
         """
         pair = self._choices.pair(node.device, stage.name)
         mode = pair.mode
-        call = self._primitive(mode, node)
+        call = self.primitive(mode, node)
         is_mutable = self._is_mutable
         node.inodes = inodes = {}
         straight = 0
@@ -153,7 +153,7 @@ class Maker:
                 tally.modes[mode] += straight
                 straight = 0
                 mode = pair.mode
-                call = self._primitive(mode, node)
+                call = self.primitive(mode, node)
         if straight:
             pair.worked.add(mode)
             tally.modes[mode] += straight
@@ -217,7 +217,7 @@ class Maker:
         changes, platform = record.changes, self._platform
         stored = record.node.stored_name(name)
         if mode is LinkMode.HARDLINK:
-            changes.append(Change(new, stage, "", 0, None))
+            changes.append(Change(new, stage, "", 0, None, 0))
             try:
                 platform.hardlink(source, stored, target, new)
             except Failed as failed:
@@ -231,7 +231,7 @@ class Maker:
             stored,
             target,
             new,
-            lambda inode: changes.append(Change(new, stage, "", inode, None)),
+            lambda inode, now: changes.append(Change(new, stage, "", inode, None, now)),
         )
 
     def _symlinks(
@@ -245,7 +245,7 @@ class Maker:
                 raise link_error(self._platform, failed, node.join(name)) from failed.error
         node.inodes = inodes
 
-    def _primitive(self, mode: LinkMode, node: Node) -> Primitive:
+    def primitive(self, mode: LinkMode, node: Node) -> Primitive:
         """Return what makes a file of a directory in a mode."""
         platform, stored = self._platform, node.stored
         if mode is LinkMode.SYMLINK:
@@ -289,7 +289,7 @@ class Maker:
         while True:
             if failed is None:
                 try:
-                    inode = self._primitive(mode, node)(source, name, directory, new)
+                    inode = self.primitive(mode, node)(source, name, directory, new)
                 except Failed as refused:
                     failed = refused
                 else:

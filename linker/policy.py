@@ -27,7 +27,7 @@ class Step(enum.StrEnum):
     EMULATE = "emulate"
     """The filesystem lacks the atomic call: a slower pair of calls with the same end."""
     STAGE = "stage"
-    """The filesystem has no files without a name: make it in the stage first."""
+    """It cannot get its name right away: make it in the stage first."""
     RESTAGE = "restage"
     """The directory lies on another mount: stage inside it."""
     PROCEED = "proceed"

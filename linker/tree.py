@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from linker.conditions import Primitive
 from linker.platforms.base import Failed, Platform
@@ -26,6 +26,7 @@ HELD = 48
 
 
 _NONE: Mapping[str, int] = {}
+_NO_NAMES: Set[str] = frozenset()
 
 
 class Node:
@@ -59,18 +60,15 @@ class Node:
     def __init__(self, name: str, parent: Node | None) -> None:
         self.name = name
         self.parent = parent
-        self.depth: int = parent.depth + 1 if parent else 0
+        self.depth: int = parent.depth + 1 if parent is not None else 0
         self.files: Sequence[str] = ()
         self.symlinks: Sequence[str] = ()
         self.directories: Sequence[Node] = ()
         self.mode = 0o755
-        self.atime_ns = 0
-        self.mtime_ns = 0
-        self.device = 0
-        self.inode = 0
+        self.atime_ns = self.mtime_ns = self.device = self.inode = 0
         self.inodes: Mapping[str, int] = _NONE
         self.present = False
-        self.taken: frozenset[str] | set[str] = frozenset()
+        self.taken: Set[str] = _NO_NAMES
         self.root = parent is None
         self.stored: Mapping[str, str] | None = None
 
@@ -204,7 +202,7 @@ class Trail:
         """Go to the directory that stands for `node`; return its handle."""
         nodes, parent = self._nodes, node.parent
         if parent is not None and nodes[-1] is parent:  # the next step of a walk, mostly
-            return self._step(node)
+            return self.step(node)
         missing = []
         while True:
             place = node.depth - self.base_depth
@@ -216,10 +214,11 @@ class Trail:
         while len(self._handles) > place + 1:
             self.leave()
         for wanted in reversed(missing):
-            self._step(wanted)
+            self.step(wanted)
         return self._handles[-1]
 
-    def _step(self, node: Node) -> int:
+    def step(self, node: Node) -> int:
+        """Go into a directory that lies right below; return its handle. Raises `Lost`."""
         try:
             handle = self._platform.open_below(self._handles[-1], node.name, self._primitive)
         except Failed as failed:
@@ -273,34 +272,44 @@ def scan(
     trail = Trail(platform, root, top, Primitive.READ)
     total = 0
     folding: list[tuple[Node, str, str]] = []
+
+    def read(node: Node, handle: int) -> Sequence[Node]:
+        """Fill one node from its open directory; return the directories in it."""
+        nonlocal total
+        try:
+            facts = platform.facts(handle)
+            files, directories, symlinks, others = platform.entries_once(handle)
+        except Failed as failed:
+            raise Lost(node, failed) from failed
+        if others:
+            raise SpecialFile(node.join(others[0]))
+        node.device, _, node.mode, node.atime_ns, node.mtime_ns = facts
+        node.files, node.symlinks = files, symlinks
+        names = files + directories + symlinks if directories or symlinks else files
+        joined = "/".join(names)
+        if reserved in joined:
+            for name in names:
+                if name.startswith(reserved):
+                    raise Reserved(node.join(name))
+        if len(names) > 1 and not (joined.islower() and joined.isascii()):
+            folding.extend(_collisions(node, names))
+        total += len(files)
+        node.directories = [Node(name, node) for name in directories] if directories else ()
+        return node.directories
+
     try:
-        stack = [top]
-        while stack:
-            node = stack.pop()
-            handle = trail.seek(node)
-            try:
-                facts = platform.facts(handle)
-                listing = platform.entries_once(handle)
-            except Failed as failed:
-                raise Lost(node, failed) from failed
-            node.device, node.mode = facts.device, facts.mode
-            node.atime_ns, node.mtime_ns = facts.atime_ns, facts.mtime_ns
-            files, directories, symlinks, others = listing
-            if others:
-                raise SpecialFile(node.join(others[0]))
-            names = files + directories + symlinks
-            joined = "/".join(names)
-            if reserved in joined:
-                for name in names:
-                    if name.startswith(reserved):
-                        raise Reserved(node.join(name))
-            if not joined.islower() or not joined.isascii():
-                folding += _collisions(node, names)
-            node.files, node.symlinks = files, symlinks
-            if directories:
-                node.directories = [Node(name, node) for name in directories]
-                stack.extend(reversed(node.directories))
-            total += len(files)
+        levels = [iter(read(top, root))]
+        while levels:
+            node = next(levels[-1], None)
+            if node is not None:
+                below = read(node, trail.step(node))
+                if below:
+                    levels.append(iter(below))
+                    continue
+            else:
+                levels.pop()
+            if levels:
+                trail.leave()
     finally:
         trail.reset()
     return total, folding

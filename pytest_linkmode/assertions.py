@@ -73,7 +73,7 @@ class LinkAssertionError(AssertionError):
 def assert_linked(
     source: AnyPath,
     target: AnyPath,
-    mode: LinkMode | str,
+    mode: LinkMode | str | Mapping[str, LinkMode],
     *,
     mutable: Iterable[str] = (),
     ignore: Iterable[str] = (),
@@ -81,6 +81,9 @@ def assert_linked(
     stat: Collection[str] = STAT,
 ) -> Linked:
     """Assert that `target` is what linking `source` in `mode` must give: a file or a whole tree.
+
+    Where not all files end alike, `mode` maps their relative paths to modes, as
+    `Layout.expected_tree` does.
 
     `mutable`, `ignore` and `existed` are glob patterns, held against the relative path if they
     have a slash, else against the name: files that must be copies whatever the mode; names that
@@ -95,7 +98,7 @@ def assert_linked(
     UsageError if the arguments cannot be right.
     """
     __tracebackhide__ = True
-    wanted = parse_mode(mode)
+    wanted = mode if isinstance(mode, Mapping) else parse_mode(mode)
     ours, theirs = os.fsdecode(source), os.fsdecode(target)
     if not os.path.lexists(ours):
         raise UsageError(f"the source {shown(ours)!r} does not exist")
@@ -106,14 +109,23 @@ def assert_linked(
     else:
         found = [Found(".", os.stat(ours), _lstat(theirs), evidence(ours, theirs))]
     rows = differences(found, wanted, mutable=mutable, existed=existed, stat=stat)
+    usual = _usual(wanted)
     if rows:
-        raise LinkAssertionError(_message(rows, found, ours, theirs, wanted), rows)
-    return summary(found, wanted)
+        raise LinkAssertionError(_message(rows, found, ours, theirs, usual), rows)
+    return summary(found, usual)
+
+
+def _usual(wanted: LinkMode | Mapping[str, LinkMode]) -> LinkMode:
+    """Return the mode in which most files must end."""
+    if isinstance(wanted, LinkMode):
+        return wanted
+    counted = Counter(wanted.values()).most_common(1)
+    return counted[0][0] if counted else LinkMode.COPY
 
 
 def differences(
     found: Sequence[Found],
-    mode: LinkMode,
+    mode: LinkMode | Mapping[str, LinkMode],
     *,
     mutable: Iterable[str] = (),
     existed: Iterable[str] = (),
@@ -138,7 +150,12 @@ def differences(
             hidden = f"{one.path}/"
             rows.append(_one_sided(one, found))
             continue
-        expected = LinkMode.COPY if is_mutable(one.path) else mode
+        if is_mutable(one.path):
+            expected = LinkMode.COPY
+        elif isinstance(mode, LinkMode):
+            expected = mode
+        else:
+            expected = mode.get(one.path, LinkMode.COPY)  # only files are asked for theirs
         row = _mode_row(one, expected)
         if row is not None:
             rows.append(row)

@@ -412,12 +412,14 @@ def _doctor(arguments: argparse.Namespace) -> Status:
 
 
 def _findings(names: Sequence[str]) -> list[_Finding]:
-    from pytest_linkmode import config, layouts
+    from pytest_linkmode import config, ladder, layouts
     from pytest_linkmode.filesystems import FILESYSTEMS, survey
 
     settings = config.from_environment()
+    rungs = () if names else ladder.survey(settings)
     surveyed = {fact.kind.name: fact for fact in survey(settings)}
-    specs = layouts.select(list(FILESYSTEMS))
+    every = list(FILESYSTEMS)
+    specs = (*layouts.select(every), *layouts.specials(every))
     if names:
         wanted = [name for name in names if name not in FILESYSTEMS]
         surveyed = {name: fact for name, fact in surveyed.items() if name in names}
@@ -425,6 +427,10 @@ def _findings(names: Sequence[str]) -> list[_Finding]:
     else:
         specs = tuple(spec for spec in specs if spec.name not in FILESYSTEMS)
     found = [
+        _Finding("rung", footing.rung.name, footing.rung.adds, footing.unavailable)
+        for footing in rungs
+    ]
+    found += [
         _Finding("filesystem", name, fact.provider, fact.unavailable)
         for name, fact in surveyed.items()
     ]

@@ -25,6 +25,8 @@ AUTO = "auto"
 ALL = "all"
 PAIRS = "pairs"
 SPECIAL = "special"
+GROUPS = (PAIRS, SPECIAL)
+"""Words that stand for many layouts of the selected filesystems."""
 
 ENVIRONMENT = "environment"
 """Where a setting was made, beside the command line and the ini file."""
@@ -64,6 +66,8 @@ class Settings:
     policy: str = "reference"
     require: tuple[str, ...] = ()
     fail_under: float | None = None
+    fault: tuple[str, ...] = ()
+    budget: int | None = None
     report: tuple[str, ...] = ()
     keep: bool = False
     image_dir: str | None = None
@@ -85,6 +89,7 @@ class Settings:
             "layout": [",".join(self.layouts or ())],
             "dir": [f"{name}={path}" for name, path in self.dirs.items()],
             "require": [",".join(self.require)],
+            "fault": self.fault,
             "report": self.report,
             "image-size": [f"{self.image_size >> 20}M"],
         }
@@ -156,7 +161,7 @@ def _settings(
     layouts = _words(found.get("layout"))
     if origins.get("fs") == COMMAND_LINE and origins.get("layout") == INI_FILE:
         # Filesystems typed for this run are meant instead of the layouts of every other run.
-        layouts = tuple(name for name in layouts if name == PAIRS)
+        layouts = tuple(name for name in layouts if name in GROUPS)
         if not layouts:
             del origins["layout"]
     dirs = _directories(found, origins, bases, ini_directories, environ)
@@ -170,7 +175,8 @@ def _settings(
     image_dir = text("image-dir")
     return Settings(
         fs=tuple(request for request in requests if request.name not in (AUTO, ALL)),
-        auto=any(request.name == AUTO for request in requests) or not (requests or layouts),
+        auto=any(request.name == AUTO for request in requests)
+        or not (requests or set(layouts) - set(GROUPS)),
         every=any(request.name == ALL for request in requests),
         layouts=layouts or None,
         tmp=text("tmp"),
@@ -181,6 +187,8 @@ def _settings(
         policy=text("policy") or "reference",
         require=_words(found.get("require")),
         fail_under=_percentage(text("fail-under")),
+        fault=_faults(found.get("fault", ())),
+        budget=_budget(text("budget")),
         report=tuple(
             _report(os.path.join(base("report"), path)) for path in found.get("report", ())
         ),
@@ -256,6 +264,23 @@ def _percentage(text: str | None) -> float | None:
     if not 0 <= number <= 100:
         raise _wrong("fail-under", text, hint="give a percentage from 0 to 100")
     return number
+
+
+def _faults(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the lines as they were typed, once each of them can be read."""
+    if lines:
+        from pytest_linkmode.faults.spec import parse_all
+
+        parse_all(lines)
+    return tuple(lines)
+
+
+def _budget(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise _wrong("budget", text, hint="give the number of cases, from 1")
+    return int(text)
 
 
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from linker.modes import LinkMode
     from pytest_linkmode.adapters import Adapter
     from pytest_linkmode.capabilities import Capabilities
+    from pytest_linkmode.faults import FaultRunner
     from pytest_linkmode.layouts import Layout, LayoutSpec, Workshop
     from pytest_linkmode.selection import Choice
 
@@ -44,19 +45,33 @@ def layout(
     layout: Iterable[str] | str | None = None,
     needs: Iterable[str] | str = (),
     fresh: bool = False,
+    special: bool = False,
+    only: Callable[[LayoutSpec], bool] | None = None,
     name: str | None = None,
 ) -> Any:
     """Return a fixture that gives a `Layout`, over every selected layout that is left.
 
-    The arguments narrow the selection as those of the marker do.
+    The arguments narrow the selection as those of the marker do; `only` leaves the layouts for
+    which it is true.
     """
 
     def linkmode_layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
         """Give a fresh source and target directory in each selected layout, and its powers."""
         with _prepared(request, LAYOUT, needs=needs, fresh=fresh) as (workshop, spec, _):
-            yield session_of(request.config).layout(workshop, spec)
+            made = session_of(request.config).layout(workshop, spec)
+            yield made
+            made.close()
 
-    return _fixture(linkmode_layout, LAYOUT, name, fs=fs, layout=layout, needs=needs)
+    return _fixture(
+        linkmode_layout,
+        LAYOUT,
+        name,
+        fs=fs,
+        layout=layout,
+        needs=needs,
+        special=special,
+        only=only,
+    )
 
 
 def filesystem(
@@ -111,6 +126,22 @@ def linkmode_linker(request: pytest.FixtureRequest) -> Adapter:
     session = session_of(request.config)
     session.listener.observe(request.node)
     return session.adapter
+
+
+@pytest.fixture
+@ours
+def linkmode_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
+    """Give what runs programs, and functions, with faults, and sweeps over all of them.
+
+    Skips where the system allows no such filter.
+    """
+    from pytest_linkmode.faults.pytest_faults import faults_of
+
+    session = session_of(request.config)
+    session.listener.observe(request.node)
+    settings = session.settings
+    with faults_of(request, settings.fault, settings.budget) as runner:
+        yield runner
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def generate(session: Session, metafunc: pytest.Metafunc) -> None:
     if not axes:
         return
     from pytest_linkmode.errors import UsageError
-    from pytest_linkmode.selection import narrow, narrowing, nothing
+    from pytest_linkmode.selection import known_specials, narrow, narrowing, nothing
 
     try:
         rules = session.rules(metafunc.definition)
@@ -37,8 +37,10 @@ def generate(session: Session, metafunc: pytest.Metafunc) -> None:
                 FILESYSTEM: session.selection.filesystems,
                 MODE: session.selection.modes,
             }[axis.name]
-            limits = narrowing(known=session.kinds, **axis.limits)
-            choices = narrow(every, [*rules, limits], lone=axis.name == FILESYSTEM)
+            limits = [*rules, narrowing(known=session.kinds, **axis.limits)]
+            if axis.name == LAYOUT:
+                every += known_specials(session.selection.specials, limits)
+            choices = narrow(every, limits, lone=axis.name == FILESYSTEM)
             if not choices:
                 # One test that is deselected and says why, whatever else it is varied over.
                 left = [(each, (nothing(axis.name),)) for each, _ in axes]

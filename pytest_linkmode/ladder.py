@@ -105,6 +105,15 @@ def missing_right(settings: Settings) -> Unavailable | None:
     return namespaces.missing_right(settings.namespace)
 
 
+def mounts_as_user(settings: Settings) -> bool:
+    """Return whether what is mounted is, or would be, mounted in a user namespace."""
+    from pytest_linkmode import kernel, privileges
+
+    rung = RUNGS.get(settings.provider or "")
+    forced = rung is not None and rung.user
+    return forced or not kernel.may_mount() or privileges.in_user_namespace()
+
+
 def _look_root(settings: Settings) -> Unavailable | None:
     del settings
     from pytest_linkmode import kernel, namespaces, privileges
@@ -126,7 +135,11 @@ def _look_sudo(settings: Settings) -> Unavailable | None:
 
     if sys.platform == "linux" and kernel.may_mount() and settings.provider is None:
         # Nobody needs it, and nothing is imported.
-        return Unavailable("no sudo", checked=["passwordless sudo: not for who may mount"])
+        return Unavailable(
+            "no sudo",
+            checked=["passwordless sudo: not for who may mount"],
+            mends=["nothing has to be: root needs no sudo"],
+        )
     from pytest_linkmode.filesystems import sudo
 
     return sudo.look(settings)
@@ -166,6 +179,12 @@ def _look_user_namespace(settings: Settings) -> Unavailable | None:
     )
 
 
+def _look_uml(settings: Settings) -> Unavailable | None:
+    from pytest_linkmode.guests import uml
+
+    return uml.look(settings)
+
+
 RUNGS: Mapping[str, Rung] = {
     rung.name: rung
     for rung in (
@@ -173,14 +192,14 @@ RUNGS: Mapping[str, Rung] = {
             ROOT,
             "this process may mount",
             "every filesystem that the kernel has",
-            ("loop", "tmpfs"),
+            ("loop", "tmpfs", "overlay"),
             _look_root,
         ),
         Rung(
             SUDO,
             "sudo without a password: a root helper makes what only root can",
             "every filesystem that the kernel has, in a user namespace",
-            ("sudo", "tmpfs"),
+            ("sudo", "tmpfs", "overlay"),
             _look_sudo,
             user=True,
         ),
@@ -204,9 +223,16 @@ RUNGS: Mapping[str, Rung] = {
             USER_NAMESPACE,
             "a user namespace, in which anybody may mount",
             "tmpfs, overlay, bind mounts, read-only and full filesystems",
-            ("tmpfs",),
+            ("tmpfs", "overlay"),
             _look_user_namespace,
             user=True,
+        ),
+        Rung(
+            UML,
+            "guests of User-Mode Linux, in which tests run as root of a kernel of their own",
+            "btrfs, xfs and ext4 for those tests of pytest that name them",
+            ("uml",),
+            _look_uml,
         ),
     )
 }

@@ -1,6 +1,6 @@
 """Layouts: where a source and a target lie, by one stable name.
 
-A layout is named `SRC[:DST][+KIND]`; `pytest_linkmode.specials` has the table of kinds. `parse`
+A layout is named `SRC[:DST][+KIND]`; `pytest_linkmode.special` has the table of kinds. `parse`
 and `select` are pure and know the static tables only, so that test ids are the same on every
 machine; a `Workshop` makes filesystems when they are first used, places a source and a target on
 them, and proves that the layout is what its name says before any test sees it.
@@ -23,15 +23,16 @@ from linker.conditions import Condition
 from linker.modes import LinkMode
 from linker.policies import REFERENCE
 from linker.policy import Policy
-from pytest_linkmode import kernel, processes
+from pytest_linkmode import processes
 from pytest_linkmode.config import PAIRS, SPECIAL, suggestion
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems import FILESYSTEMS, kind_of
 from pytest_linkmode.filesystems import missing as filesystem_missing
 from pytest_linkmode.filesystems.base import Filesystem, OwnedStack
-from pytest_linkmode.specials import (
+from pytest_linkmode.special import (
     CROSS,
     KINDS,
+    MACHINE,
     MOUNT,
     NEEDS,
     OWN,
@@ -98,6 +99,11 @@ class LayoutSpec:
     def plain(self) -> bool:
         """Whether a test needs to know nothing of this layout (`Special.plain`)."""
         return self.row.plain
+
+    @property
+    def refuses(self) -> bool:
+        """Whether linking must fail here, in some mode at least."""
+        return self.row.refuses
 
     def __str__(self) -> str:
         return self.name
@@ -229,20 +235,25 @@ def missing(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
         if OWN in spec.row.needs:
             kind, asked = own_kind(kind), own_settings(settings)
         causes.append(filesystem_missing(kind, asked))
-    causes.append(_missing_right(spec))
+    causes.append(_missing_right(spec, settings))
     found = [cause for cause in causes if cause is not None]
     return Unavailable.all_of(f"{spec.name} cannot be had here", found) if found else None
 
 
-def _missing_right(spec: LayoutSpec) -> Unavailable | None:
+def _missing_right(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
     """Return what a special kind needs besides its filesystems and does not have here."""
+    from pytest_linkmode import ladder
     from pytest_linkmode.filesystems import packages
     from pytest_linkmode.namespaces import mount_mends
 
     checked: list[str] = []
     mends: list[str] = []
-    if MOUNT in spec.row.needs and not (sys.platform == "linux" and kernel.may_mount()):
-        checked.append(f"{NEEDS[MOUNT]}: missing")
+    refused = ladder.missing_right(settings) if MOUNT in spec.row.needs else None
+    if refused is not None:
+        checked += refused.checked
+        mends += refused.mends
+    if MACHINE in spec.row.needs and ladder.mounts_as_user(settings):
+        checked.append(f"{NEEDS[MACHINE]}: missing")
         mends += mount_mends()
     if ROOT in spec.row.needs and not (sys.platform == "linux" and os.geteuid() == 0):
         checked.append(f"{NEEDS[ROOT]}: missing")
@@ -346,16 +357,15 @@ class Layout:
         """Return the condition with which linking a tree must fail here, or None if it must not."""
         if self.row.fails is not None:
             return self.row.fails
-        for can in filter(None, (self.can, self.inside)):
-            found = can.failure(mode, policy or self.policy)
-            if found is not None:
-                return found
-        return None
+        found = self.can.failure(mode, policy or self.policy)
+        if found is None and self.inside is not None:
+            found = self.inside.failure(mode, policy or self.policy)
+        return found
 
     def close(self) -> None:
-        """Undo what the layout did for this test; its directories go with their filesystem."""
+        """Undo what the layout did for this test, and remove its directories."""
         if self.bench is not None:
-            self.bench.stack.close()
+            self.bench.close()
 
     def _must_be_sealed(self) -> None:
         if self.row.seal is not None and self.bench is not None and not self.bench.sealed:
@@ -467,7 +477,7 @@ class Workshop:
         return Site(self._where, self._settings, spec, self.filesystem)
 
     def _put(self, spec: LayoutSpec) -> Placed:
-        refused = _missing_right(spec)
+        refused = _missing_right(spec, self._settings)
         if refused:
             raise refused
         own = OWN in spec.row.needs
@@ -498,9 +508,10 @@ class Workshop:
             write_sample(inner)
         wrong = ""
         try:
+            within = None if own else self.can(spec.source)
             seal(bench, row, _REGION)
             with row.acting(bench):
-                placed = self._probed(bench, sample, inner, own=own)
+                placed = self._probed(bench, sample, inner, within)
                 wrong = row.prove(placed)
         except LinkmodeError as error:
             if isinstance(error, Unavailable) or made:
@@ -512,7 +523,7 @@ class Workshop:
             raise Unavailable(f"{spec.name} cannot be had here", checked=[wrong])
         return placed
 
-    def _probed(self, bench: Bench, sample: str, inner: str, *, own: bool) -> Placed:
+    def _probed(self, bench: Bench, sample: str, inner: str, within: Capabilities | None) -> Placed:
         from pytest_linkmode.capabilities import probe
 
         spec = bench.site.spec
@@ -522,8 +533,8 @@ class Workshop:
             os.makedirs(region, exist_ok=True)
             inside = probe(os.path.dirname(inner), region, sample=inner)
         can = probe(bench.source, bench.target, sample=sample)
-        within = can if own else self.can(spec.source)
-        return Placed(spec, bench.source, bench.target, can, within, inside)
+        inner_can = can if within is None else within
+        return Placed(spec, bench.source, bench.target, can, inner_can, inside)
 
 
 _SAMPLE, _REGION = "sample", "region"

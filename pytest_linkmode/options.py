@@ -66,7 +66,7 @@ OPTIONS: tuple[Option, ...] = (
         WORDS,
         "NAMES",
         "exactly these layouts, as in btrfs,btrfs:tmpfs,xfs+bind; 'pairs' is every ordered pair of "
-        "the selected filesystems.",
+        "the selected filesystems, 'special' every special layout of each.",
     ),
     Option("tmp", TEXT, "NAME", "put tmp_path of every test on this filesystem."),
     Option(
@@ -108,6 +108,19 @@ OPTIONS: tuple[Option, ...] = (
         TEXT,
         "N",
         "fail the run if fewer than N %% of the policy's edges were verified.",
+    ),
+    Option(
+        "fault",
+        LINES,
+        "SPEC",
+        "replay one failing case of a sweep, as in clone:EOPNOTSUPP:path=*/numpy/__init__.py. May "
+        "be given again.",
+    ),
+    Option(
+        "budget",
+        TEXT,
+        "N",
+        "run at most N cases of each sweep, evenly sampled; what was not run is printed.",
     ),
     Option(
         "report",

@@ -14,6 +14,7 @@ import pytest
 from pytest_linkmode import factories, generation
 from pytest_linkmode.axes import uses_ours
 from pytest_linkmode.factories import (
+    linkmode_faults,
     linkmode_fs_factory,
     linkmode_layout_factory,
     linkmode_linker,
@@ -25,6 +26,7 @@ from pytest_linkmode.sessions import KEY, Session, UsageErrors, session_of
 
 __all__ = [
     "link_mode",
+    "linkmode_faults",
     "linkmode_fs",
     "linkmode_fs_factory",
     "linkmode_layout",
@@ -64,9 +66,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "linkmode(fs, layout, modes, needs, fresh): narrow what the test is varied over: "
+        "linkmode(fs, layout, modes, needs, fresh, special): narrow what the test is varied over: "
         "filesystems, layouts, link modes; `needs` are capabilities that a layout must have, "
-        "`fresh` asks for filesystems that no other test has used.",
+        "`fresh` asks for filesystems that no other test has used, `special` for the layouts of "
+        "which a test has to know something.",
     )
     with UsageErrors():
         session = config.stash[KEY] = Session(config, config.option)
@@ -80,9 +83,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Let the workers mount what this process may."""
+    session_of(config).make_way()
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Hand the controller's decision down to a worker of pytest-xdist."""
     node.workerinput[CHANNEL] = session_of(node.config).hand_down()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let tests that need a guest run in one, and the others beside it."""
+    session = session_of(config)
+    if not session.guests:
+        return None
+    from pytest_linkmode.guests.scheduling import make_scheduler
+
+    return make_scheduler(config, log, session.guests)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -158,7 +178,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was verified and, before all else, what was asked for and not done."""
     judgement = session_of(terminalreporter.config).judgement
     if judgement is not None:
+        from pytest_linkmode.faults.pytest_faults import sweep_lines
+
         judgement.show(terminalreporter)
+        for line in sweep_lines(terminalreporter):
+            terminalreporter.write_line(line)
 
 
 class Reports:

@@ -10,8 +10,11 @@ import os
 from typing import TYPE_CHECKING
 
 from pytest_linkmode.errors import Unavailable, UsageError
-from pytest_linkmode.filesystems import missing
+from pytest_linkmode.filesystems import missing, provider_for
 from pytest_linkmode.selection import Want, check, exact_layouts
+
+GUESTS = "uml"
+"""The provider whose filesystems lie in another kernel."""
 
 if TYPE_CHECKING:
     import argparse
@@ -50,6 +53,8 @@ def prepare(session: Session) -> None:
                 hint="give one",
             )
         _check_words(session)
+        if not options.collectonly:
+            _send_for_guests(session)
         _check_filesystems(session)
     if settings.tmp and not session.is_distributed and not options.collectonly:
         # A directory that pytest removes and makes anew must not be a mount point itself.
@@ -82,6 +87,26 @@ def _check_words(session: Session) -> None:
         session.find_adapter()
 
 
+def _send_for_guests(session: Session) -> None:
+    """Let pytest-xdist start a guest for what can be had nowhere else. Raises UsageError."""
+    settings, options = session.settings, session.config.option
+    if not (settings.asks_for_filesystems or settings.tmp):
+        return
+    names = {*session.wanted, *filter(None, [settings.tmp])}
+    made = frozenset(
+        name for name in names if provider_for(session.kinds[name], settings) == GUESTS
+    )
+    if not made:
+        return
+    from pytest_linkmode.guests import uml
+
+    for name in sorted(names):
+        if name not in made:
+            session.missing(name)  # workers must not find out for themselves, and differ
+    session.guests = made
+    uml.send_for(options, everything=settings.tmp in made)
+
+
 def _check_filesystems(session: Session) -> None:
     """Have what was asked for by name. Raises Unavailable with all that cannot be had."""
     settings = session.settings
@@ -91,11 +116,13 @@ def _check_filesystems(session: Session) -> None:
         wanted[settings.tmp] = Want.REQUIRED
     causes: dict[str, Unavailable] = {}
     for name, want in wanted.items():
-        error = _try_filesystem(session, name)
+        error = None if name in session.guests else _try_filesystem(session, name)
         session.found_out(name, error)
         if error and want is Want.REQUIRED:
             causes[name] = error
     for spec in () if causes else exact_layouts(settings):
+        if session.guests & {spec.source, spec.target}:
+            continue
         error = _try_layout(session, spec)
         if error:
             causes[spec.name] = error

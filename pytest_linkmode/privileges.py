@@ -110,6 +110,15 @@ def settle() -> None:
         _checked("prctl", _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number))
 
 
+def prepare_workers() -> None:
+    """Hand down as well what `raised` puts into effect, to programs that hold it back themselves.
+
+    These are workers that `settle`, and no program under test. Raises OSError.
+    """
+    if in_user_namespace() and CAP_DAC_OVERRIDE in sets().permitted:
+        hand_down(CAP_DAC_OVERRIDE)
+
+
 @contextmanager
 def raised(*capabilities: int) -> Iterator[None]:
     """Put into effect, for a moment, what of these this thread holds back. Raises OSError.

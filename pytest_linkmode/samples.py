@@ -151,7 +151,8 @@ def sample_tree(directory: str | os.PathLike[str]) -> None:
 def write_tree(directory: str | os.PathLike[str], entries: Iterable[Entry]) -> None:
     """Write `entries` into `directory`.
 
-    Permission bits and times come last and from the leaves up, so that a read-only directory
+    Symlinks, and odd names, are left out where the filesystem does not have them. Permission bits
+    and times come last and from the leaves up, so that a read-only directory
     can be filled and no time moves on.
     """
     rows = list(entries)
@@ -174,13 +175,24 @@ def write_tree(directory: str | os.PathLike[str], entries: Iterable[Entry]) -> N
         if isinstance(row, File):
             _write(os.path.join(root, row.path), row, stamp)
         elif isinstance(row, Symlink):
-            os.symlink(row.text, os.path.join(root, row.path))
+            try:
+                os.symlink(row.text, os.path.join(root, row.path))
+            except OSError as error:
+                if error.errno in _NO_SYMLINKS:
+                    continue
+                raise
             if os.utime in os.supports_follow_symlinks:
                 os.utime(os.path.join(root, row.path), ns=(stamp, stamp), follow_symlinks=False)
     for path in sorted(directories, key=lambda each: (-each.count("/"), each)):
         stamp = next(stamps)
         os.chmod(os.path.join(root, path), directories[path])
         os.utime(os.path.join(root, path), ns=(stamp, stamp))
+
+
+_NOT_A_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.ENOENT)
+"""How filesystems say that a name is none (a directory that is missing cannot be meant here)."""
+_NO_SYMLINKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+"""How filesystems say that they have no symlinks: there the sample has none."""
 
 
 def content(row: File) -> bytes:
@@ -195,8 +207,8 @@ def _write(path: str, row: File, stamp: int) -> None:
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        if row.odd and error.errno in (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG):
-            return  # not a name on this filesystem
+        if row.odd and error.errno in _NOT_A_NAME:
+            return
         raise
     try:
         data, start = content(row), 0

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from linker.modes import LinkMode
-from pytest_linkmode.config import ALL, AUTO, PAIRS, Settings, suggestion
+from pytest_linkmode.config import ALL, AUTO, GROUPS, Settings, suggestion
 from pytest_linkmode.errors import UsageError
-from pytest_linkmode.layouts import LayoutSpec, lacks, parse, select
+from pytest_linkmode.layouts import LayoutSpec, lacks, parse, select, specials
 
 if TYPE_CHECKING:
     import pytest
@@ -47,16 +47,21 @@ class Choice:
 
 @dataclass(frozen=True)
 class Selection:
-    """Every parameter of this run, before any marker."""
+    """Every parameter of this run, before any marker.
+
+    `specials` are layouts that only tests get which say that they know of them.
+    """
 
     layouts: tuple[Choice, ...]
     filesystems: tuple[Choice, ...]
+    specials: tuple[Choice, ...] = ()
     modes: tuple[Choice, ...] = tuple(Choice(mode.value, mode=mode) for mode in LinkMode)
 
     @property
     def order(self) -> tuple[str, ...]:
         """The names of layouts and filesystems, in the order of tables."""
-        names = [choice.name for choice in (*self.layouts, *self.filesystems)]
+        every = (*self.layouts, *self.specials, *self.filesystems)
+        names = [choice.name for choice in every]
         return tuple(dict.fromkeys(names))
 
 
@@ -91,7 +96,7 @@ def wanted(settings: Settings, known: Iterable[str], automatic: Iterable[str]) -
 
 def exact_layouts(settings: Settings) -> tuple[LayoutSpec, ...]:
     """Return the layouts that were named one by one. Raises UsageError."""
-    return tuple(parse(name) for name in settings.layouts or () if name != PAIRS)
+    return tuple(parse(name) for name in settings.layouts or () if name not in GROUPS)
 
 
 def make_selection(
@@ -106,11 +111,13 @@ def make_selection(
     """
     exact = exact_layouts(settings)
     there = [name for name in names if not missing(name)]
+    groups = tuple(name for name in settings.layouts or () if name in GROUPS)
     specs = exact
-    if settings.layouts and PAIRS in settings.layouts:
-        specs += select(there, (PAIRS,))
+    more: tuple[LayoutSpec, ...] = ()
+    if groups:
+        specs += select(there, groups)
     elif not exact:
-        specs = select(there)
+        specs, more = select(there), specials(there)
 
     def choice(spec: LayoutSpec, reason: str) -> Choice:
         parts = (spec.source, spec.target)
@@ -118,11 +125,12 @@ def make_selection(
         return Choice(spec.name, spec, skip=reason, required=required)
 
     layouts = [choice(spec, missing_layout(spec)) for spec in dict.fromkeys(specs)]
+    special = tuple(choice(spec, missing_layout(spec)) for spec in more)
     alone = [choice(LayoutSpec(name, name), missing(name)) for name in names]
     if not exact:
         # One parameter that says why, not one for each of its layouts.
         layouts += [each for each in alone if each.skip]
-    return Selection(tuple(layouts), tuple(alone))
+    return Selection(tuple(layouts), tuple(alone), special)
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,8 @@ class Narrowing:
     """What one `linkmode` marker, or one fixture of a project's own, leaves of the selection.
 
     None leaves everything. `needs` are capabilities that a layout must have; `fresh` asks for
-    filesystems that no other test has used.
+    filesystems that no other test has used; `special` for all special layouts too. `only` is what
+    a fixture of a project's own looks for in a layout.
     """
 
     fs: frozenset[str] | None = None
@@ -138,14 +147,23 @@ class Narrowing:
     modes: frozenset[LinkMode] | None = None
     needs: frozenset[str] = frozenset()
     fresh: bool = False
+    special: bool = False
+    only: Callable[[LayoutSpec], bool] | None = None
 
     def allows_layout(self, spec: LayoutSpec) -> bool:
         """Whether this layout is left: named, or one that these filesystems would select."""
         if self.layouts is not None and spec not in self.layouts:
             return False
-        if self.fs is None:
+        if self.only is not None and not self.only(spec):
+            return False
+        if self.fs is None or {spec.source, spec.target} <= self.fs:
             return True
-        return {spec.source, spec.target} <= self.fs or spec in select(sorted(self.fs), None)
+        names = sorted(self.fs)
+        return spec in (*select(names), *specials(names))
+
+    def knows(self, spec: LayoutSpec) -> bool:
+        """Whether a test knows what a special layout asks of it: all of them, or this by name."""
+        return self.special or (self.layouts is not None and spec in self.layouts)
 
     def allows_filesystem(self, spec: LayoutSpec) -> bool:
         """Whether a lone filesystem is left: named, or part of a layout that is."""
@@ -168,6 +186,8 @@ def narrowing(
     modes: Iterable[LinkMode | str] | LinkMode | str | None = None,
     needs: Iterable[str] | str = (),
     fresh: bool = False,
+    special: bool = False,
+    only: Callable[[LayoutSpec], bool] | None = None,
 ) -> Narrowing:
     """Return what these arguments, those of the marker, leave. Raises UsageError."""
     from pytest_linkmode.capabilities import CAPABILITIES
@@ -183,6 +203,8 @@ def narrowing(
         modes=None if modes is None else frozenset(_mode(mode) for mode in _several(modes)),
         needs=frozenset(_several(needs)),
         fresh=bool(fresh),
+        special=bool(special),
+        only=only,
     )
 
 
@@ -190,12 +212,13 @@ def from_marks(marks: Iterable[pytest.Mark], known: Iterable[str]) -> list[Narro
     """Return what each of some `linkmode` markers leaves. Raises UsageError."""
     narrowings = []
     for mark in marks:
-        unknown = set(mark.kwargs) - {"fs", "layout", "modes", "needs", "fresh"}
+        unknown = set(mark.kwargs) - {"fs", "layout", "modes", "needs", "fresh", "special"}
         if mark.args or unknown:
             wrong = ", ".join([*map(repr, mark.args), *sorted(unknown)])
             raise UsageError(
                 f"the marker linkmode does not take {wrong}",
-                hint="write it as linkmode(fs=..., layout=..., modes=..., needs=..., fresh=...)",
+                hint="write it as linkmode(fs=..., layout=..., modes=..., needs=..., fresh=..., "
+                "special=...)",
             )
         narrowings.append(narrowing(known=known, **mark.kwargs))
     return narrowings
@@ -223,6 +246,18 @@ def narrow(
             ]
         left = [_applicable(choice, rule.needs) for choice in left]
     return tuple(left)
+
+
+def known_specials(
+    choices: Sequence[Choice], narrowings: Iterable[Narrowing]
+) -> tuple[Choice, ...]:
+    """Return the special layouts that a test knows of, by its markers or its fixture."""
+    rules = tuple(narrowings)
+    return tuple(
+        choice
+        for choice in choices
+        if choice.spec is not None and any(rule.knows(choice.spec) for rule in rules)
+    )
 
 
 def nothing(axis: str) -> Choice:

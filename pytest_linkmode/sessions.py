@@ -66,9 +66,15 @@ class Session:
         self._options = options
         self.listener = Listener()
         self.judgement: Judgement | None = None
+        self.guests: frozenset[str] = frozenset()
+        """Filesystems whose tests run in a guest, because they can be had nowhere else."""
         self._stack = ExitStack()
         worker: Mapping[str, Any] = getattr(config, "workerinput", {})
         self._unavailable: dict[str, str] = dict(worker.get(CHANNEL, {}))
+        if worker and "LINKMODE_PLACE" in os.environ:
+            from pytest_linkmode import privileges
+
+            privileges.settle()
 
     @property
     def is_worker(self) -> bool:
@@ -92,7 +98,12 @@ class Session:
         """What was asked for. Raises UsageError."""
         from pytest_linkmode.config import read
 
-        return read(self.config, self._options)
+        settings = read(self.config, self._options)
+        if "LINKMODE_GUEST" in os.environ:
+            from pytest_linkmode.guests.uml import within
+
+            return within(settings)
+        return settings
 
     @functools.cached_property
     def ledger(self) -> Ledger:
@@ -254,6 +265,8 @@ class Session:
         import shlex
 
         place = f" ({self.place_words})" if self._has("place") else ""
+        if self.guests:
+            place += f"; in a guest (User-Mode Linux): {', '.join(sorted(self.guests))}"
         return f"linkmode: {shlex.join(self.settings.typed())}{place}"
 
     @property
@@ -272,6 +285,16 @@ class Session:
     def found_out(self, name: str, error: Unavailable | None) -> None:
         """Remember what came of really trying to get a filesystem."""
         self._unavailable[name] = one_line(error) if error else ""
+
+    def make_way(self) -> None:
+        """Let workers, which are programs of their own, mount what takes more than the right to.
+
+        They hold it back as this process does. Tests run in none that is started later.
+        """
+        if "LINKMODE_PLACE" in os.environ:
+            from pytest_linkmode import privileges
+
+            privileges.prepare_workers()
 
     def hand_down(self) -> dict[str, str]:
         """Return what a worker must know of the controller's decision, as plain data."""

@@ -101,9 +101,23 @@ def needed_tools() -> Mapping[str, tuple[str, ...]]:
     return {**needed, "mount": ("all that is mounted",)}
 
 
+RUNGS: Mapping[str, tuple[str, ...]] = {
+    "sudo": ("the rung of passwordless sudo",),
+    "linux.uml": ("the rung of guests",),
+}
+"""Programs by which ordinary users get filesystems, whom only the tests have to be."""
+
+
 def missing_tools(find: Callable[[str], str | None] = which) -> tuple[str, ...]:
     """Return the tools that this machine lacks."""
     return tuple(tool for tool in needed_tools() if find(tool) is None)
+
+
+def missing_rungs(
+    manager: str | None, find: Callable[[str], str | None] = which
+) -> tuple[str, ...]:
+    """Return those programs of `RUNGS` that this machine lacks and its distribution has."""
+    return tuple(tool for tool in RUNGS if find(tool) is None and (manager or "") in PACKAGES[tool])
 
 
 def packages_of(tools: Sequence[str], manager: str) -> tuple[str, ...]:
@@ -146,12 +160,14 @@ def install_packages(manager: str, packages: Sequence[str], prefix: Sequence[str
     return said or "it said nothing"
 
 
-def ensure_tools() -> None:
-    """Install the filesystem tools that are missing, or say what would; never fatal."""
+def ensure_tools(purposes: Sequence[str] = ()) -> None:
+    """Install the tools that are missing, or say what would; never fatal."""
     missing = missing_tools()
+    if "tests" in purposes:
+        missing += missing_rungs(find_manager())
     if not missing:
         return
-    needed = needed_tools()
+    needed = {**needed_tools(), **RUNGS}
     what = ", ".join(f"{tool} (for {', '.join(needed[tool])})" for tool in missing)
     manager = find_manager()
     if manager is None:
@@ -296,7 +312,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         with alone():
-            ensure_tools()
+            ensure_tools(arguments)
             for purpose in arguments:
                 ensure_environment(purpose)
     except BootstrapError as error:

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
+from pytest_linkmode.faults.ops import WAYS
+from pytest_linkmode.faults.spec import EFFECTS, OPS
 from pytest_linkmode.filesystems import FILESYSTEMS
 from scripts.bootstrap import ROOT
 
@@ -22,8 +24,27 @@ def filesystems() -> str:
     return "\n".join(lines)
 
 
+def ops() -> str:
+    """Return the table of ops: the system calls that do each, and whether they may do nothing."""
+    lines = ["| op | system calls | can also have |", "|---|---|---|"]
+    for op in OPS:
+        calls: dict[str, list[str]] = {}
+        for way in WAYS:
+            if way.op == op:
+                calls.setdefault(way.call, []).append(way.note)
+        named = ", ".join(
+            f"`{call}`"
+            + (f" ({', '.join(note or 'O_CREAT' for note in notes)})" if any(notes) else "")
+            for call, notes in calls.items()
+        )
+        effects = ", ".join(f"`{effect}`" for effect, able in EFFECTS.items() if op in able)
+        lines.append(f"| `{op}` | {named} | {effects or '-'} |")
+    return "\n".join(lines)
+
+
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/explanation.md", "filesystems"): filesystems,
+    ("docs/faults.md", "ops"): ops,
 }
 """(page, name of the part) -> what makes it. A part lies between two comments with its name."""
 

@@ -8,6 +8,18 @@ from __future__ import annotations
 import os
 import sys
 
+import pytest
+
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 pytest_plugins = ["pytester"]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which rungs of the ladder of privileges these tests found on this machine."""
+    if hasattr(config, "workerinput"):
+        return []
+    from pytest_linkmode import ladder
+    from pytest_linkmode.config import Settings
+
+    return [f"rungs: {ladder.in_words(Settings())}"]

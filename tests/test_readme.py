@@ -14,23 +14,29 @@ from pytest_linkmode.evidence import Proof
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 
 _BLOCK = re.compile(
     r"(?:<!-- example: (?P<arguments>[^\n]*) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL
 )
 
 
-def _examples() -> list[tuple[str, str]]:
+def _examples(*texts: str) -> list[tuple[str, str]]:
     """Return (arguments of pytest, code) of each python block."""
-    return [(found["arguments"] or "", found["code"]) for found in _BLOCK.finditer(README)]
+    return [
+        (found["arguments"] or "", found["code"])
+        for text in texts
+        for found in _BLOCK.finditer(text)
+    ]
 
 
 def test_every_python_block_says_how_it_is_run() -> None:
-    assert README.count("```python") == len(_examples()) > 0
-    assert all(arguments.startswith("pytest ") for arguments, _ in _examples())
+    for text in (README, FAULTS):
+        assert text.count("```python") == len(_examples(text)) > 0
+        assert all(arguments.split()[:1] == ["pytest"] for arguments, _ in _examples(text))
 
 
-@pytest.mark.parametrize(("arguments", "code"), _examples(), ids=lambda value: "")
+@pytest.mark.parametrize(("arguments", "code"), _examples(README, FAULTS), ids=lambda value: "")
 def test_the_examples_pass_as_they_stand(
     pytester: pytest.Pytester, arguments: str, code: str
 ) -> None:
@@ -45,7 +51,7 @@ def test_the_examples_pass_as_they_stand(
 def test_the_first_example_without_its_fallback_fails_across_devices_as_promised(
     pytester: pytest.Pytester,
 ) -> None:
-    arguments, code = _examples()[0]
+    arguments, code = _examples(README)[0]
     fallback = "        except OSError:\n            shutil.copy2(one, other)\n"
     assert fallback in code
     across = "test_install[[]tmpfs:disk-hardlink[]]"

@@ -25,12 +25,15 @@ class Kind(enum.Enum):
 
 
 class Look(NamedTuple):
-    """What is known of a name without opening it."""
+    """What is known of a name without opening it. `changed_ns` is the filesystem's own time of
+    the last change.
+    """
 
     kind: Kind
     device: int
     inode: int
     size: int
+    changed_ns: int
 
 
 class Listing(NamedTuple):
@@ -140,6 +143,12 @@ class Platform(Protocol):
     def look(self, directory: int, name: str) -> Look | None:
         """Return what `name` is, or None where there is nothing."""
 
+    def born(self, directory: int, name: str) -> int | None:
+        """Return when the entry was made (ns, by the clock of `Look.changed_ns`).
+
+        None where that is not told, or where inode numbers are never given a second time.
+        """
+
     def inheritance(self, directory: int) -> tuple[object, ...]:
         """Return what new entries take over from this directory.
 
@@ -163,15 +172,16 @@ class Platform(Protocol):
         """Whether the two primitives below can be tried."""
 
     def clone_directly(
-        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int, int], None]
     ) -> int:
         """Clone into a file without a name and give it the name `new`, replacing nothing.
 
-        `placing` is called with its inode number just before it gets the name.
+        `placing` is called with its inode number and the filesystem's time (ns) just before it
+        gets the name.
         """
 
     def copy_directly(
-        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int, int], None]
     ) -> int:
         """Copy likewise."""
 

@@ -50,6 +50,12 @@ FICLONE = _ioctl_number(1, 0x94, 9, 4)
 FS_IOC_GETFLAGS = _ioctl_number(2, ord("f"), 1, struct.calcsize("l"))
 FS_IOC_FSGETXATTR = _ioctl_number(2, ord("X"), 31, 28)
 
+AT_SYMLINK_NOFOLLOW = 0x100
+STATX_BTIME = 0x800
+
+_GIVES_NUMBERS_AGAIN = frozenset({0xEF53, 0x58465342, 0xF2F52010})
+"""ext2/3/4, xfs and f2fs (linux/magic.h): a removed file's inode number is the next one's."""
+
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
@@ -137,6 +143,35 @@ def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None
         raise OSError(number, os.strerror(number), new)
 
 
+_statx: Any = getattr(_libc, "statx", None)
+
+
+def birth(name: str, directory: int) -> int | None:
+    """Return when an entry was made, in ns, by statx(2); None where that is not kept.
+
+    Raises OSError, ENOSYS where the C library has no statx (glibc before 2.28).
+    """
+    if _statx is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name)
+    found = ctypes.create_string_buffer(256)
+    encoded = name.encode(_ENCODING, _ERRORS)
+    if _statx(directory, encoded, AT_SYMLINK_NOFOLLOW, STATX_BTIME, found) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    (mask,) = struct.unpack_from("I", found, 0)
+    seconds, nanoseconds = struct.unpack_from("qI", found, 80)  # stx_btime
+    return int(seconds * 1_000_000_000 + nanoseconds) if mask & STATX_BTIME else None
+
+
+def fstype(descriptor: int) -> int:
+    """Return the magic number of the filesystem that a descriptor lies on (fstatfs(2))."""
+    found = ctypes.create_string_buffer(256)
+    if _libc.fstatfs(descriptor, found) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return int(struct.unpack_from("l", found)[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Calls:
     """The system calls that `LinuxPlatform` makes, each with the signature of its Python name."""
@@ -149,6 +184,8 @@ class Calls:
     truncate: Callable[[int, int], None] = os.ftruncate
     fstat: Callable[[int], os.stat_result] = os.fstat
     stat: Callable[..., os.stat_result] = os.stat
+    birth: Callable[[str, int], int | None] = birth
+    fstype: Callable[[int], int] = fstype
     chmod: Callable[[int | str, int], None] = os.chmod
     utime: Callable[..., None] = os.utime
     ficlone: Callable[[int, int], None] = ficlone
@@ -248,8 +285,10 @@ class LinuxPlatform:
             raise Failed(Primitive.READ, error) from error
 
     def _list(self, directory: int) -> Listing:
-        listing = Listing([], [], [], [])
-        files, directories, symlinks, others = listing
+        files: list[str] = []
+        directories: list[str] = []
+        symlinks: list[str] = []
+        others: list[str] = []
         with self.calls.listdir(directory) as found:
             for entry in found:
                 if entry.is_file(follow_symlinks=False):
@@ -260,10 +299,11 @@ class LinuxPlatform:
                     symlinks.append(entry.name)
                 else:
                     others.append(entry.name)
-        for names in listing:
-            if len(names) > 1:
-                names.sort()
-        return listing
+        files.sort()
+        directories.sort()
+        symlinks.sort()
+        others.sort()
+        return Listing(files, directories, symlinks, others)
 
     def look(self, directory: int, name: str) -> Look | None:
         try:
@@ -273,7 +313,15 @@ class LinuxPlatform:
         except OSError as error:
             raise Failed(Primitive.OPEN, error) from error
         kind = _KINDS.get(seen.st_mode & _TYPE, Kind.OTHER)
-        return Look(kind, seen.st_dev, seen.st_ino, seen.st_size)
+        return Look(kind, seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns)
+
+    def born(self, directory: int, name: str) -> int | None:
+        try:
+            if self.calls.fstype(directory) not in _GIVES_NUMBERS_AGAIN:
+                return None
+            return self.calls.birth(name, directory)
+        except OSError:
+            return None
 
     def inheritance(self, directory: int) -> tuple[object, ...]:
         try:
@@ -316,13 +364,13 @@ class LinuxPlatform:
         return self._places_directly
 
     def clone_directly(
-        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int, int], None]
     ) -> int:
         kind = Primitive.CLONE_FILE
         return self._new_file(kind, self._clone, source, name, target, new, placing)
 
     def copy_directly(
-        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int, int], None]
     ) -> int:
         return self._new_file(Primitive.COPY, self._copy, source, name, target, new, placing)
 
@@ -334,7 +382,7 @@ class LinuxPlatform:
         name: str,
         target: int,
         new: str,
-        placing: Callable[[int], None] | None = None,
+        placing: Callable[[int, int], None] | None = None,
     ) -> int:
         """Create `new`, let `fill` fill it, stamp it: all of it, or nothing stays.
 
@@ -367,8 +415,10 @@ class LinuxPlatform:
                     calls.utime(writing, ns=(seen.st_atime_ns, seen.st_mtime_ns))
                     if placing is not None:
                         step = Primitive.RENAME
-                        placing(made.st_ino)
+                        placing(made.st_ino, made.st_ctime_ns)
                         calls.link(f"{_DESCRIPTORS}{writing}", new, dst_dir_fd=target)
+                        if not calls.access(new, os.F_OK, dir_fd=target, follow_symlinks=False):
+                            raise _nothing_made(step).error
                 except OSError:
                     if placing is None:
                         self._discard(target, new, calls.unlink)
@@ -532,9 +582,18 @@ class LinuxPlatform:
 
     def place(self, source: int, name: str, target: int, new: str) -> None:
         self._rename(Primitive.RENAME, RENAME_NOREPLACE, source, name, target, new)
+        # Either name may be another linker's by now, but not both while nothing has happened.
+        there = self.calls.access
+        if there(name, os.F_OK, dir_fd=source, follow_symlinks=False) and not there(
+            new, os.F_OK, dir_fd=target, follow_symlinks=False
+        ):
+            raise _nothing_made(Primitive.RENAME)
 
     def exchange(self, source: int, name: str, target: int, new: str) -> None:
+        before = self.look(source, name)
         self._rename(Primitive.EXCHANGE, RENAME_EXCHANGE, source, name, target, new)
+        if before is not None and before == self.look(source, name) != self.look(target, new):
+            raise _nothing_made(Primitive.EXCHANGE)
 
     def _rename(
         self, primitive: Primitive, flags: int, source: int, name: str, target: int, new: str

@@ -173,15 +173,17 @@ Start = Callable[[Sequence[str], Mapping[str, str]], int]
 
 def _plain(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command on our own streams; return its status, negative for a signal."""
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+    # From before the command exists until after its end: no signal may find us unprepared.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
 
     def prepare() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _die_with_parent()
 
     try:
         # There are no threads here: preexec_fn is safe.
-        process = subprocess.Popen(command, env=environment, preexec_fn=prepare)
+        with subprocess.Popen(command, env=environment, preexec_fn=prepare) as process:
+            return _attended(process)
     except FileNotFoundError:
         complain(f"{command[0]}: not found")
         return NOT_FOUND
@@ -189,24 +191,17 @@ def _plain(command: Sequence[str], environment: Mapping[str, str]) -> int:
         complain(f"{command[0]}: {error.strerror}")
         return NOT_EXECUTABLE
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    with process:
-        return _attended(process)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _attended(process: subprocess.Popen[bytes]) -> int:
-    """Pass signals on until the command has ended."""
-    waited = {*FORWARDED, signal.SIGCHLD}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
-    try:
-        while (status := process.poll()) is None:
-            caught = signal.sigwaitinfo(waited)
-            sent_by_a_process = caught.si_code <= 0
-            if caught.si_signo != signal.SIGCHLD and sent_by_a_process:
-                process.send_signal(caught.si_signo)
-        return status
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """Pass signals, which are blocked, on until the command has ended."""
+    while (status := process.poll()) is None:
+        caught = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
+        sent_by_a_process = caught.si_code <= 0
+        if caught.si_signo != signal.SIGCHLD and sent_by_a_process:
+            process.send_signal(caught.si_signo)
+    return status
 
 
 def _die_with_parent() -> None:

@@ -4,33 +4,83 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from linker.modes import LinkMode
 from pytest_linkmode.adapters import Adapter, AdapterResult
+from pytest_linkmode.assertions import MTIME, PERMISSIONS, STAT, assert_linked, matcher
+from pytest_linkmode.capabilities import COARSE_TIMES, FIXED_PERMISSIONS
+from pytest_linkmode.layouts import Layout
+from pytest_linkmode.samples import ODD_NAMES
+
+_NOT_KEPT = {PERMISSIONS: FIXED_PERMISSIONS, MTIME: COARSE_TIMES}
 
 
 @dataclass(frozen=True)
 class Case:
-    """Where a linker is asked for `mode`, and `expected`, the mode in which files must end.
-
-    `source` and `target` are directories of their own, both empty at first.
-    """
+    """Where a linker is asked for `mode`: source and target of a layout, both empty at first."""
 
     linker: Adapter
     mode: LinkMode
-    expected: LinkMode
-    source: pathlib.Path
-    target: pathlib.Path
+    layout: Layout
+
+    @property
+    def source(self) -> pathlib.Path:
+        """The directory that is linked."""
+        return self.layout.source
+
+    @property
+    def target(self) -> pathlib.Path:
+        """The directory into which it is linked."""
+        return self.layout.target
+
+    @property
+    def expected(self) -> LinkMode:
+        """The mode in which files must end, but for those in a special directory."""
+        return self.layout.expect(self.mode)
+
+    @property
+    def modes(self) -> Mapping[str, LinkMode]:
+        """The mode in which each file must end, by relative path."""
+        return self.layout.expected_tree(self.mode)
+
+    @property
+    def stat(self) -> tuple[str, ...]:
+        """What of the stat of a source can be kept in the target."""
+        return tuple(word for word in STAT if _NOT_KEPT[word] not in self.layout.can)
 
     def link(self, mode: LinkMode | None = None) -> AdapterResult:
-        """Link the source into the target. Raises AdapterError."""
-        return self.linker.link(self.source, self.target, mode or self.mode)
+        """Seal the source and link it into the target. Raises AdapterError."""
+        import linker.engine  # noqa: F401  # another user may not be able to read it
+
+        self.layout.seal()
+        with self.layout.acting():
+            return self.linker.link(self.source, self.target, mode or self.mode)
+
+    def check(
+        self,
+        *,
+        existed: Iterable[str] = (),
+        ignore: Iterable[str] = (),
+        stat: Iterable[str] = STAT,
+    ) -> None:
+        """Assert that the target is what it must be; the arguments are those of `assert_linked`."""
+        __tracebackhide__ = True
+        assert_linked(
+            self.source,
+            self.target,
+            self.modes,
+            existed=[*existed, *self.layout.existed],
+            ignore=[*ignore, *self.layout.strangers],
+            stat=[word for word in stat if word in self.stat],
+        )
 
     @property
     def outside(self) -> pathlib.Path:
         """A directory on the filesystem of the target, beside it: nobody's business."""
-        path = self.target.with_name(f"{self.target.name}-outside")
+        path = self.target.with_name(f"{self.target.name[:200]}-outside")
         path.mkdir(exist_ok=True)
         return path
 
@@ -42,6 +92,76 @@ class Case:
             for name in names
             if not os.path.islink(os.path.join(above, name))
         ]
+
+    def names(self) -> list[str]:
+        """Return everything below the target, by relative path, that the layout did not put there.
+
+        Directories that the layout made are not told from those that were linked.
+        """
+        is_stranger = matcher(self.layout.strangers)
+        return [name for name in names(self.target) if not is_stranger(name)]
+
+    def has_holes(self) -> bool:
+        """Whether files of the target can have holes, and files of the source say where."""
+        for directory in (self.target, self.source):
+            path = directory / "hole"
+            try:
+                path.touch()
+            except OSError:  # sealed already: the same filesystem as before
+                continue
+            os.truncate(path, 1 << 20)
+            with path.open("rb") as file:
+                known = path.stat().st_blocks == 0 and _data_begins(file.fileno()) is None
+            path.unlink()
+            if not known:
+                return False
+        return True
+
+    def leave_out_what_cannot_arrive(self) -> None:
+        """Take names and symlinks that the target cannot have out of the source.
+
+        There every linker must fail, and nothing else could be seen.
+        """
+        scratch = self.outside / "scratch"
+        scratch.mkdir()
+        odd = {name for name in ODD_NAMES if not _can_be_replaced(scratch, name)}
+        symlinks = _has_symlinks(scratch)
+        shutil.rmtree(scratch)
+        for above, directories, found in os.walk(self.source):
+            for name in (*directories, *found):
+                path = pathlib.Path(above, name)
+                if name in odd or (path.is_symlink() and not symlinks):
+                    path.unlink()
+
+
+def _data_begins(file: int) -> int | None:
+    try:
+        return os.lseek(file, 0, os.SEEK_DATA)
+    except OSError:
+        return None
+
+
+def _can_be_replaced(scratch: pathlib.Path, name: str) -> bool:
+    """Whether a directory can have a file of that name, and another take its place."""
+    place, new = scratch / name, scratch / "new"
+    try:
+        place.touch()
+        new.touch()
+        new.replace(place)
+    except OSError:
+        return False
+    # ntfs-3g leaves another name behind where one is as long as can be.
+    clean = os.listdir(scratch) == [name]
+    place.unlink()
+    return clean
+
+
+def _has_symlinks(scratch: pathlib.Path) -> bool:
+    try:
+        (scratch / "link").symlink_to("nowhere")
+    except OSError:
+        return False
+    return True
 
 
 def names(directory: pathlib.Path) -> list[str]:

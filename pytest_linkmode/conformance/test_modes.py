@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from pytest_linkmode.assertions import assert_linked
 from pytest_linkmode.conformance.cases import Case, names
 from pytest_linkmode.evidence import Proof, evidence
 from pytest_linkmode.samples import ODD_NAMES, File, content, write_tree
@@ -18,7 +17,7 @@ EMPTY = File("package/__init__.py")
 
 def test_every_file_ends_in_the_mode_that_the_policy_says(sample: Case) -> None:
     sample.link()
-    assert_linked(sample.source, sample.target, sample.expected, stat=())
+    sample.check(stat=())
 
 
 @pytest.mark.parametrize("file", [LARGE, SMALL, EMPTY], ids=["large", "small", "empty"])
@@ -27,7 +26,7 @@ def test_a_file_alone_ends_in_that_mode_too(case: Case, file: File) -> None:
     case.linker.prepare(case.source)
     case.link()
     found = evidence(case.source / file.path, case.target / file.path)
-    assert found.allows(case.expected), found
+    assert found.allows(case.modes[file.path]), found
     assert (case.target / file.path).read_bytes() == content(file)
 
 
@@ -37,33 +36,42 @@ def test_the_mode_is_proven_and_not_only_possible(case: Case) -> None:
     case.link()
     found = evidence(case.source / LARGE.path, case.target / LARGE.path)
     told = {Proof.INDEPENDENCE}  # a filesystem that does not say where data lies
-    assert found.mode is case.expected or (found.proof in told and found.allows(case.expected))
+    expected = case.modes[LARGE.path]
+    assert found.mode is expected or (found.proof in told and found.allows(expected))
 
 
 def test_symlinks_are_recreated_as_they_are(sample: Case) -> None:
     sample.link()
     links = [name for name in names(sample.source) if (sample.source / name).is_symlink()]
     texts = {name: os.readlink(sample.source / name) for name in links}
+    if not texts:
+        pytest.skip(f"not applicable: no symlinks in {sample.layout.name}")
     assert len(texts) > 5
     assert {name: os.readlink(sample.target / name) for name in links} == texts
 
 
 def test_every_odd_name_arrives(case: Case) -> None:
-    write_tree(case.source, [File(name, 10, odd=True) for name in ODD_NAMES])
+    rows = [File(name, 10, odd=True) for name in ODD_NAMES]
+    write_tree(case.source, [*rows, File("package/module.py", 10)])
+    case.leave_out_what_cannot_arrive()
     case.linker.prepare(case.source)
     case.link()
     assert len(os.listdir(case.source)) > len(ODD_NAMES) // 2
     assert sorted(os.listdir(case.target)) == sorted(os.listdir(case.source))
-    assert_linked(case.source, case.target, case.expected, stat=())
+    case.check(stat=())
 
 
 def test_an_empty_tree_gives_an_empty_tree(case: Case) -> None:
+    if case.layout.row.region:
+        pytest.skip(f"not applicable: {case.layout.name} puts a directory into the target")
     case.linker.prepare(case.source)
     case.link()
     assert names(case.target) == []
 
 
 def test_holes_stay_holes(sample: Case) -> None:
+    if not sample.has_holes():
+        pytest.skip(f"not applicable: files have no holes in {sample.layout.name}")
     sample.link()
     for name in ("data/hole", "data/sparse"):
         ours, theirs = (sample.source / name).stat(), (sample.target / name).stat()

@@ -18,7 +18,7 @@ from typing import Any
 from pytest_linkmode.faults.judge import Action, Judge, Record, Seen
 from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.ops import Way
-from pytest_linkmode.faults.spec import OPS, Spec
+from pytest_linkmode.faults.spec import EFFECTS, OPS, Spec
 
 
 class Killed(BaseException):
@@ -61,9 +61,20 @@ class Injection:
         return self._judge.calls()
 
     @property
+    def has_effects(self) -> bool:
+        """Whether any of the faults is success that did nothing, or not enough."""
+        counted = (each for faults in self._judge.faults.values() for each in faults)
+        return any(getattr(each.fault, "errno_name", "") in EFFECTS for each in counted)
+
+    @property
     def fired(self) -> Mapping[Spec, int]:
         """How many calls each fault hit."""
         return dict(self._judge.fired)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many calls of each op there were; of a copy, files."""
+        return dict(self._judge.counts)
 
     def __enter__(self) -> Injection:
         if self._standing_in:
@@ -110,7 +121,7 @@ class Injection:
             verdict = self._judge.decide(Seen(way, threading.get_native_id(), (), paths, file))
         record, action = verdict.record, verdict.action
         if action is Action.ANSWER and verdict.error:
-            raise OSError(verdict.error, os.strerror(verdict.error), *_blamed(paths))
+            raise injected(verdict.error, paths)
         if action is Action.ANSWER:
             if record is not None:
                 record.result = nothing or 0
@@ -118,19 +129,40 @@ class Injection:
         if action is Action.KILL_BEFORE:
             self.killed = True
             raise Killed
-        result = _noted(record, short if action is Action.SHORT and short is not None else do)
-        if action is Action.KILL_AFTER:
-            self.killed = True
+        try:
+            return _noted(record, short if action is Action.SHORT and short is not None else do)
+        finally:
+            if action is Action.KILL_AFTER:  # whether it failed or not: it has returned
+                self.killed = True
+                raise Killed
+
+    def asks(self, op: str, *, paths: bool = False) -> bool:
+        """Return whether calls of an op must come through `perform`, or even with their paths.
+
+        The others have only to be counted, by `count`.
+        """
+        faults = self._judge.faults[op]
+        if op in self._judge.log:
+            return True
+        return any(not each.fault.matches.anything for each in faults) if paths else bool(faults)
+
+    def count(self, op: str) -> None:
+        """Count a call that nobody asks more about. Raises `Killed` if there can be none."""
+        if self.killed:
             raise Killed
-        return result
+        self._judge.counts[op] += 1
+
+    def new_file(self) -> int:
+        """Return the number of a file that was made just now."""
+        with self._lock:
+            self._count += 1
+            return self._count
 
     def made(self, descriptor: int) -> None:
         """Take note that a file was opened to be made: what is written to it is a copy, anew."""
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
-            with self._lock:
-                self._count += 1
-                self._made[status.st_dev, status.st_ino] = self._count
+            self._made[status.st_dev, status.st_ino] = self.new_file()
 
     def file(self, descriptor: int, *, plain: bool) -> int | None:
         """Return the number of the file that a descriptor writes to, or None if it is no copy.
@@ -173,6 +205,17 @@ def _noted(record: Record | None, do: Callable[[], Any]) -> Any:
         record.error = None
         record.result = count + (record.result or 0 if record.op == "copy" else 0)
     return result
+
+
+def injected(number: int, paths: tuple[str, ...] = ()) -> OSError:
+    """Return an error that no kernel made, of the class that the kernel's would have.
+
+    Its attribute `injected` says so: what the reference linker does about it is reported as proven
+    by a fault, not by a filesystem.
+    """
+    error = OSError(number, os.strerror(number), *_blamed(paths))
+    error.injected = True  # type: ignore[attr-defined]
+    return error
 
 
 def _blamed(paths: tuple[str, ...]) -> tuple[Any, ...]:

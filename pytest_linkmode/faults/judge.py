@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pytest_linkmode.faults.log import Call, error_name
 from pytest_linkmode.faults.ops import Way
-from pytest_linkmode.faults.spec import NO_EFFECT, OPS, SHORT, Kill, Spec
+from pytest_linkmode.faults.spec import NO_EFFECT, OPS, SHORT, WITHIN, Kill, Spec
 
 
 class Action(enum.IntEnum):
@@ -150,10 +150,10 @@ class Judge:
 
     def __init__(self, faults: Iterable[Spec], log: Iterable[str]) -> None:
         self.log = frozenset(log)
-        self.faults: dict[str, list[Counted]] = {op: [] for op in OPS}
+        self.faults: dict[str, list[Counted]] = {op: [] for op in (*OPS, *WITHIN)}
         for fault in faults:
             self.faults[fault.op].append(Counted(fault))
-        self.counts = dict.fromkeys(OPS, 0)
+        self.counts = dict.fromkeys((*OPS, *WITHIN), 0)
         self.records: list[Record | Line] = []
         self.fired: dict[Spec, int] = {}
         self.blind = frozenset(

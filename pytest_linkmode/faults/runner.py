@@ -17,7 +17,7 @@ from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.faults.ops import architecture
 from pytest_linkmode.faults.plan import Plan
 from pytest_linkmode.faults.running import Run, Running
-from pytest_linkmode.faults.spec import OPS, Spec, parse
+from pytest_linkmode.faults.spec import OPS, WITHIN, Spec, parse
 from pytest_linkmode.faults.support import unavailable
 
 if TYPE_CHECKING:
@@ -122,6 +122,12 @@ class FaultRunner:
         arch = architecture()
         if refused is not None or arch is None:
             raise refused or Unavailable("faults in programs")
+        if inner := sorted({spec.op for spec in specs} & set(WITHIN)):
+            raise UsageError(
+                f"a program cannot have faults of {', '.join(inner)}",
+                why="only the reference linker says which of its calls these are",
+                hint=f"ops of programs are {', '.join(OPS)}",
+            )
         argv = [os.fspath(word) for word in command]
         if not argv:
             raise UsageError("an empty command")
@@ -248,6 +254,7 @@ def _call(function: Callable[[], object], faults: Sequence[Spec], log: Iterable[
         "",
         "" if error is None else f"{type(error).__name__}: {error}\n",
         fired=injection.fired,
+        counts=injection.counts,
         escapes=(),
         seconds=seconds,
         _log=injection.calls,

@@ -32,10 +32,10 @@ class Run:
     """A program that has run: what `subprocess.run` tells, and what it asked of the system.
 
     `returncode` is negative for a signal, -9 after a `Kill`. Where a function of Python was called
-    in place of a program, it is 0, or 1 if the function raised `error`. `fired` says how
-    many calls each fault hit, for those that are decided call by call (a fault that a filter
-    answers by itself is not seen, see `FaultRunner.run`); `escapes` names what was closed because
-    it could not have been seen: 32-bit calls, io_uring.
+    in place of a program, it is 0, or 1 if the function raised `error`. `fired` says how many
+    calls each fault hit and `counts` how many of each op there were (of a copy, files), as far as
+    they were looked at: what a filter answers by itself nobody sees (`FaultRunner.run`). `escapes`
+    names what was closed because it could not have been seen: 32-bit calls, io_uring.
     """
 
     command: tuple[str, ...]
@@ -43,6 +43,7 @@ class Run:
     stdout: str
     stderr: str
     fired: Mapping[Spec, int]
+    counts: Mapping[str, int]
     escapes: tuple[str, ...]
     seconds: float
     _log: Callable[[], tuple[Call, ...]] = field(repr=False, compare=False)
@@ -103,14 +104,15 @@ class Running:
             late = not self._watch(deadline)
             ended = self._end()
             stdout, stderr = (_text(chunks) for chunks in outputs)
-        log, fired, escapes = self._found(ended)
+        log = self._found(ended)
         return Run(
             tuple(self._argv),
             ended["status"],
             stdout,
             stderr,
-            fired=fired,
-            escapes=escapes,
+            fired=self._judge.fired,
+            counts=self._judge.counts,
+            escapes=tuple(self._judge.escapes),
             seconds=time.monotonic() - began,
             _log=log,
         ), late
@@ -231,17 +233,15 @@ class Running:
                 chunks.append(chunk)
         return self._ended
 
-    def _found(
-        self, ended: Message
-    ) -> tuple[Callable[[], tuple[Call, ...]], Mapping[Spec, int], tuple[str, ...]]:
+    def _found(self, ended: Message) -> Callable[[], tuple[Call, ...]]:
+        """Take over what a tracer has found, and return how the log is made."""
         # Lines of the log are made when somebody reads them: most runs of a sweep are not read.
-        if self._plan.traced:
-            return (
-                lambda: tuple(Call(*values) for values in ended["calls"]),
-                {parse(line): count for line, count in ended["fired"]},
-                tuple(ended["escapes"]),
-            )
-        return self._judge.calls, dict(self._judge.fired), tuple(self._judge.escapes)
+        if not self._plan.traced:
+            return self._judge.calls
+        self._judge.fired = {parse(line): count for line, count in ended["fired"]}
+        self._judge.escapes = dict.fromkeys(ended["escapes"])
+        self._judge.counts = ended["counts"]
+        return lambda: tuple(Call(*values) for values in ended["calls"])
 
 
 class _Descriptor:

@@ -31,6 +31,11 @@ OPS: tuple[str, ...] = (
 )
 """What can be made to fail. `unlink` is the removal of any name, so of empty directories too."""
 
+WITHIN: tuple[str, ...] = ("open", "close", "read", "stamp", "lock")
+"""What else can be made to fail in the reference linker, by `linking`: opening what is there,
+looking at it, giving it its mode and times, and locking it. A program makes thousands of such calls
+that are nobody's link, so there these ops are refused."""
+
 NO_EFFECT = "NOEFFECT"
 """Success that did nothing."""
 SHORT = "SHORT"
@@ -104,7 +109,7 @@ class _Where:
     op: str
 
     def _check(self, nth: int | None) -> None:
-        if self.op not in OPS:
+        if self.op not in OPS and self.op not in WITHIN:
             close = difflib.get_close_matches(self.op, OPS, n=1)
             raise UsageError(
                 f"unknown op {self.op!r} of a fault",

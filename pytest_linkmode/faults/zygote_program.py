@@ -119,6 +119,7 @@ class _Tracing:
                 for r in self._judge.calls()
             ],
             "fired": [(str(fault), count) for fault, count in self._judge.fired.items()],
+            "counts": self._judge.counts,
             "escapes": list(self._judge.escapes),
         }
 

@@ -39,7 +39,7 @@ _CLONES = frozenset({"reflink"})
 _COARSE = frozenset({"coarse-times"})
 _FAT = _COARSE | {"case-insensitive", "fixed-permissions"}
 _OTHER = frozenset({"cross-device", "dirclone"}) | _FAT
-_BY_IMAGE = ("directory", "loop", "sudo", "machine")
+_BY_IMAGE = ("directory", "loop", "sudo", "machine", "uml")
 _BY_MACHINE = ("directory", "machine")
 
 # -K, nodiscard: a fresh sparse file has nothing to discard.
@@ -127,7 +127,7 @@ FILESYSTEMS: dict[str, Kind] = {
         Kind(
             "tmpfs",
             "no clones; in memory, the usual other side of a cross-device layout",
-            ("directory", "tmpfs", "machine"),
+            ("directory", "tmpfs", "machine", "uml"),
             claims=_LINKS,
             lacks=_OTHER | _CLONES,
             fstype="tmpfs",
@@ -136,7 +136,7 @@ FILESYSTEMS: dict[str, Kind] = {
         Kind(
             "overlay",
             "a writable layer over an image layer, as containers have it; both in memory",
-            ("directory", "overlay", "machine"),
+            ("directory", "overlay", "machine", "uml"),
             claims=_LINKS,
             lacks=_OTHER | _CLONES,
             fstype="overlay",
@@ -219,6 +219,7 @@ PROVIDERS: dict[str, str | Provider] = {
     "fuse": "pytest_linkmode.filesystems.fuse:Fuse",
     "directory": "pytest_linkmode.filesystems.directory:Named",
     "machine": "pytest_linkmode.filesystems.directory:Machine",
+    "uml": "pytest_linkmode.guests.uml:Uml",
 }
 """Every provider by name; those that are text are imported when they are first needed."""
 
@@ -307,6 +308,11 @@ def ladder(kind: Kind, settings: Settings) -> tuple[Provider, ...]:
 def missing(kind: Kind, settings: Settings) -> Unavailable | None:
     """Return why a filesystem cannot be had here, or None. Only looks."""
     return _fact(kind, settings).unavailable
+
+
+def provider_for(kind: Kind, settings: Settings) -> str:
+    """Return the name of the provider that a filesystem would come from, or "". Only looks."""
+    return _fact(kind, settings).provider
 
 
 def survey(settings: Settings) -> tuple[Fact, ...]:

@@ -32,9 +32,8 @@ class btrfs_ioctl_vol_args_v2(ctypes.Structure):  # noqa: N801  # the kernel's n
     )
 
 
-BTRFS_IOC_SNAP_CREATE_V2 = kernel.iow(
-    BTRFS_IOCTL_MAGIC, 23, ctypes.sizeof(btrfs_ioctl_vol_args_v2)
-)
+BTRFS_IOC_SNAP_CREATE_V2 = kernel.iow(BTRFS_IOCTL_MAGIC, 23, ctypes.sizeof(btrfs_ioctl_vol_args_v2))
+BTRFS_IOC_SNAP_DESTROY = kernel.iow(BTRFS_IOCTL_MAGIC, 15, ctypes.sizeof(btrfs_ioctl_vol_args))
 BTRFS_IOC_SUBVOL_CREATE = kernel.iow(BTRFS_IOCTL_MAGIC, 14, ctypes.sizeof(btrfs_ioctl_vol_args))
 
 
@@ -50,6 +49,16 @@ def create_subvolume(parent: str, name: str) -> str:
     finally:
         os.close(directory)
     return os.path.join(parent, name)
+
+
+def delete_subvolume(path: str) -> None:
+    """Delete a subvolume or a snapshot with all that is in it, be it read-only. Raises OSError."""
+    above, name = os.path.split(path)
+    directory = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(directory, BTRFS_IOC_SNAP_DESTROY, btrfs_ioctl_vol_args(name=os.fsencode(name)))
+    finally:
+        os.close(directory)
 
 
 def create_snapshot(subvolume: str, parent: str, name: str) -> str:

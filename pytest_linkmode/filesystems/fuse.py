@@ -45,9 +45,14 @@ class Daemon:
 
 DAEMONS: Mapping[str, Daemon] = {
     "exfat": Daemon(("mount.exfat-fuse", "{source}", "{point}")),
-    # Without `permissions` every file has all bits, and chmod says that it worked.
-    "ntfs": Daemon(("ntfs-3g", "-o", "permissions", "{source}", "{point}")),
-    "bindfs": Daemon(("bindfs", "{source}", "{point}"), image=False),
+    # Without `permissions` every file has all bits, and chmod says that it worked. The daemon of
+    # the low level knows files by inode: to the other, two names of one are two files, each with
+    # a cache of its own.
+    "ntfs": Daemon(("lowntfs-3g", "-o", "permissions", "{source}", "{point}")),
+    # The same is true of this one, so that nothing may be believed for long.
+    "bindfs": Daemon(
+        ("bindfs", "-o", "attr_timeout=0,entry_timeout=0", "{source}", "{point}"), image=False
+    ),
 }
 """Filesystem -> the daemon that serves it."""
 

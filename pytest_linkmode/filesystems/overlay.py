@@ -7,12 +7,11 @@ want them, with `overlaid`.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, namespaces
+from pytest_linkmode import kernel, ladder, privileges
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import mounts
@@ -63,7 +62,11 @@ class Layers:
 
     def mount(self, path: str) -> None:
         """Mount them at `path`. Raises OSError."""
-        kernel.mount(SOURCE, path, "overlay", kernel.MS_NOSUID, self.options)
+        options = self.options
+        if privileges.in_user_namespace():
+            options += ",userxattr"  # Linux 5.11: trusted.* is not for anybody there
+        with privileges.raised(privileges.CAP_DAC_OVERRIDE):
+            kernel.mount(SOURCE, path, "overlay", kernel.MS_NOSUID, options)
 
 
 def _escaped(path: str) -> str:
@@ -88,18 +91,13 @@ class Overlay:
 
     def missing(self, kind: Kind, settings: Settings) -> Unavailable | None:
         """Return what stands in the way: the right to mount, or a kernel without overlay."""
-        del settings
-        absent: list[str] = []
-        mends: tuple[str, ...] = ()
-        if sys.platform != "linux" or not kernel.may_mount():
-            absent.append("the right to mount (CAP_SYS_ADMIN): missing")
-            mends = namespaces.mount_mends()
-        elif not kernel.knows(kind.fstype):
-            absent.append(f"{kind.fstype} in this kernel: missing")
-        if not absent:
+        missing = ladder.missing_right(settings)
+        if missing is None and kernel.knows(kind.fstype):
             return None
         return Unavailable(
-            f"no {kind.name} of our own", checked=absent, mends=[*mends, *directory_mends(kind)]
+            f"no {kind.name} of our own",
+            checked=missing.checked if missing else [f"{kind.fstype} in this kernel: missing"],
+            mends=[*(missing.mends if missing else ()), *directory_mends(kind)],
         )
 
     @contextmanager

@@ -55,8 +55,9 @@ PACKAGES: Mapping[str, Mapping[str, str]] = {
         "pacman": "ntfs-3g",
         "apk": "ntfs-3g-progs",
     },
-    "ntfs-3g": {"apt": "ntfs-3g", "dnf": "ntfs-3g", "pacman": "ntfs-3g", "apk": "ntfs-3g"},
+    "lowntfs-3g": {"apt": "ntfs-3g", "dnf": "ntfs-3g", "pacman": "ntfs-3g", "apk": "ntfs-3g"},
     "bindfs": {"apt": "bindfs", "dnf": "bindfs", "pacman": "bindfs", "apk": "bindfs"},
+    "linux.uml": {"apt": "user-mode-linux"},
     "mount": {"apt": "mount", "dnf": "util-linux-core", "pacman": "util-linux", "apk": "mount"},
 }
 """Tool -> package manager -> package."""

@@ -64,9 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def order(arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
     """Return what the guest is to run."""
-    kept = {
-        name: value for name, value in environment.items() if not name.startswith(OF_THE_HOST)
-    }
+    kept = {name: value for name, value in environment.items() if not name.startswith(OF_THE_HOST)}
     return json.dumps(
         {
             "argv": [sys.executable, *arguments],
@@ -103,8 +101,7 @@ def boot(program: str, line: int, console: int) -> None:
     """Start the kernel in a child that does not survive this process."""
     watched, alive = os.pipe()
     if os.fork():
-        os.close(watched)
-        os.set_inheritable(alive, False)  # open for as long as we live
+        os.close(watched)  # and `alive` stays open for as long as we live
         return
     try:
         os.close(alive)
@@ -120,7 +117,7 @@ def boot(program: str, line: int, console: int) -> None:
             os.dup2(console, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for descriptor in (line, console):
-            os.set_inheritable(descriptor, True)
+            os.set_inheritable(descriptor, True)  # noqa: FBT003  # the kernel needs it
         path = where or os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
         os.environ["TMPDIR"] = path
         os.execv(program, (program, *command_line(path, line, console)))
@@ -138,7 +135,9 @@ def attend(kernel_process: int, watched: int) -> NoReturn:
     """
     ended = os.pidfd_open(kernel_process)
     select.select([watched, ended], [], [])
-    os.killpg(0, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(kernel_process, signal.SIGKILL)  # the kernel leads a group of its own
+    os.kill(kernel_process, signal.SIGKILL)
     os._exit(FAILED)
 
 

@@ -163,7 +163,7 @@ def switch_off() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # nobody is above the first process
         import traceback
 
         traceback.print_exc()  # to the console, which the host keeps

@@ -37,7 +37,7 @@ def needs_guest(names: Iterable[str]) -> Callable[[str], bool]:
     A parameter of a project's own that happens to be called so runs in a guest as well.
     """
     words = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    pattern = re.compile(rf"\\[(?:.*[-:\\[])?(?:{words})(?=[-:+\\]])")
+    pattern = re.compile(rf"\[(?:.*[-:\[])?(?:{words})(?=[-:+\]])")
     return lambda nodeid: bool(pattern.search(nodeid))
 
 
@@ -116,7 +116,6 @@ class GuestScheduling:
     def remove_node(self, node: Node) -> str | None:
         """Forget a worker; return the test during which it died, if it did."""
         pending = self._pending.pop(node)
-        self._collections.pop(node, None)
         if not pending or self.collection is None:
             return None
         crashed, *others = pending
@@ -157,3 +156,32 @@ class GuestScheduling:
     def _put_back(self, index: int) -> None:
         assert self.collection is not None
         self._queues[self._needs(self.collection[index])].appendleft(index)
+
+
+def make_scheduler(config: Any, log: Any, names: Iterable[str]) -> Any:
+    """Return the scheduler of a run whose filesystems `names` are in guests only."""
+    import pytest
+    from xdist.report import report_collection_diff  # type: ignore[import-untyped]
+    from xdist.workermanage import parse_tx_spec_config  # type: ignore[import-untyped]
+
+    from pytest_linkmode.guests.uml import GATEWAY
+
+    specs = parse_tx_spec_config(config)
+    guests = sum(GATEWAY in spec for spec in specs)
+    if guests == len(specs):
+        return None  # there is nothing to choose
+
+    def differ(one: Node, other: Node, its: Sequence[str], others: Sequence[str]) -> None:
+        said = report_collection_diff(its, others, one.gateway.id, other.gateway.id)
+        log(said)
+        report = pytest.CollectReport(
+            nodeid=other.gateway.id, outcome="failed", longrepr=said, result=[]
+        )
+        config.hook.pytest_collectreport(report=report)
+
+    return GuestScheduling(
+        len(specs),
+        needs_guest(names),
+        lambda node: GATEWAY in str(node.gateway.spec.python or ""),
+        differ,
+    )

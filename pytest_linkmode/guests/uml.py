@@ -13,23 +13,28 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_linkmode import ladder, processes
-from pytest_linkmode.errors import Unavailable
+from pytest_linkmode.errors import Unavailable, UsageError
 from pytest_linkmode.filesystems import packages
 from pytest_linkmode.filesystems.base import Filesystem, Kind, directory_mends
 from pytest_linkmode.guests.gateway import GUEST_VARIABLE, KERNEL
 
 if TYPE_CHECKING:
+    import argparse
+
     from pytest_linkmode.config import Settings
     from pytest_linkmode.namespaces import Place
 
-FSTYPES = frozenset({"btrfs", "ext2", "ext3", "ext4", "xfs"})
-"""What the kernel of the package has built in, of what needs an image."""
+GATEWAY = "gateway.py"
+"""The program that xdist starts in place of a Python: by it, a worker is known to be a guest."""
+
+FSTYPES = frozenset({"btrfs", "ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs"})
+"""What the kernel of the package has, of what we make."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +100,30 @@ def in_guest() -> bool:
     return GUEST_VARIABLE in os.environ
 
 
-def made_in_guests(names: Iterable[str], settings: Settings) -> frozenset[str]:
-    """Return those of these filesystems that can be had in a guest and nowhere above."""
-    from pytest_linkmode.filesystems import FILESYSTEMS, provider_for
+def within(settings: Settings) -> Settings:
+    """Return what settings of the host mean in a guest: root makes everything, as on top."""
+    provider = None if settings.provider == ladder.UML else settings.provider
+    return replace(settings, provider=provider, dirs={}, image_dir=None)
 
-    return frozenset(
-        name for name in names if provider_for(FILESYSTEMS[name], settings) == Uml().name
-    )
+
+def send_for(options: argparse.Namespace, *, everything: bool) -> None:
+    """Let pytest-xdist start a guest, beside the workers it has or one more on the host.
+
+    With `everything` all tests run in the guest. Raises UsageError.
+    """
+    if getattr(options, "usepdb", False):
+        raise UsageError("--pdb", why="the tests run in a guest", hint="leave it out")
+    if not hasattr(options, "tx"):
+        raise UsageError("-p no:xdist", why="guests are its workers", hint="leave it out")
+    host = [] if everything else list(options.tx) or ["popen"]
+    options.tx = [*host, gateway()]
+    if options.dist == "no":
+        options.dist = "load"
 
 
 @functools.cache
 def gateway() -> str:
     """Return the specification of a worker of pytest-xdist that is a guest."""
-    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gateway.py")
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), GATEWAY)
     python = shlex.join((sys.executable, "-I", "-S", program))
     return f"popen//python={python}"

@@ -1,4 +1,4 @@
-"""Streams of bytes over a serial line that loses what comes too fast: frames, and receipts for them.
+"""Streams of bytes over a serial line that loses what comes too fast: frames, with receipts.
 
 A burst of 300 kB into the terminal of a guest gets stuck; frames of at most 1 KiB, of which no more
 than two are without a receipt, do not. Both ends of the line run this same code.
@@ -10,6 +10,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 LONGEST = 1024
 """The longest frame with its header, in bytes."""
@@ -113,10 +114,8 @@ class Wire:
             self._unanswered += 1
 
     def _push(self) -> None:
-        try:
+        with suppress(BlockingIOError):
             del self._raw[: os.write(self._writing, self._raw)]
-        except BlockingIOError:
-            pass
 
     def _drain(self, descriptor: int) -> None:
         buffer = self._buffers[descriptor]

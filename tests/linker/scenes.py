@@ -47,6 +47,7 @@ class Scene:
         self.source = f"{root}/source"
         self.target = f"{root}/target"
         self._existing = existing
+        os.makedirs(root, exist_ok=True)
         trees.build(self.source, source)
         self.before: Snapshot = {}
         self.rebuild()

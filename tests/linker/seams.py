@@ -14,24 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from linker.platforms.linux import CALLS, Calls, LinuxPlatform
+from pytest_linkmode.faults.inprocess import injected
 
 UNCOUNTED = frozenset({"sleep"})
 """No system call that can fail, and never worth waiting for."""
-
-
-class Injected(OSError):
-    """An error that no kernel made."""
-
-    injected = True
-
-
-def injected(number: int) -> Injected:
-    """Return an error as the kernel would make it."""
-    return Injected(number, os.strerror(number))
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: raised by one call and by every later one, so that nothing is undone."""
 
 
 def clone_by_copying(writing: int, reading: int) -> None:

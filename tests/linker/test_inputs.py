@@ -837,7 +837,7 @@ class FullDisk(LinuxPlatform):
         return super().copy_file(source, name, target, new)
 
     def copy_directly(
-        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int, int], None]
     ) -> int:
         if name == "zzz":
             raise Failed(Primitive.COPY, OSError(errno.ENOSPC, "No space left on device"))

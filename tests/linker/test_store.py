@@ -22,6 +22,7 @@ from linker.platforms.base import Failed
 from linker.platforms.linux import LinuxPlatform
 from linker.store import MTIME, Store, place_of
 from pytest_linkmode import evidence
+from pytest_linkmode.faults.inprocess import Killed
 from pytest_linkmode.layouts import Layout
 from tests.linker import seams, trees, users
 from tests.linker.trees import Directory, File, Symlink
@@ -433,7 +434,7 @@ class NoMore(LinuxPlatform):
         return super().copy_file(source, name, target, new)
 
     def copy_directly(
-        self, source: int, name: str, target: int, new: str, placing: Callable[[int], None]
+        self, source: int, name: str, target: int, new: str, placing: Callable[[int, int], None]
     ) -> int:
         self._spend(Primitive.COPY)
         return super().copy_directly(source, name, target, new, placing)
@@ -679,7 +680,7 @@ def test_a_killed_writer_leaves_whole_files_and_nothing_that_stays(
     def kill_at(number: int) -> Callable[[int, str], None]:
         def deed(count: int, name: str) -> None:
             if count >= number:
-                raise seams.Killed
+                raise Killed
 
         return deed
 
@@ -691,7 +692,7 @@ def test_a_killed_writer_leaves_whole_files_and_nothing_that_stays(
         try:
             Store(store.path, platform=tap.platform).add(source)
             break
-        except seams.Killed:
+        except Killed:
             tap.close()
         for place in kept(store):
             _, _, first, rest = place.split("/")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from linker import LinkError, LinkMode, LinkReport, link_tree
-from linker.journal import RESERVED
+from linker import LinkError, LinkMode, link_tree
 from linker.platforms.linux import Calls
-from tests.linker import model, trees, users
+from pytest_linkmode.faults.inprocess import injected
+from tests.linker import trees, users
 from tests.linker.scenes import EXISTING, Scene
 from tests.linker.seams import (
     REFLINKING,
@@ -24,8 +23,8 @@ from tests.linker.seams import (
     Fault,
     Tap,
     descriptors,
-    injected,
 )
+from tests.linker.verdicts import Ended, wrong
 
 ALWAYS = ("EIO",)
 ERRORS: dict[str, tuple[str, ...]] = {
@@ -37,6 +36,8 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "truncate": ("EPERM", "ENOSPC"),
     "fstat": ("ENOMEM",),
     "stat": ("EACCES", "ENOENT", "ENOMEM"),
+    "birth": ("ENOSYS", "ENOENT"),
+    "fstype": ("ENOSYS",),
     "chmod": ("EPERM", "EROFS"),
     "utime": ("EPERM", "EROFS", "EACCES"),
     "ficlone": ("EXDEV", "EOPNOTSUPP", "EINVAL", "ENOTTY", "EPERM", "EAGAIN", "ENOSPC", "ETXTBSY"),
@@ -67,14 +68,6 @@ WAYS: dict[str, Calls] = {
 TARGETS = {"fresh-target": None, "existing-target": EXISTING}
 
 
-@dataclass
-class Ended:
-    """How one case ended."""
-
-    report: LinkReport | None
-    error: LinkError | None
-
-
 def link(scene: Scene, mode: LinkMode, tap: Tap) -> Ended:
     try:
         report = link_tree(scene.source, scene.target, mode=mode, platform=tap.platform)
@@ -97,35 +90,8 @@ def faults(names: list[str], *, every_error: bool) -> Iterator[Fault]:
             yield Fault(at, getattr(errno, error))
 
 
-def wrong(scene: Scene, mode: LinkMode, ended: Ended) -> list[str]:
-    """Return what is wrong with the target after a case."""
-    if ended.error is not None:
-        listed = [f"left names {ended.error.left}"] if ended.error.left else []
-        return listed + scene.untouched()
-    assert ended.report is not None
-    after, leftovers = scene.now(), ended.report.leftovers
-    found = model.problems(
-        scene.wanted,
-        scene.before,
-        {path: seen for path, seen in after.items() if RESERVED not in path},
-        mode.value,
-        source_path=scene.source,
-        fallback=bool(ended.report.transitions),
-    )
-    # What could not be cleaned up or given back is allowed to be there, if the report says so.
-    found = [said for said in found if not any(f"{name!r}" in said for name in leftovers)]
-    remaining = {path for path in after if path.rpartition("/")[2].startswith(RESERVED)}
-    remaining |= {f"../{name}" for name in scene.beside()}
-    named = {
-        name for name in leftovers if RESERVED in name and "/" not in name.partition(RESERVED)[2]
-    }
-    if remaining != named:
-        found.append(f"{remaining} remain, the report names {named}")
-    return found
-
-
 def cases() -> list[object]:
-    """Return what is swept: everything on one way, and on the others what goes another way there."""
+    """Return what is swept: all on one way, and on the others what goes another way there."""
     whole = [("reflinks", existing, mode) for existing in TARGETS for mode in LinkMode]
     other = [
         (way, "existing-target", mode)

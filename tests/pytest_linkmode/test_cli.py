@@ -22,7 +22,7 @@ from linker.policy import Step
 from pytest_linkmode import cli, graphs
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import FILESYSTEMS, Fact, registry
-from pytest_linkmode.layouts import Layout, select
+from pytest_linkmode.layouts import Layout, select, specials
 from pytest_linkmode.samples import sample_tree
 
 
@@ -267,7 +267,8 @@ def test_doctor_lists_every_filesystem_and_every_layout(linkmode: Linkmode) -> N
     assert told.status == Status.DONE
     findings = told.plain["findings"]
     assert [each["name"] for each in findings if each["kind"] == "filesystem"] == list(FILESYSTEMS)
-    layouts = {spec.name for spec in select(list(FILESYSTEMS))} - set(FILESYSTEMS)
+    specs = (*select(list(FILESYSTEMS)), *specials(list(FILESYSTEMS)))
+    layouts = {spec.name for spec in specs} - set(FILESYSTEMS)
     assert {each["name"] for each in findings if each["kind"] == "layout"} == layouts
     words = linkmode("doctor")
     assert words.status == Status.DONE

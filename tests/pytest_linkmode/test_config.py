@@ -216,3 +216,22 @@ def test_ini_keys_may_be_lists_in_pyproject(pytester: pytest.Pytester) -> None:
 def _parsed(pytester: pytest.Pytester) -> Settings:
     config = pytester.parseconfig("-p", "no:cacheprovider")
     return configuration.read(config, config.option, {})
+
+
+def test_faults_and_a_budget_are_kept_as_typed() -> None:
+    lines = ("clone:EIO:nth=3", "rename:kill-after:path=*/RECORD")
+    settings = read(*(f"--linkmode-fault={line}" for line in lines), "--linkmode-budget=50")
+    assert settings.fault == lines
+    assert settings.budget == 50
+    assert settings.typed() == (
+        *(f"--linkmode-fault={line}" for line in lines),
+        "--linkmode-budget=50",
+    )
+    assert not settings.asks_for_filesystems
+    assert read(ini={"linkmode_budget": "7"}).budget == 7
+
+
+@pytest.mark.parametrize("word", ["fault=clone", "fault=clone:EWHAT", "budget=0", "budget=many"])
+def test_what_is_no_fault_or_no_budget_is_refused(word: str) -> None:
+    with pytest.raises(UsageError):
+        read(f"--linkmode-{word}")

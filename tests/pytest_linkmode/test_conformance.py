@@ -149,7 +149,7 @@ def test_modes_that_a_linker_does_not_have_are_deselected(suite: Suite) -> None:
     found = re.findall(r"\[\w+-(\w+)", result.stdout.str())
     assert set(found) == {"copy"}
     assert len(found) > 30
-    result.stdout.fnmatch_lines([f"{len(found)}/{4 * len(found)} tests collected *"])
+    result.stdout.fnmatch_lines([f"{len(found)}/* tests collected *"])
 
 
 def test_every_wrong_linker_is_in_the_table() -> None:

@@ -56,9 +56,16 @@ def test_a_filesystem_is_itself_its_special_layouts_and_a_partner_both_ways() ->
         "btrfs",
         "btrfs+bind",
         "btrfs+subvolume",
+        "btrfs+nocow",
+        "btrfs+nocow-source",
+        "btrfs+overlay-upper",
+        "btrfs+overlay-cross",
+        "btrfs+symlinked",
+        "btrfs+long-names",
         "btrfs:tmpfs",
         "tmpfs:btrfs",
     ]
+    assert {"btrfs+snapshot", "btrfs+full"} <= set(names(selection.specials))
     assert names(selection.filesystems) == ["btrfs"]
     assert names(selection.modes) == ["clone", "hardlink", "symlink", "copy"]
 
@@ -148,8 +155,14 @@ def test_a_marker_adds_nothing_to_the_selection() -> None:
 
 def test_a_surely_lacking_capability_deselects() -> None:
     selection = selected(by_name("btrfs", "ext4"))
-    assert left(selection, needs={"reflink"}) == ["btrfs", "btrfs+bind", "btrfs+subvolume"]
-    assert left(selection, needs="hardlink") == ["btrfs", "ext4"]
+    assert left(selection, needs={"reflink"}) == [
+        *("btrfs", "btrfs+bind", "btrfs+subvolume"),
+        *("btrfs+overlay-upper", "btrfs+symlinked", "btrfs+long-names"),
+    ]
+    assert left(selection, needs="hardlink", layout=["btrfs", "ext4", "ext4:tmpfs"]) == [
+        "btrfs",
+        "ext4",
+    ]
     assert "btrfs:tmpfs" in left(selection, needs="cross-device")
     assert "btrfs" not in left(selection, needs="cross-device")
 

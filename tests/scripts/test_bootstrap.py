@@ -118,6 +118,22 @@ def test_what_the_package_manager_says_against_it_is_handed_on(
     assert bootstrap.install_packages("pm", ("xfsprogs",), ()) == "no network"
 
 
+def test_only_the_tests_need_the_programs_of_ordinary_users(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bootstrap.missing_rungs("apt", lambda name: None) == ("sudo", "linux.uml")
+    assert bootstrap.missing_rungs("dnf", lambda name: None) == ("sudo",)
+    assert bootstrap.missing_rungs(None, lambda name: None) == ()
+    monkeypatch.setattr(bootstrap, "missing_tools", lambda: ())
+    monkeypatch.setattr(bootstrap, "missing_rungs", lambda manager: ("linux.uml",))
+    monkeypatch.setattr(bootstrap, "find_manager", lambda: "apt")
+    monkeypatch.setattr(bootstrap, "elevation", lambda: None)
+    bootstrap.ensure_tools(["matrix"])
+    assert capsys.readouterr().err == ""
+    bootstrap.ensure_tools(["tests"])
+    assert "user-mode-linux" in capsys.readouterr().err
+
+
 def test_missing_tools_without_privileges_are_said_with_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +216,7 @@ class _Environment:
             "environment_python": lambda: str(self.python),
             "requirements_of": lambda groups: requirements_of(groups, str(root)),
             "ensure_venv_module": lambda: None,
-            "ensure_tools": lambda: None,
+            "ensure_tools": lambda purposes: None,
             "pip": lambda *arguments: self.asked.append(arguments),
         }.items():
             monkeypatch.setattr(bootstrap, name, value)

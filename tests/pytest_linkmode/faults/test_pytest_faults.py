@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-FIXTURE = """
-    import os
-    import pytest
-    from pytest_linkmode.faults.pytest_faults import faults_of, sweep_lines
-
-    @pytest.fixture
-    def faults(request):
-        replay = os.environ.get("REPLAY", "").split()
-        budget = os.environ.get("BUDGET")
-        with faults_of(request, replay, budget and int(budget)) as runner:
-            yield runner
-
-    def pytest_terminal_summary(terminalreporter):
-        for line in sweep_lines(terminalreporter):
-            terminalreporter.write_line(line)
-"""
 TEST = """
 import os, sys
 
@@ -34,16 +20,16 @@ for name in "abc":
         raise
 '''
 
-def test_sweep(faults, tmp_path):
+def test_sweep(linkmode_faults, tmp_path):
     target = tmp_path / "t"
     target.mkdir()
     command = [sys.executable, "-I", "-S", "-c", PROGRAM, target]
-    for case in faults.sweep(command, ops=("symlink",), errors=("EPERM",), target=target):
+    for case in linkmode_faults.sweep(command, ops=("symlink",), errors=("EPERM",), target=target):
         with case:
             assert case.killed or case.run.returncode or len(os.listdir(target)) == 3
 
-def test_run(faults, tmp_path):
-    run = faults.run(["ln", "-s", "x", tmp_path / "y"], faults=["symlink:EPERM"])
+def test_run(linkmode_faults, tmp_path):
+    run = linkmode_faults.run(["ln", "-s", "x", tmp_path / "y"], faults=["symlink:EPERM"])
     assert run.returncode == 1
 """
 FAILS = "*:EPERM:nth=2 at */t/b*"
@@ -53,7 +39,6 @@ REPLAY = "*--linkmode-fault='symlink:EPERM:path=[*]/b'*"
 @pytest.fixture
 def project(pytester: pytest.Pytester, faultable: None) -> pytest.Pytester:
     """Give a small project that tests its program with faults."""
-    pytester.makeconftest(FIXTURE)
     pytester.makepyfile(TEST)
     return pytester
 
@@ -82,21 +67,67 @@ def test_lines_of_workers_arrive(project: pytest.Pytester) -> None:
     assert result.parseoutcomes()["passed"] == 1
 
 
-def test_one_case_is_replayed_as_it_was_printed(
-    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REPLAY", "symlink:EPERM:path=*/b")
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep")
-    result.stdout.fnmatch_lines(["*swept 1 cases*: 1 failed*"])
-    monkeypatch.setenv("REPLAY", "symlink:EPERM:path=*/c")
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep")
+def test_one_case_is_replayed_as_it_was_printed(project: pytest.Pytester) -> None:
+    replay = "--linkmode-fault=symlink:EPERM:path=*/b"
+    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep", replay)
+    result.stdout.fnmatch_lines([f"linkmode: *{replay[2:]}*", "*swept 1 cases*: 1 failed*"])
+    other = "--linkmode-fault=symlink:EPERM:path=*/c"
+    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep", other)
     result.assert_outcomes(passed=1, deselected=1)
 
 
-def test_a_budget_is_said(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BUDGET", "2")
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep")
+def test_a_budget_is_said(project: pytest.Pytester) -> None:
+    budget = "--linkmode-budget=2"
+    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep", budget)
     result.stdout.fnmatch_lines(["*; 7 of 9 not run, evenly sampled (--linkmode-budget=2)"])
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--linkmode-fault=clone", "*cannot read the fault 'clone'*"),
+        ("--linkmode-fault=clnoe:EIO", "*unknown op 'clnoe' of a fault*"),
+        ("--linkmode-fault=clone:EOPNOTSUP", "*unknown error 'EOPNOTSUP' of a fault*"),
+        ("--linkmode-budget=none", "*--linkmode-budget=none*"),
+        ("--linkmode-budget=0", "*--linkmode-budget=0*"),
+    ],
+)
+def test_a_wrong_word_ends_the_run_before_anything_is_collected(
+    pytester: pytest.Pytester, option: str, said: str
+) -> None:
+    pytester.makepyfile("raise AssertionError('it was collected')")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+
+
+def test_what_the_reference_linker_did_about_a_fault_counts_as_injected(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        """
+        from linker import LinkMode, link_tree
+        from pytest_linkmode.faults.inprocess import Injection
+        from pytest_linkmode.faults.linking import faulty
+        from pytest_linkmode.faults.spec import Fault
+
+        def test_it(linkmode_fs, linkmode_tree):
+            linkmode_tree(linkmode_fs.path / "s")
+            fault = Fault("hardlink", "EXDEV")
+            with Injection([fault], standing_in=False) as injection, faulty(injection) as platform:
+                link_tree(linkmode_fs.path / "s", linkmode_fs.path / "t",
+                          mode=LinkMode.HARDLINK, platform=platform)
+        """
+    )
+    report = pytester.path / "report.json"
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--linkmode-fs=tmpfs", f"--linkmode-report={report}"
+    )
+    result.assert_outcomes(passed=1)
+    edge = "linux/hardlink/hardlink/cross-device"
+    lines = json.loads(report.read_text(encoding="utf-8"))["policy"]["edges"]
+    (line,) = [line for line in lines if line["edge"] == edge]
+    assert list(line["proofs"]) == ["injected"]
 
 
 def test_where_programs_cannot_have_faults_the_test_is_skipped_with_the_reason(

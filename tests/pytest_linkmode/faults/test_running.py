@@ -102,15 +102,20 @@ def test_the_program_starts_with_nothing_of_the_test_process(
 import os, signal
 print([fd for fd in range(100) if os.path.lexists(f"/proc/self/fd/{fd}")])
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(status["SigBlk"].strip(), status["SigIgn"].strip(), status["Umask"].strip())
+ordinary = 0x7FFFFFFF  # 32 and 33 are libc's own: whoever starts a process may ignore them
+print(*(int(status[name], 16) & ordinary for name in ("SigBlk", "SigIgn")), status["Umask"].strip())
 """
     before = os.umask(0o027)
     try:
         run = runner.run(python(program), **way)
+        like = subprocess.run(
+            python(program), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+        )
     finally:
         os.umask(before)
-    # CPython ignores SIGPIPE (13) and SIGXFSZ (25) by itself.
-    assert run.stdout == f"[0, 1, 2]\n{0:016x} {1 << 12 | 1 << 24:016x} 0027\n"
+    assert run.stdout == like.stdout
+    assert run.stdout.startswith("[0, 1, 2]\n0 ")
+    assert run.stdout.endswith(" 0027\n")
     assert runner.run(["sh", "-c", "yes | head -1"], **way).stdout == "y\n"
 
 
@@ -192,12 +197,12 @@ def test_at_a_time_out_all_that_it_started_is_ended_and_nothing_else(
     try:
         began = time.monotonic()
         with pytest.raises(ProgramTimedOut) as raised:
-            runner.run(python(LEAVES, tmp_path / "pid", 600), timeout=0.5, **way)
+            runner.run(python(LEAVES, tmp_path / "pid", 600), timeout=1.0, **way)
         assert time.monotonic() - began < 10
         run = raised.value.run
         assert run.stdout == "started\n"
         assert run.returncode == -9
-        assert "did not end within 0.5 s" in str(raised.value)
+        assert "did not end within 1 s" in str(raised.value)
         assert (not run.calls) == ("log" in way)
         assert gone(int((tmp_path / "pid").read_text()))
         assert bystander.poll() is None

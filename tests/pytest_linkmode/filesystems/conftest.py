@@ -28,8 +28,12 @@ from pytest_linkmode.capabilities import probe
 from pytest_linkmode.config import Request, Settings
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems import FILESYSTEMS, Filesystem, btrfs, directory, loop, mounts
-from pytest_linkmode.filesystems import opened, registry, survey, tmpfs
+from pytest_linkmode.filesystems import fuse, keeper, opened, overlay, registry, sudo, survey
+from pytest_linkmode.filesystems import templates
+from pytest_linkmode.filesystems import tmpfs
 from pytest_linkmode.layouts import Workshop, parse, select
+from pytest_linkmode.filesystems import overlay, sudo, sudo_helper
+from pytest_linkmode.guests import uml
 
 def own_host():
     '''Take a mount namespace that plays the host for the rest of this script.'''

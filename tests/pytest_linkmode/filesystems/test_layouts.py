@@ -11,25 +11,38 @@ from typing import Any
 import pytest
 
 from linker import LinkMode
-from linker.conditions import Condition
+from linker.conditions import Condition, Primitive
 from linker.policies import REFERENCE, UV
 from pytest_linkmode import capabilities, kernel, layouts, processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
-from pytest_linkmode.filesystems import FILESYSTEMS
-from pytest_linkmode.layouts import KINDS, LayoutSpec, Workshop, lacks, missing, parse, select
+from pytest_linkmode.filesystems import FILESYSTEMS, templates
+from pytest_linkmode.layouts import (
+    KINDS,
+    LayoutSpec,
+    Workshop,
+    lacks,
+    missing,
+    parse,
+    select,
+    specials,
+)
 from pytest_linkmode.namespaces import Place
+from pytest_linkmode.special import placing, proofs
 
 needs_root = pytest.mark.skipif(
     not kernel.may_mount(), reason="mounting needs CAP_SYS_ADMIN, which this user has not"
 )
 Script = Callable[..., Any]
 
-EVERY = select(list(FILESYSTEMS)) + select(["btrfs", "xfs", "ext4"], ["pairs"])
+HERE = [name for name, kind in FILESYSTEMS.items() if not kind.machine] + ["disk", "shm"]
+"""What every machine on which we may mount has, where its tools are installed."""
+EVERY = select(HERE) + select(["btrfs", "xfs", "ext4"], ["pairs"])
+SPECIAL = select(HERE, ["special"])
 
 
-def names(specs: tuple[LayoutSpec, ...]) -> list[str]:
-    return [spec.name for spec in specs]
+def names(layouts: tuple[LayoutSpec, ...]) -> list[str]:
+    return [spec.name for spec in layouts]
 
 
 # Names
@@ -93,14 +106,35 @@ def test_a_filesystem_stands_for_itself_its_special_layouts_and_a_partner_both_w
         "btrfs",
         "btrfs+bind",
         "btrfs+subvolume",
+        "btrfs+nocow",
+        "btrfs+nocow-source",
+        "btrfs+overlay-upper",
+        "btrfs+overlay-cross",
+        "btrfs+symlinked",
+        "btrfs+long-names",
         "btrfs:tmpfs",
         "tmpfs:btrfs",
     ]
-    assert names(select(["xfs"])) == ["xfs", "xfs+bind", "xfs:tmpfs", "tmpfs:xfs"]
+    assert names(select(["xfs-noreflink"])) == [
+        "xfs-noreflink",
+        "xfs-noreflink+bind",
+        "xfs-noreflink+xfs-project",
+        "xfs-noreflink:tmpfs",
+        "tmpfs:xfs-noreflink",
+    ]
+
+
+def test_special_layouts_that_a_test_has_to_know_of_are_asked_for() -> None:
+    assert {"btrfs+snapshot", "btrfs+full", "btrfs+too-many-links"} <= set(
+        names(specials(["btrfs"]))
+    )
+    assert names(specials(["exfat"])) == ["tmpfs:exfat+fold"]
+    every = {*names(select(["btrfs"])), *names(specials(["btrfs"]))}
+    assert set(names(select(["btrfs"], ["special"]))) == {name for name in every if "+" in name}
 
 
 def test_the_partner_of_tmpfs_is_the_working_disk() -> None:
-    assert names(select(["tmpfs"])) == ["tmpfs", "tmpfs+bind", "tmpfs:disk", "disk:tmpfs"]
+    assert names(select(["tmpfs"]))[-2:] == ["tmpfs:disk", "disk:tmpfs"]
 
 
 def test_no_layout_is_selected_twice() -> None:
@@ -141,18 +175,24 @@ def test_wrong_names_are_not_selected() -> None:
 @pytest.mark.parametrize("spec", EVERY, ids=str)
 def test_a_layout_is_what_its_name_says(workshop: Workshop, spec: LayoutSpec) -> None:
     placed = workshop.place(spec)
-    assert spec.row.prove(placed) == ""
     assert not lacks(spec) & placed.can.names, "what the tables rule out is not there"
-    source, target = workshop.fresh(spec)
-    (Path(source) / "file").write_text("x")
-    if spec.source == spec.target and not spec.kind:
-        os.link(f"{source}/file", f"{target}/file")
-        assert os.stat(source).st_dev == os.stat(target).st_dev
+    layout = workshop.layout(spec)
+    assert layout.plain
+    (layout.source / "file").write_text("x")
+    hardlinks = layout.can.results[Primitive.HARDLINK]
+    if hardlinks is None:
+        os.link(layout.source / "file", layout.target / "file")
+        assert os.path.samefile(layout.source / "file", layout.target / "file")
     else:
-        with pytest.raises(OSError, match="cross-device"):
-            os.link(f"{source}/file", f"{target}/file")
-        same_device = os.stat(source).st_dev == os.stat(target).st_dev
-        assert same_device == (spec.kind == "bind")
+        with pytest.raises(OSError, match=r"cross-device|not permitted"):
+            os.link(layout.source / "file", layout.target / "file")
+    one = "cross-device" not in layout.can and spec.kind != "subvolume"
+    if spec.source == spec.target and not spec.kind.startswith("overlay"):
+        assert (layout.source.stat().st_dev == layout.target.stat().st_dev) == (
+            one or spec.kind in ("bind", "xfs-project")
+        )
+    layout.close()
+    assert not layout.source.exists()
 
 
 @needs_root
@@ -194,17 +234,17 @@ def test_another_policy_leads_elsewhere(workshop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("name", "put", "said"),
     [
-        ("btrfs+bind", "_put_directories", "a hard link is not refused as cross-device"),
-        ("btrfs+subvolume", "_put_directories", "a hard link is not refused as cross-device"),
-        ("btrfs+subvolume", "_put_bind_mounts", "the two are one subvolume"),
-        ("btrfs+bind", "_put_subvolumes", "device numbers differ"),
+        ("btrfs+bind", "put_directories", "a hard link is not refused as cross-device"),
+        ("btrfs+subvolume", "put_directories", "a hard link is not refused as cross-device"),
+        ("btrfs+subvolume", "put_bind_mounts", "the two are one subvolume"),
+        ("btrfs+bind", "put_subvolumes", "device numbers differ"),
     ],
 )
 def test_a_special_layout_that_is_none_is_an_error_of_ours(
     place: Place, monkeypatch: pytest.MonkeyPatch, name: str, put: str, said: str
 ) -> None:
     spec = parse(name)
-    fake = dataclasses.replace(spec.row, put=getattr(layouts, put))
+    fake = dataclasses.replace(spec.row, put=getattr(placing, put))
     monkeypatch.setattr(layouts, "KINDS", {**KINDS, spec.kind: fake})
     workshop = Workshop(place, Settings())
     try:
@@ -234,8 +274,8 @@ def test_a_clone_that_does_not_reach_across_is_seen(workshop: Workshop) -> None:
     broken = dataclasses.replace(
         placed, can=dataclasses.replace(placed.can, names=placed.can.names - {"reflink"})
     )
-    assert "a clone does not reach across" in layouts._prove_subvolume(broken)
-    assert "a clone does not reach across" in layouts._clone_must_still_work(broken)
+    assert "a clone does not reach across" in proofs.prove_subvolume(broken)
+    assert "a clone does not reach across" in proofs._clone_must_still_work(broken)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +335,7 @@ def test_what_cannot_be_had_is_tried_once(place: Place, monkeypatch: pytest.Monk
     monkeypatch.setattr(processes, "run", run)
     monkeypatch.setattr(processes, "which", lambda tool: tool)
     monkeypatch.setattr(kernel, "may_mount", lambda: True)
+    monkeypatch.setattr(templates, "_templates", {})
     workshop = Workshop(place, Settings(provider="loop"))
     for _ in range(3):
         with pytest.raises(Unavailable):

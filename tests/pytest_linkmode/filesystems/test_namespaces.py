@@ -199,7 +199,7 @@ def test_where_nothing_can_be_unshared_the_host_serves_and_the_refusal_is_noted(
     )
     assert kind == "host"
     assert note == "no private mount namespace (unshare the user and mount namespaces: EPERM)"
-    assert "CAP_SYS_ADMIN: missing" in text
+    assert "(CAP_SYS_ADMIN): missing" in text
     assert "--linkmode-namespace=host" in text
 
 

@@ -1,0 +1,801 @@
+"""The primitives on Linux: each does what its name says, or fails and leaves nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import fcntl
+import os
+import re
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from linker import LinkMode, link_tree
+from linker.conditions import Primitive
+from linker.platforms.base import CheckFailed, Failed, Kind
+from linker.platforms.linux import (
+    CALLS,
+    FS_IOC_GETFLAGS,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    Calls,
+    LinuxPlatform,
+)
+from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.faults.inprocess import injected
+from tests.linker import trees
+from tests.linker.seams import REFLINKING, WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS, Tap, descriptors
+from tests.linker.trees import PAST, Directory, File, Symlink
+
+REAL = LinuxPlatform()
+
+
+class Room:
+    """Two open directories with their paths, and a platform."""
+
+    def __init__(self, root: str, calls: Calls = REFLINKING) -> None:
+        self.root = root
+        self.platform = LinuxPlatform(calls)
+        self.here, self.there = f"{root}/here", f"{root}/there"
+        for path in (self.here, self.there):
+            os.makedirs(path, exist_ok=True)
+        self.source = os.open(self.here, os.O_RDONLY | os.O_DIRECTORY)
+        self.target = os.open(self.there, os.O_RDONLY | os.O_DIRECTORY)
+
+    def close(self) -> None:
+        os.close(self.source)
+        os.close(self.target)
+
+    def put(self, name: str, entry: trees.Entry) -> None:
+        """Put an entry into the source."""
+        trees.build(f"{self.root}/put", {name: entry})
+        os.rename(f"{self.root}/put/{name}", f"{self.here}/{name}")
+        os.rmdir(f"{self.root}/put")
+
+    def with_calls(self, **calls: Any) -> LinuxPlatform:
+        """Return a platform in which some system calls are other functions."""
+        return LinuxPlatform(dataclasses.replace(REFLINKING, **calls))
+
+
+@pytest.fixture
+def room(scene: str) -> Iterator[Room]:
+    made = Room(scene)
+    held = descriptors()
+    yield made
+    assert descriptors() == held, "a primitive keeps descriptors open"
+    made.close()
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def read(path: str) -> bytes:
+    with open(path, "rb") as reading:
+        return reading.read()
+
+
+def holes(path: str) -> list[tuple[int, int]]:
+    """Return where a file has data, as (from, to)."""
+    found = []
+    size = os.path.getsize(path)
+    with open(path, "rb") as reading:
+        position = 0
+        while position < size:
+            try:
+                data = os.lseek(reading.fileno(), position, os.SEEK_DATA)
+            except OSError:  # ENXIO: a hole up to the end
+                break
+            position = os.lseek(reading.fileno(), data, os.SEEK_HOLE)
+            found.append((data, position))
+    return found
+
+
+# Files.
+
+FILES = ["clone_file", "copy_file"]
+
+
+@pytest.mark.parametrize("primitive", FILES)
+@pytest.mark.parametrize("size", [0, 1, 4096, 262_143, 262_144, 262_145, 1_000_000])
+def test_a_new_file_has_the_bytes_and_the_stat_of_its_source(
+    room: Room, primitive: str, size: int
+) -> None:
+    room.put("f", File(trees.noise(size), mode=0o751, mtime_ns=PAST - 1))
+    inode = getattr(room.platform, primitive)(room.source, "f", room.target, "g")
+    seen = os.stat(f"{room.there}/g")
+    assert (seen.st_mode & 0o7777, seen.st_mtime_ns, seen.st_ino) == (0o751, PAST - 1, inode)
+    assert inode != os.stat(f"{room.here}/f").st_ino
+    assert read(f"{room.there}/g") == trees.noise(size)
+
+
+@pytest.mark.parametrize("primitive", FILES)
+@pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
+def test_the_umask_takes_nothing_away(room: Room, primitive: str, mask: int) -> None:
+    room.put("f", File(b"f", mode=0o664))
+    with umask(mask):
+        getattr(room.platform, primitive)(room.source, "f", room.target, "g")
+        handle = room.platform.make_directory(room.target, "d", 0o755)
+        os.close(handle)
+    assert os.stat(f"{room.there}/g").st_mode & 0o7777 == 0o664
+
+
+@pytest.mark.parametrize("primitive", FILES)
+def test_setuid_and_setgid_of_files_are_not_carried(room: Room, primitive: str) -> None:
+    room.put("f", File(b"f", mode=0o6755))
+    getattr(room.platform, primitive)(room.source, "f", room.target, "g")
+    assert os.stat(f"{room.there}/g").st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize("primitive", FILES)
+def test_a_file_without_write_permission_can_be_made(room: Room, primitive: str) -> None:
+    room.put("f", File(b"readable", mode=0o400))
+    getattr(room.platform, primitive)(room.source, "f", room.target, "g")
+    assert os.stat(f"{room.there}/g").st_mode & 0o7777 == 0o400
+    assert read(f"{room.there}/g") == b"readable"
+
+
+@pytest.mark.parametrize("primitive", FILES)
+def test_nothing_that_is_there_is_replaced_or_written_to(room: Room, primitive: str) -> None:
+    room.put("f", File(b"new"))
+    trees.build(f"{room.there}/kept", {"f": File(b"old")})
+    os.symlink("kept/f", f"{room.there}/ln")
+    for name in ("kept", "ln"):
+        with pytest.raises(Failed) as caught:
+            getattr(room.platform, primitive)(room.source, "f", room.target, name)
+        assert caught.value.error.errno == errno.EEXIST
+        assert caught.value.primitive is Primitive.CREATE
+    assert read(f"{room.there}/kept/f") == b"old"
+
+
+@pytest.mark.parametrize("primitive", FILES)
+def test_what_is_no_file_is_not_read(room: Room, primitive: str) -> None:
+    room.put("ln", Symlink("/etc/passwd"))
+    os.mkfifo(f"{room.here}/fifo")
+    for name in ("ln", "fifo", "missing"):
+        with pytest.raises(Failed) as caught:
+            getattr(room.platform, primitive)(room.source, name, room.target, "g")
+        assert caught.value.primitive is Primitive.READ
+    assert os.listdir(room.there) == []
+
+
+STEPS = [
+    *[("clone_file", call) for call in ("ficlone", "fstat", "chmod", "utime")],
+    *[("copy_file", call) for call in ("read", "write", "fstat", "chmod", "utime")],
+]
+
+
+@pytest.mark.parametrize(("primitive", "call"), STEPS)
+def test_a_file_that_did_not_become_whole_is_gone(room: Room, primitive: str, call: str) -> None:
+    room.put("f", File(b"f", mode=0o666))
+    asked = 0
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if call == "fstat" and asked == 1:
+            return os.fstat(*arguments)  # of the source
+        raise injected(errno.EIO)
+
+    make = getattr(room.with_calls(**{call: fail}), primitive)
+    with umask(0o022), pytest.raises(Failed) as caught:
+        make(room.source, "f", room.target, "g")
+    assert caught.value.error.errno == errno.EIO
+    assert os.listdir(room.there) == []
+
+
+def test_holes_stay_holes(room: Room) -> None:
+    size = 4 << 20
+    with open(f"{room.here}/sparse", "wb") as writing:
+        writing.truncate(size)
+        writing.seek(1 << 20)
+        writing.write(trees.noise(10_000))
+        writing.seek(3 << 20)
+        writing.write(trees.noise(70_000, 1))
+    assert 0 < len(holes(f"{room.here}/sparse")) < 4, "no filesystem with holes"
+    room.platform.copy_file(room.source, "sparse", room.target, "copy")
+    assert read(f"{room.there}/copy") == read(f"{room.here}/sparse")
+    assert holes(f"{room.there}/copy") == holes(f"{room.here}/sparse")
+    blocks = [os.stat(path).st_blocks for path in (f"{room.here}/sparse", f"{room.there}/copy")]
+    assert blocks[0] == blocks[1] < size // 512
+
+
+@pytest.mark.parametrize("layout", ["all hole", "hole at the end", "hole first"])
+def test_holes_at_the_edges(room: Room, layout: str) -> None:
+    with open(f"{room.here}/f", "wb") as writing:
+        if layout == "hole at the end":
+            writing.write(b"data")
+        writing.truncate(1 << 20)
+        if layout == "hole first":
+            writing.seek(0, os.SEEK_END)
+            writing.write(b"data")
+    room.platform.copy_file(room.source, "f", room.target, "g")
+    assert read(f"{room.there}/g") == read(f"{room.here}/f")
+    assert holes(f"{room.there}/g") == holes(f"{room.here}/f")
+
+
+def test_a_filesystem_that_tells_no_holes_is_copied_whole(room: Room) -> None:
+    with open(f"{room.here}/f", "wb") as writing:
+        writing.truncate(1 << 20)
+        writing.write(b"data")
+
+    def seek(handle: int, position: int, whence: int) -> int:
+        if whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise injected(errno.EINVAL)
+        return os.lseek(handle, position, whence)
+
+    room.with_calls(seek=seek).copy_file(room.source, "f", room.target, "g")
+    assert read(f"{room.there}/g") == read(f"{room.here}/f")
+
+
+def test_copy_reads_and_writes_every_byte_itself(room: Room) -> None:
+    """Not copy_file_range, which may share what it was asked to copy."""
+    content = trees.noise(600_000)
+    room.put("f", File(content))
+    passed = []
+
+    def write(handle: int, data: Any) -> int:
+        passed.append(bytes(data))
+        return os.write(handle, data)
+
+    room.with_calls(write=write).copy_file(room.source, "f", room.target, "g")
+    assert b"".join(passed) == content
+
+
+def test_partial_reads_and_writes_are_gone_on_with(room: Room) -> None:
+    content = trees.noise(10_000)
+    room.put("f", File(content))
+    platform = room.with_calls(
+        write=lambda handle, data: os.write(handle, data[:777]),
+        read=lambda handle, buffers: os.readv(handle, [buffers[0][:1234]]),
+    )
+    platform.copy_file(room.source, "f", room.target, "g")
+    assert read(f"{room.there}/g") == content
+
+
+@pytest.mark.parametrize(
+    ("calls", "name"),
+    [
+        ({"write": lambda handle, data: 0}, "NOEFFECT"),
+        ({"read": lambda handle, buffers: 0}, "NOEFFECT"),
+        ({"ficlone": lambda writing, reading: None}, "NOEFFECT"),
+        ({"ficlone": lambda writing, reading: os.ftruncate(writing, 5)}, "SHORT"),
+    ],
+)
+def test_a_call_that_claims_success_and_did_less_is_noticed(
+    room: Room, calls: dict[str, Any], name: str
+) -> None:
+    room.put("f", File(b"ten bytes."))
+    platform = room.with_calls(**calls)
+    primitive = platform.clone_file if "ficlone" in calls else platform.copy_file
+    with pytest.raises(Failed) as caught:
+        primitive(room.source, "f", room.target, "g")
+    assert isinstance(caught.value.error, CheckFailed)
+    assert platform.error_name(caught.value.error) == name
+    assert os.listdir(room.there) == []
+
+
+def test_a_source_that_shrinks_under_the_copy_is_noticed(room: Room) -> None:
+    room.put("f", File(trees.noise(500_000)))
+
+    def shrink(handle: int, buffers: list[memoryview]) -> int:
+        got = os.readv(handle, buffers)
+        os.truncate(f"{room.here}/f", 1)
+        return got
+
+    platform = room.with_calls(read=shrink)
+    with pytest.raises(Failed) as caught:
+        platform.copy_file(room.source, "f", room.target, "g")
+    assert platform.error_name(caught.value.error) == "SHORT"
+    assert os.listdir(room.there) == []
+
+
+@pytest.mark.parametrize("primitive", ["clone_directly", "copy_directly"])
+def test_a_file_placed_directly_has_its_name_only_when_it_is_whole(
+    room: Room, primitive: str
+) -> None:
+    room.put("f", File(trees.noise(5000), mode=0o640))
+    told = []
+
+    def placing(inode: int, now: int) -> None:
+        told.append((inode, now, os.listdir(room.there)))
+
+    inode = getattr(room.platform, primitive)(room.source, "f", room.target, "g", placing)
+    seen = os.stat(f"{room.there}/g")
+    ((at_first, now, names),) = told
+    assert (at_first, names) == (inode, [])
+    assert abs(now - seen.st_ctime_ns) < 5_000_000_000
+    assert (seen.st_ino, seen.st_mode & 0o7777, seen.st_nlink) == (inode, 0o640, 1)
+    assert seen.st_mtime_ns == PAST
+    assert read(f"{room.there}/g") == trees.noise(5000)
+
+
+@pytest.mark.parametrize("primitive", ["clone_directly", "copy_directly"])
+def test_a_file_placed_directly_replaces_nothing(room: Room, primitive: str) -> None:
+    room.put("f", File(b"new"))
+    trees.build(f"{room.there}/d", {"g": File(b"old")})
+    os.rename(f"{room.there}/d/g", f"{room.there}/g")
+    for name in ("g", "d"):
+        with pytest.raises(Failed) as caught:
+            getattr(room.platform, primitive)(room.source, "f", room.target, name, lambda *_: None)
+        assert caught.value.primitive is Primitive.RENAME
+        assert caught.value.error.errno == errno.EEXIST
+    assert read(f"{room.there}/g") == b"old"
+
+
+# Links.
+
+
+def test_a_hard_link_is_the_same_file(room: Room) -> None:
+    room.put("f", File(b"f", mode=0o640))
+    assert room.platform.hardlink(room.source, "f", room.target, "g") == 0
+    assert os.path.samefile(f"{room.here}/f", f"{room.there}/g")
+
+
+def test_a_hard_link_of_a_symlink_is_not_one_of_what_it_leads_to(room: Room) -> None:
+    room.put("f", File(b"f"))
+    room.put("ln", Symlink("f"))
+    room.platform.hardlink(room.source, "ln", room.target, "g")
+    assert os.readlink(f"{room.there}/g") == "f"
+
+
+@pytest.mark.parametrize(
+    ("primitive", "call"),
+    [("hardlink", "link"), ("symlink", "symlink"), ("recreate_symlink", "symlink")],
+)
+def test_a_link_that_is_claimed_and_not_there_is_noticed(
+    room: Room, primitive: str, call: str
+) -> None:
+    room.put("f", File(b"f"))
+    room.put("ln", Symlink("f"))
+    platform = room.with_calls(**{call: lambda *_, **__: None, "utime": lambda *_, **__: None})
+    arguments: tuple[Any, ...] = (room.source, "f", room.target, "g")
+    if primitive == "symlink":
+        arguments = ("/somewhere", room.target, "g")
+    elif primitive == "recreate_symlink":
+        arguments = (room.source, "ln", room.target, "g")
+    with pytest.raises(Failed) as caught:
+        getattr(platform, primitive)(*arguments)
+    assert platform.error_name(caught.value.error) == "NOEFFECT"
+
+
+def test_a_symlink_is_recreated_with_its_text_and_time(room: Room) -> None:
+    for number, text in enumerate(["f", "/nowhere", "..", "\udcff odd \n", "x" * 3000]):
+        room.put(f"ln{number}", Symlink(text, mtime_ns=PAST + number))
+        inode = room.platform.recreate_symlink(
+            room.source, f"ln{number}", room.target, f"ln{number}"
+        )
+        seen = os.lstat(f"{room.there}/ln{number}")
+        assert os.readlink(f"{room.there}/ln{number}") == text
+        assert (seen.st_mtime_ns, seen.st_ino) == (PAST + number, inode)
+
+
+# Directories.
+
+
+def test_a_directory_takes_mode_and_times_whatever_the_umask(room: Room) -> None:
+    with umask(0o777):
+        handle = room.platform.make_directory(room.target, "d", 0o755)
+    seen = room.platform.facts(handle)
+    wanted = Directory(0o1751, PAST)
+
+    @dataclasses.dataclass
+    class Stamp:
+        mode: int
+        atime_ns: int
+        mtime_ns: int
+
+    room.platform.stamp_directory(handle, seen.mode, Stamp(wanted.mode, PAST - 5, PAST))
+    room.platform.close(handle)
+    found = os.stat(f"{room.there}/d")
+    assert (found.st_mode & 0o7777, found.st_mtime_ns) == (0o1751, PAST)
+
+
+def test_a_directory_that_cannot_be_opened_after_it_was_made_is_removed(room: Room) -> None:
+    def refuse(path: str, flags: int, *more: Any, **options: Any) -> int:
+        raise injected(errno.EMFILE)
+
+    with pytest.raises(Failed) as caught:
+        room.with_calls(open=refuse).make_directory(room.target, "d")
+    assert caught.value.primitive is Primitive.OPEN
+    assert os.listdir(room.there) == []
+
+
+def test_an_inherited_group_bit_is_kept(room: Room) -> None:
+    os.chmod(room.there, 0o2755)
+    handle = room.platform.make_directory(room.target, "d", 0o755)
+    seen = room.platform.facts(handle)
+    assert seen.mode & 0o2000
+
+    @dataclasses.dataclass
+    class Stamp:
+        mode: int = 0o750
+        atime_ns: int = PAST
+        mtime_ns: int = PAST
+
+    room.platform.stamp_directory(handle, seen.mode, Stamp())
+    room.platform.close(handle)
+    assert os.stat(f"{room.there}/d").st_mode & 0o7777 == 0o2750
+
+
+def test_opening_follows_no_symlink(room: Room) -> None:
+    os.symlink(room.here, f"{room.there}/ln")
+    with pytest.raises(Failed) as caught:
+        room.platform.open_below(room.target, "ln", Primitive.READ)
+    assert caught.value.primitive is Primitive.READ
+    assert room.platform.error_name(caught.value.error) in ("ENOTDIR", "ELOOP")
+
+
+def test_a_listing_tells_kinds_in_the_order_of_names(room: Room) -> None:
+    trees.build(
+        f"{room.there}/d",
+        {"b": File(), "a": File(), "D": Directory(), "c": Directory(), "ln": Symlink("c")},
+    )
+    os.mkfifo(f"{room.there}/d/fifo")
+    handle = room.platform.open_below(room.target, "d")
+    listing = room.platform.entries(handle)
+    assert listing == room.platform.entries_once(handle)
+    assert listing == (["a", "b"], ["D", "c"], ["ln"], ["fifo"])
+    assert listing.kinds()["ln"] is Kind.SYMLINK
+    trees.build(f"{room.there}/d/late", {"x": File()})
+    assert "late" in room.platform.entries(handle).directories
+    room.platform.close(handle)
+
+
+def test_looking_says_what_a_name_is_and_none_where_nothing_is(room: Room) -> None:
+    room.put("f", File(b"four"))
+    room.put("ln", Symlink("missing"))
+    seen = room.platform.look(room.source, "f")
+    assert seen is not None
+    assert (seen.kind, seen.size, seen.inode) == (
+        Kind.FILE,
+        4,
+        os.stat(f"{room.here}/f").st_ino,
+    )
+    dangling = room.platform.look(room.source, "ln")
+    assert dangling is not None
+    assert dangling.kind is Kind.SYMLINK
+    assert room.platform.look(room.source, "missing") is None
+
+
+@pytest.mark.linkmode(fs=["ext4", "xfs"])
+def test_births_are_told_by_the_clock_of_changes(linkmode_fs: TestFilesystem) -> None:
+    room = Room(str(linkmode_fs.path), CALLS)
+    try:
+        for number in range(2):
+            if number:
+                os.symlink("/x", f"{room.there}/{number}")
+            else:
+                os.mkdir(f"{room.there}/{number}")
+            seen = room.platform.look(room.target, str(number))
+            parent = room.platform.look(room.target, ".")
+            assert seen is not None
+            assert parent is not None
+            assert room.platform.born(room.target, str(number)) == seen.changed_ns
+            assert seen.changed_ns <= parent.changed_ns
+            time.sleep(0.02)
+            os.utime(f"{room.there}/{number}", follow_symlinks=False)
+            later = room.platform.look(room.target, str(number))
+            assert later is not None
+            assert room.platform.born(room.target, str(number)) == seen.changed_ns
+            assert seen.changed_ns < later.changed_ns
+        assert room.platform.born(room.target, "missing") is None
+    finally:
+        room.close()
+
+
+def test_births_do_not_matter_where_numbers_are_never_given_again(room: Room) -> None:
+    room.put("f", File(b"f"))
+    memory = room.with_calls(fstype=lambda handle: 0x01021994)
+    assert memory.born(room.source, "f") is None
+    untold = room.with_calls(fstype=lambda handle: 0xEF53, birth=lambda name, handle: None)
+    assert untold.born(room.source, "f") is None
+
+
+def test_a_handle_that_is_closed_twice_is_an_error(room: Room) -> None:
+    """It could have hit another's descriptor."""
+    handle = os.open(room.there, os.O_RDONLY)
+    room.platform.close(handle)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        room.platform.close(handle)
+
+
+def test_what_close_has_to_say_is_too_late_to_matter(room: Room) -> None:
+    def close(handle: int) -> None:
+        os.close(handle)
+        raise injected(errno.EIO)
+
+    platform = room.with_calls(close=close)
+    platform.close(os.open(room.there, os.O_RDONLY))
+
+
+# Names.
+
+BOTH_WAYS = [
+    pytest.param("place", "exchange", CALLS, id="atomic"),
+    pytest.param("place_emulated", "exchange_emulated", WITHOUT_FLAGS, id="emulated"),
+    pytest.param(
+        "place_emulated", "exchange_emulated", WITHOUT_FLAGS_AND_LINKS, id="emulated-no-links"
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "exchange", "calls"), BOTH_WAYS)
+@pytest.mark.parametrize(
+    "there", [File(b"old"), Symlink("old"), Directory()], ids=["file", "symlink", "directory"]
+)
+@pytest.mark.parametrize(
+    "ours", [File(b"new"), Symlink("new"), Directory()], ids=["file", "symlink", "directory"]
+)
+def test_placing_replaces_nothing_and_exchanging_loses_nothing(
+    room: Room, ours: trees.Entry, there: trees.Entry, place: str, exchange: str, calls: Calls
+) -> None:
+    room.put("n", ours)
+    trees.build(f"{room.there}/d", {"n": there})
+    os.rename(f"{room.there}/d/n", f"{room.there}/n")
+    os.rmdir(f"{room.there}/d")
+    before = trees.snapshot(room.here), trees.snapshot(room.there)
+    platform = LinuxPlatform(calls)
+    with pytest.raises(Failed) as caught:
+        getattr(platform, place)(room.source, "n", room.target, "n")
+    assert caught.value.primitive is Primitive.RENAME
+    assert caught.value.error.errno == errno.EEXIST
+    assert (trees.snapshot(room.here), trees.snapshot(room.there)) == before
+    getattr(platform, place)(room.source, "n", room.target, "free")
+    assert trees.snapshot(room.there)["free"] == before[0]["n"]
+    os.rename(f"{room.there}/free", f"{room.here}/n")
+    if Directory() not in (ours, there) or calls is CALLS:  # only files are ever exchanged
+        getattr(platform, exchange)(room.source, "n", room.target, "n")
+        assert trees.snapshot(room.there)["n"] == before[0]["n"]
+        assert trees.snapshot(room.here)["n"] == before[1]["n"]
+        assert os.listdir(room.here) == ["n"]
+
+
+@pytest.mark.parametrize(("place", "exchange", "calls"), BOTH_WAYS)
+def test_exchanging_with_nothing_changes_nothing(
+    room: Room, place: str, exchange: str, calls: Calls
+) -> None:
+    room.put("n", File(b"new"))
+    with pytest.raises(Failed) as caught:
+        getattr(LinuxPlatform(calls), exchange)(room.source, "n", room.target, "n")
+    assert caught.value.primitive is Primitive.EXCHANGE
+    assert caught.value.error.errno == errno.ENOENT
+    assert os.listdir(room.here) == ["n"]
+    assert os.listdir(room.there) == []
+
+
+@pytest.mark.parametrize("calls", [WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS])
+@pytest.mark.parametrize("refused", [1, 2, 3])
+def test_an_emulated_exchange_that_stops_halfway_loses_neither(
+    room: Room, calls: Calls, refused: int
+) -> None:
+    room.put("n", File(b"new"))
+    trees.build(f"{room.there}/d", {"n": File(b"old")})
+    os.rename(f"{room.there}/d/n", f"{room.there}/n")
+    count = 0
+
+    def rename(*names: Any, **options: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == refused:
+            raise injected(errno.EIO)
+        os.rename(*names, **options)
+
+    platform = LinuxPlatform(dataclasses.replace(calls, rename=rename))
+    try:
+        platform.exchange_emulated(room.source, "n", room.target, "n")
+    except Failed:
+        assert read(f"{room.there}/n") == b"old"
+        assert read(f"{room.here}/n") == b"new"
+    else:
+        assert read(f"{room.there}/n") == b"new"
+        (kept,) = os.listdir(room.here)
+        assert read(f"{room.here}/{kept}") == b"old"
+    assert count >= min(refused, 2)
+
+
+def test_an_emulated_placing_that_stops_halfway_takes_the_name_back(room: Room) -> None:
+    room.put("n", File(b"new"))
+    removed = 0
+
+    def unlink(name: str, **options: Any) -> None:
+        nonlocal removed
+        removed += 1
+        if removed == 1:
+            raise injected(errno.EIO)
+        os.unlink(name, **options)
+
+    platform = LinuxPlatform(dataclasses.replace(WITHOUT_FLAGS, unlink=unlink))
+    with pytest.raises(Failed):
+        platform.place_emulated(room.source, "n", room.target, "n")
+    assert os.listdir(room.there) == []
+    assert read(f"{room.here}/n") == b"new"
+
+
+def test_the_flags_of_renameat2_do_what_their_names_say(room: Room) -> None:
+    room.put("a", File(b"a"))
+    room.put("b", File(b"b"))
+    with pytest.raises(FileExistsError):
+        CALLS.renameat2(room.source, "a", room.source, "b", RENAME_NOREPLACE)
+    CALLS.renameat2(room.source, "a", room.source, "b", RENAME_EXCHANGE)
+    assert (read(f"{room.here}/a"), read(f"{room.here}/b")) == (b"b", b"a")
+    name = "\udcff\udc80 odd"
+    CALLS.renameat2(room.source, "a", room.source, name, RENAME_NOREPLACE)
+    assert name in os.listdir(room.here)
+
+
+# Locks and records.
+
+
+def test_a_lock_is_anothers_until_its_descriptor_is_closed(room: Room) -> None:
+    first = os.open(room.there, os.O_RDONLY)
+    assert room.platform.lock(first)
+    assert not room.platform.lock(room.target)
+    os.close(first)
+    assert room.platform.lock(room.target)
+    fcntl.flock(room.target, fcntl.LOCK_UN)
+
+
+def test_a_record_is_read_as_it_was_written(room: Room) -> None:
+    data = b"\0some\xff" * 1000
+    room.platform.write_record(room.target, "p1", data)
+    assert room.platform.read_record(room.target, "p1") == data
+    assert os.stat(f"{room.there}/p1").st_mode & 0o777 == 0o600
+    with pytest.raises(Failed) as caught:
+        room.platform.write_record(room.target, "p1", data)
+    assert caught.value.primitive is Primitive.CREATE
+
+
+def test_a_record_cut_short_is_an_error(room: Room) -> None:
+    platform = room.with_calls(write=lambda handle, data: len(data) - 1)
+    with pytest.raises(Failed):
+        platform.write_record(room.target, "p1", b"whole")
+
+
+def test_pauses_grow_and_stay_short(room: Room) -> None:
+    slept: list[float] = []
+    platform = room.with_calls(sleep=slept.append)
+    for attempt in range(1, 7):
+        platform.pause(attempt)
+    assert slept == sorted(slept)
+    assert slept[0] == 0
+    assert 0 < sum(slept) < 0.1
+
+
+# Inheritance, on filesystems that have something to inherit.
+
+
+def test_what_entries_inherit_is_told_apart(scene: str) -> None:
+    trees.build(f"{scene}/d", {"plain": Directory(), "plain2": Directory(0o700)})
+    os.mkdir(f"{scene}/d/grouped")
+    os.chmod(f"{scene}/d/grouped", 0o2755)
+
+    def inherited(name: str) -> tuple[object, ...]:
+        handle = os.open(f"{scene}/d/{name}", os.O_RDONLY)
+        try:
+            return REAL.inheritance(handle)
+        finally:
+            os.close(handle)
+
+    assert inherited("plain") == inherited("plain2")
+    assert inherited("plain") != inherited("grouped")
+
+
+def _set_flag(path: str, flag: int) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        found = bytearray(8)
+        fcntl.ioctl(handle, FS_IOC_GETFLAGS, found)
+        (flags,) = struct.unpack("l", found)
+        # FS_IOC_SETFLAGS is FS_IOC_GETFLAGS with the direction and the number of writing.
+        fcntl.ioctl(handle, 0x40086602, struct.pack("l", flags | flag))
+    finally:
+        os.close(handle)
+
+
+def _flags(path: str) -> int:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        found = bytearray(8)
+        fcntl.ioctl(handle, FS_IOC_GETFLAGS, found)
+        return int(struct.unpack("l", found)[0])
+    finally:
+        os.close(handle)
+
+
+NOCOW = 0x00800000
+
+
+@pytest.mark.linkmode(fs=["btrfs"])
+def test_entries_of_a_nocow_directory_are_nocow_as_if_made_there(
+    linkmode_fs: TestFilesystem,
+) -> None:
+    root = str(linkmode_fs.path)
+    trees.build(f"{root}/source", {"d/f": File(trees.noise(9000)), "d/new/g": File(b"g" * 9000)})
+    os.makedirs(f"{root}/target/d")
+    _set_flag(f"{root}/target/d", NOCOW)
+    link_tree(f"{root}/source", f"{root}/target", mode=LinkMode.COPY)
+    for path in ("d/f", "d/new", "d/new/g"):
+        assert _flags(f"{root}/target/{path}") & NOCOW, path
+    assert sorted(os.listdir(f"{root}/target")) == ["d"]
+    assert sorted(os.listdir(f"{root}/target/d")) == ["f", "new"]
+
+
+def test_entries_of_a_setgid_directory_take_its_group(ground: str) -> None:
+    group = next((gid for gid in (*os.getgroups(), 12345) if gid != os.getegid()), None)
+    trees.build(f"{ground}/source", {"d/f": File(b"f"), "d/new/g": File(b"g")})
+    os.makedirs(f"{ground}/target/d")
+    try:
+        os.chown(f"{ground}/target/d", -1, group if group is not None else -1)
+    except PermissionError:
+        pytest.skip("this user has one group only")
+    os.chmod(f"{ground}/target/d", 0o2755)
+    link_tree(f"{ground}/source", f"{ground}/target", mode=LinkMode.COPY)
+    for path in ("d/f", "d/new", "d/new/g"):
+        assert os.stat(f"{ground}/target/{path}").st_gid == group, path
+    assert os.stat(f"{ground}/target/d/new").st_mode & 0o7777 == 0o2755
+    assert os.stat(f"{ground}/target/d").st_mode & 0o7777 == 0o2755
+
+
+@pytest.mark.linkmode(fs=["btrfs", "xfs"])
+def test_a_clone_is_cheap_and_a_copy_is_not(linkmode_fs: TestFilesystem) -> None:
+    """The blocks that are free say what was shared."""
+    room = Room(str(linkmode_fs.path), CALLS)
+    size = 16 << 20
+    room.put("f", File(trees.noise(size)))
+
+    def used_by(primitive: Any, name: str) -> int:
+        os.sync()
+        before = os.statvfs(room.root)
+        primitive(room.source, "f", room.target, name)
+        os.sync()
+        deadline = time.monotonic() + 5
+        while True:
+            after = os.statvfs(room.root)
+            used = (before.f_bfree - after.f_bfree) * before.f_frsize
+            if used > size // 2 or time.monotonic() > deadline or name == "clone":
+                return used
+            time.sleep(0.05)
+
+    try:
+        assert used_by(room.platform.clone_file, "clone") < size // 4
+        assert used_by(room.platform.copy_file, "copy") > size // 2
+    finally:
+        room.close()
+
+
+def test_every_call_of_a_link_goes_through_the_seam(scene: str) -> None:
+    """Faults, kills and schedules reach only what goes through `Calls`."""
+    trees.build(f"{scene}/source", {"a": File(b"a"), "d/ln": Symlink("x"), "d/e": Directory(0o555)})
+    taken: set[str] = set()
+    for mode in LinkMode:
+        for _ in range(2):
+            tap = Tap()
+            link_tree(f"{scene}/source", f"{scene}/{mode}", mode=mode, platform=tap.platform)
+            taken.update(tap.names)
+    assert {"open", "mkdir", "link", "symlink", "renameat2", "ficlone", "rmdir"} <= taken
+    names = {field.name for field in dataclasses.fields(Calls)}
+    assert taken <= names
+    with open(_source_of_the_platform(), encoding="utf-8") as reading:
+        body = reading.read().partition("class LinuxPlatform")[2]
+    direct = re.findall(
+        r"\bos\.(?!O_|SEEK|[A-Z]|path|strerror|fsencode|stat_result|DirEntry)\w+", body
+    )
+    assert not direct, "system calls that no test can make fail"
+
+
+def _source_of_the_platform() -> str:
+    import linker.platforms.linux as module
+
+    assert module.__file__ is not None
+    return module.__file__

@@ -1,0 +1,203 @@
+"""User-Mode Linux: real btrfs and xfs for somebody without any privilege, as ordinary tests."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import signal
+import time
+
+import pytest
+
+from pytest_linkmode import kernel, processes
+from pytest_linkmode.config import Settings
+from pytest_linkmode.filesystems import FILESYSTEMS
+from pytest_linkmode.guests import gateway, uml
+from tests.pytest_linkmode.ladder.people import UID, Person
+
+REFUSED = uml.look(Settings())
+needs_guests = pytest.mark.skipif(REFUSED is not None, reason=" ".join(str(REFUSED).split()))
+
+TESTS = f"""
+import os, time
+from linker import link_tree
+from pytest_linkmode import assert_linked
+
+def test_it(linkmode_layout, link_mode, linkmode_tree):
+    linkmode_tree(linkmode_layout.source)
+    link_tree(linkmode_layout.source, linkmode_layout.target, mode=link_mode)
+    expected = linkmode_layout.expect(link_mode)
+    assert_linked(linkmode_layout.source, linkmode_layout.target, expected)
+    if "btrfs" in linkmode_layout.name:
+        assert os.uname().release != {os.uname().release!r}, "another kernel"
+
+def test_wrong(linkmode_fs):
+    print("said in", linkmode_fs.name)
+    time.sleep(0.5)
+    assert sorted(linkmode_fs.can) == []
+
+def test_elsewhere(tmp_path):
+    (tmp_path / "file").touch()
+    assert os.getuid() == {UID} and os.uname().release == {os.uname().release!r}
+"""
+
+
+def kernels() -> set[int]:
+    """Return the processes of all kernels of the tester, and of nobody else."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            arguments = pathlib.Path(f"/proc/{name}/cmdline").read_bytes()
+            owner = os.stat(f"/proc/{name}").st_uid
+        except OSError:
+            continue
+        if owner == UID and gateway.KERNEL.encode() in arguments.partition(b"\0")[0]:
+            found.add(int(name))
+    return found
+
+
+@needs_guests
+def test_what_needs_a_guest_runs_in_one_and_reports_as_any_test(person: Person) -> None:
+    person.write("test_it.py", TESTS)
+    said = person.pytest(
+        "--linkmode-provider=uml",
+        "--linkmode-layout=btrfs,btrfs+subvolume,btrfs:tmpfs",
+        "--linkmode-require=reflink,cross-device",
+        "--durations=1",
+    )
+    assert said.status == pytest.ExitCode.TESTS_FAILED, said.out + said.err
+    assert said.outcomes()["passed"] == 13, said.out
+    assert said.outcomes()["failed"] >= 1
+    assert "Captured stdout call" in said.out
+    assert "said in btrfs" in said.out
+    assert "Left contains 3 more items, first extra item: 'hardlink'" in said.out
+    assert re.search(r"0\.[5-9]\ds call +test_it.py::test_wrong\[btrfs\]", said.out)
+    assert "in a guest (User-Mode Linux): btrfs" in said.out
+    assert kernels() == set()
+
+
+@needs_guests
+def test_the_conformance_suite_passes_in_a_guest(person: Person) -> None:
+    said = person.pytest(
+        "--pyargs",
+        "pytest_linkmode.conformance",
+        "--linkmode-provider=uml",
+        "--linkmode-layout=btrfs",
+        "--linkmode-require=reflink,hardlink",
+        "-n2",
+    )
+    assert said.status == 0, said.out + said.err
+    assert said.outcomes().keys() <= {"passed", "deselected", "skipped"}
+    assert said.outcomes()["passed"] > 150
+
+
+@needs_guests
+def test_a_whole_suite_runs_there_unchanged_if_its_tmp_path_must(person: Person) -> None:
+    person.write(
+        "test_it.py",
+        f"""
+        import fcntl, os
+        def test_it(tmp_path):
+            assert os.uname().release != {os.uname().release!r}
+            (tmp_path / "a").write_bytes(os.urandom(1 << 16))
+            with open(tmp_path / "a", "rb") as a, open(tmp_path / "b", "wb") as b:
+                fcntl.ioctl(b, 0x40049409, a.fileno())
+            with open("beside", "w") as file:  # as if it could: the host is not changed
+                file.write("x")
+        """,
+    )
+    # Nobody says how: there is nothing above a guest that has it.
+    said = person.pytest("--linkmode-tmp=xfs")
+    assert said.outcomes() == {"passed": 1}, said.out + said.err
+    assert re.search(r"in a guest \(User-Mode Linux\): .*\bxfs\b", said.out)
+    assert not (person.home / "beside").exists()
+
+
+SLEEPER = "import time; print('asleep', flush=True); time.sleep(60)"
+UNSHARED = """
+import ctypes, errno, os, struct, sys
+# A kernel that gives nobody a namespace.
+libc = ctypes.CDLL(None, use_errno=True)
+code = struct.pack("HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 272,
+    0x06, 0, 0, 0x00050000 | errno.EPERM, 0x06, 0, 0, 0x7FFF0000)
+buffer = ctypes.create_string_buffer(code)
+class fprog(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(fprog(4, ctypes.addressof(buffer))), 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@needs_guests
+@pytest.mark.parametrize("namespaces", [True, False], ids=["with namespaces", "without"])
+def test_a_kill_leaves_no_guest_behind(person: Person, *, namespaces: bool) -> None:
+    command = [person.python, "-I", "-S", gateway.__file__, "-c", SLEEPER]
+    if not namespaces:
+        command = [person.python, "-I", "-S", "-c", UNSHARED, *command]
+    with person.start(*command) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asleep\n"
+        assert len(kernels()) > 1
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while kernels():
+        assert time.monotonic() < deadline, kernels()
+        time.sleep(0.02)
+
+
+@needs_guests
+def test_a_kill_of_the_whole_run_leaves_no_guest_behind(person: Person) -> None:
+    person.write(
+        "test_it.py",
+        """
+        import os, signal, time
+        def test_it(linkmode_fs):
+            with open("/dev/null") as _:
+                time.sleep(60)
+        """,
+    )
+    with person.start(
+        person.python, "-m", "pytest", "-p", "no:cacheprovider", "--linkmode-layout=xfs",
+        "--linkmode-provider=uml",
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 20
+        while not kernels():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while kernels():
+        assert time.monotonic() < deadline, kernels()
+        time.sleep(0.02)
+
+
+def test_what_is_missing_is_said_with_what_would_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "which", lambda tool: "/usr/bin/apt" if tool == "apt" else None)
+    refused = uml.Uml().missing(FILESYSTEMS["btrfs"], Settings())
+    assert refused is not None
+    if os.uname().machine == "x86_64":
+        assert any(line.startswith("linux.uml: neither in PATH") for line in refused.checked)
+        assert "apt-get install user-mode-linux" in refused.mends
+    assert any(line.startswith("mkfs.btrfs: neither") for line in refused.checked)
+    refused = uml.Uml().missing(FILESYSTEMS["ntfs"], Settings())
+    assert refused is not None
+    assert any("not in the kernel of linux.uml" in line for line in refused.checked)
+
+
+def test_a_debugger_cannot_follow_into_a_guest(person: Person) -> None:
+    if REFUSED is not None:
+        pytest.skip(" ".join(str(REFUSED).split()))
+    person.write("test_it.py", "def test_it(linkmode_fs): pass")
+    said = person.pytest("--linkmode-provider=uml", "--linkmode-layout=xfs", "--pdb")
+    assert said.status == pytest.ExitCode.USAGE_ERROR
+    assert "the tests run in a guest" in said.err
+
+
+def test_root_needs_no_guest() -> None:
+    if not kernel.may_mount():
+        pytest.skip("may_mount: this user is not root")
+    from pytest_linkmode.filesystems import provider_for
+
+    assert provider_for(FILESYSTEMS["ext4"], Settings()) == "loop"

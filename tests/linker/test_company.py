@@ -236,7 +236,7 @@ def test_eight_linkers_one_failing_one_killed(scene: str, content: str) -> None:
     same = content == "same"
     failures = [
         f"round {number} ({modes}): {found}"
-        for number, modes, found in rounds(scene, 100 * PATIENCE, same=same, calls=150)
+        for number, modes, found in rounds(scene, 60 * PATIENCE, same=same, calls=150)
         if found
     ]
     assert not failures, "\n".join([f"{len(failures)} rounds", *failures[:10]])
@@ -247,7 +247,7 @@ def test_eight_linkers_on_a_real_filesystem(linkmode_fs: TestFilesystem) -> None
     failures = [
         f"round {number} ({modes}): {found}"
         for number, modes, found in rounds(
-            str(linkmode_fs.path), 12 * PATIENCE, same=False, calls=150, way=CALLS
+            str(linkmode_fs.path), 8 * PATIENCE, same=False, calls=150, way=CALLS
         )
         if found
     ]

@@ -35,10 +35,10 @@ TARGETS: dict[str, Tree | None] = {
 }
 
 WHERE = [
-    *[pytest.param("root", existing, marks=users.ROOT_ONLY) for existing in TARGETS][:3],
+    *[pytest.param("root", existing, marks=users.ROOT_ONLY) for existing in TARGETS][:2],
     *[("ordinary-user", existing) for existing in TARGETS],
 ]
-"""For root no directory is read-only: the last target is as the one before."""
+"""For root no directory is read-only, and groups are the same for everybody."""
 
 
 def stages(scene: Scene) -> list[str]:
@@ -92,7 +92,14 @@ def test_without_the_atomic_calls_too_the_next_run_ends_as_if_nothing_had_been(
         ends.scene.rebuild()
 
 
-@pytest.mark.parametrize("mode", [LinkMode.CLONE, LinkMode.HARDLINK])
+@pytest.mark.parametrize(
+    ("user", "mode"),
+    [
+        pytest.param("root", LinkMode.CLONE, marks=users.ROOT_ONLY),
+        ("ordinary-user", LinkMode.HARDLINK),
+    ],
+    indirect=["user"],
+)
 def test_sigkill_itself_at_every_call(scene: str, mode: LinkMode) -> None:
     ends = Ends(Scene(scene), mode)
     for at in range(1, ends.calls + 2):

@@ -231,7 +231,8 @@ def test_a_keyboard_interrupt_ends_the_program(
     alone: FaultRunner, tmp_path: pathlib.Path, way: dict[str, Any]
 ) -> None:
     def interrupt() -> None:
-        while not (tmp_path / "pid").exists():
+        # Its name is there before its content.
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             time.sleep(0.01)
         signal.pthread_kill(main, signal.SIGINT)
 

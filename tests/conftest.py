@@ -6,11 +6,16 @@ The checkout comes last on the path, so that an installed wheel is what the test
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import pytest
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# A run in the background of a shell ignores SIGINT, and its children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["pytester"]
 

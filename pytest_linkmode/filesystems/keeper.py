@@ -51,6 +51,7 @@ def main(watched: int, directory: str, command: list[str]) -> int:
 def _keep(watched: int, directory: str, command: list[str], writer: int) -> None:
     """Be the first process of the namespace: everything else in it dies with this one."""
     os.setsid()  # away from the terminal: an interrupt there is not meant for a filesystem
+    os.chdir("/")  # bindfs looks for its working directory for ever if that is gone
     status = 1
     try:
         daemon = os.posix_spawnp(command[0], command, os.environ)

@@ -557,6 +557,8 @@ class _Run:
         Return the directories below that exist as well, to be merged in their turn.
         """
         if not (node.files or node.symlinks) and all(child.present for child in node.directories):
+            if not node.directories:
+                self._claim(node)
             return list(node.directories)
         source, target, record = self._begin(node)
         tally = self._place_entries(record, source, target)
@@ -569,6 +571,28 @@ class _Run:
                 child.present = True
                 below.append(child)
         return below
+
+    def _claim(self, node: Node) -> None:
+        """Let a directory into which nothing goes show that it is wanted here as well: the undo of
+        another linker, who may have made it, leaves an empty one that was touched since.
+        """
+        platform = self.platform
+        _, target = self._seek(node)
+        try:
+            platform.touch(target)
+            inode = platform.facts(target).inode
+        except Failed:  # another user's, who was here before any linker of this one
+            return
+        if node is self.base:
+            return
+        assert node.parent is not None  # only the base has none
+        _, above = self._seek(node.parent)
+        try:
+            there = platform.look(above, node.name)
+        except Failed as failed:
+            raise link_error(platform, failed, node.path) from failed.error
+        if there is None or there.inode != inode:  # the undo was faster
+            raise _Gone(node)
 
     def _place_entries(self, record: Record, source: int, target: int) -> Tally:
         """Make and place the files and symlinks of a directory that exists."""

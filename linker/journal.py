@@ -37,6 +37,9 @@ _PENDING = "p"
 _FEW = 4
 """Handles that removing a tree holds at most."""
 
+_COARSEST = 2_000_000_000
+"""Nanoseconds by which a filesystem may cut a modification time off (FAT)."""
+
 _ATTEMPTS = 16
 """How often a fresh stage may be lost to somebody who cleans up before it is locked."""
 
@@ -382,6 +385,8 @@ class Undo:
         self._source_inode = source_inode
         self._trail = Trail(self._platform, root, base)
         self._company = company
+        self._untouched: dict[Node, int] = {}
+        """Directories that were as we had made them when we came to undo them -> atime (ns)."""
         self.left: list[str] = []
 
     def run(self, records: list[Record]) -> list[str]:
@@ -540,8 +545,13 @@ class Undo:
         """Open a directory that we placed; return whether it is there and still ours."""
         platform = self._platform
         handle = self._seek(node, None)
-        if handle is None or platform.facts(handle).inode != node.inode:
+        if handle is None:
             return False
+        facts = platform.facts(handle)
+        if facts.inode != node.inode:
+            return False
+        if node.mtime_ns - _COARSEST <= facts.mtime_ns <= node.mtime_ns:
+            self._untouched[node] = facts.atime_ns
         if not platform.is_writable(handle):
             platform.change_mode(handle, node.mode | 0o700)
         return True
@@ -556,13 +566,54 @@ class Undo:
                 self.left.append(node.join(name))
 
     def _remove_directory(self, node: Node) -> None:
+        """Remove a directory that is empty by now, unless another linker wants it as well.
+
+        Who does has touched it. Between our look and its end a touch shows in the access time,
+        which nothing that we do to a directory changes.
+        """
         assert node.parent is not None  # what was placed has a name
+        platform = self._platform
         parent = self._trail.seek(node.parent)
         try:
-            self._platform.remove_directory(parent, node.name)
+            handle = platform.open_below(parent, node.name)
         except Failed as failed:
-            meaning = condition(self._platform, failed)
+            if condition(platform, failed) is not Condition.MISSING:
+                raise
+            return
+        try:
+            facts = platform.facts(handle)
+            if facts.inode != node.inode:
+                return
+            wanted = self._untouched.pop(node, None) != facts.atime_ns
+            if wanted and not any(platform.entries(handle)):
+                platform.change_mode(handle, node.mode)
+                self.left.append(node.path or ".")
+                return
+            platform.remove_directory(parent, node.name)
+            if platform.facts(handle).atime_ns != facts.atime_ns:
+                self._make_again(parent, node)
+        except Failed as failed:
+            if failed.primitive is not Primitive.RMDIR:
+                raise
+            meaning = condition(platform, failed)
             if meaning is Condition.NOT_EMPTY:  # what others put there, or we had to leave
-                self._platform.change_mode(self._trail.seek(node), node.mode)
+                platform.change_mode(handle, node.mode)
             elif meaning is not Condition.MISSING:
                 raise
+        finally:
+            platform.close(handle)
+
+    def _make_again(self, parent: int, node: Node) -> None:
+        """Give back a directory that another linker had found and touched when we removed it."""
+        platform = self._platform
+        self.left.append(node.path or ".")
+        try:
+            handle = platform.make_directory(parent, node.name, node.mode & 0o777 | 0o700)
+        except Failed as failed:
+            if condition(platform, failed) is not Condition.EXISTS:  # they were faster
+                raise
+            return
+        try:
+            platform.stamp_directory(handle, platform.facts(handle).mode, node)
+        finally:
+            platform.close(handle)

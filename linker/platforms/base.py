@@ -205,6 +205,9 @@ class Platform(Protocol):
     def change_mode(self, directory: int, mode: int) -> None:
         """Give an open directory permission bits."""
 
+    def touch(self, directory: int) -> None:
+        """Move the modification time of an open directory on to now (STAMP)."""
+
     # Names.
 
     def place(self, source: int, name: str, target: int, new: str) -> None:

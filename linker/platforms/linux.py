@@ -84,6 +84,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _TYPE, _REGULAR = 0o170000, 0o100000
 """S_IFMT and S_IFREG of inode(7), spelled out for the loop over files."""
+_LIES = 3
+"""How often a call may claim success and have done nothing before it is not believed."""
 _PAUSES = (0.0, 0.001, 0.01)
 """Seconds before the first, second and any further retry."""
 
@@ -578,6 +580,12 @@ class LinuxPlatform:
         except OSError as error:
             raise Failed(Primitive.STAMP, error) from error
 
+    def touch(self, directory: int) -> None:
+        try:
+            self.calls.utime(directory)
+        except OSError as error:
+            raise Failed(Primitive.STAMP, error) from error
+
     # Names.
 
     def place(self, source: int, name: str, target: int, new: str) -> None:
@@ -590,10 +598,17 @@ class LinuxPlatform:
             raise _nothing_made(Primitive.RENAME)
 
     def exchange(self, source: int, name: str, target: int, new: str) -> None:
-        before = self.look(source, name)
-        self._rename(Primitive.EXCHANGE, RENAME_EXCHANGE, source, name, target, new)
-        if before is not None and before == self.look(source, name) != self.look(target, new):
-            raise _nothing_made(Primitive.EXCHANGE)
+        ours = self.look(source, name)
+        for _ in range(_LIES):
+            self._rename(Primitive.EXCHANGE, RENAME_EXCHANGE, source, name, target, new)
+            landed = self.look(source, name)
+            if ours is None or landed is None or landed.inode != ours.inode:
+                return
+            there = self.look(target, new)
+            if there is not None and there.inode == ours.inode:
+                return  # two names of one file
+            # Nothing has happened; or it was one file, and another linker replaced it since.
+        raise _nothing_made(Primitive.EXCHANGE)
 
     def _rename(
         self, primitive: Primitive, flags: int, source: int, name: str, target: int, new: str

@@ -42,6 +42,8 @@ def source_of(number: int) -> Tree:
         "ns/__init__.py": File(own * (1 + number * 997), mode=0o755 if number % 2 else 0o644),
         "ns/deep/data": File(trees.noise(20_000 + number, number)),
         "ns/link": Symlink(f"to-{number}"),
+        "ns/void": Directory(),
+        "void": Directory(),
         f"ns/only_{number}.py": File(own),
         f"own_{number}/f": File(own * 9),
         f"own_{number}/empty": Directory(),

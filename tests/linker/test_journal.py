@@ -206,6 +206,98 @@ def test_a_hard_link_of_another_linker_stays_and_is_listed(ground: str, kind: Tr
     assert not reserved(ground)
 
 
+@pytest.mark.parametrize("mode", LinkMode)
+def test_an_empty_directory_that_another_linker_wants_as_well_stays_and_is_listed(
+    ground: str, mode: LinkMode
+) -> None:
+    tree: Tree = {"e": Directory(0o750), "n/e": Directory(), "b/z": File(b"z")}
+    other = f"{ground}/other"
+    trees.build(other, {"e": Directory(), "n/e": Directory()})
+    scene = Scene(f"{ground}/scene", tree, {"b": Directory()})
+    error = fail_last(scene, mode, lambda: link_tree(other, scene.target, mode=mode))
+    assert sorted(error.left) == ["e", "n/e"]
+    assert sorted(os.listdir(scene.target)) == ["b", "e", "n"]
+    assert stat.S_IMODE(os.stat(f"{scene.target}/e").st_mode) == 0o750
+    assert os.listdir(f"{scene.target}/n") == ["e"]
+
+
+@pytest.mark.parametrize("mode", [LinkMode.COPY, LinkMode.HARDLINK])
+def test_an_empty_directory_wanted_while_it_is_undone_is_there_afterwards(
+    ground: str, mode: LinkMode
+) -> None:
+    """Whichever call of the undo the other linker comes before."""
+    tree: Tree = {"e": Directory(0o750), "n/e/f": File(b"f"), "b/z": File(b"z")}
+    wanted: Tree = {"e": Directory(), "n/e": Directory()}
+    other = f"{ground}/other"
+    trees.build(other, wanted)
+    scene = Scene(f"{ground}/scene", tree, {"b": Directory()})
+    first = Failing(scene, mode, lambda: None, REFLINKING)
+    tap = Tap(first)
+    with pytest.raises(LinkError):
+        link_tree(scene.source, scene.target, mode=mode, platform=tap.platform)
+    made_again = 0
+    for at in range(first.at + 1, tap.count + 1):
+        scene.rebuild()
+        before: list[int] = []
+
+        def deed(number: int, called: str, at: int = at, before: list[int] = before) -> None:
+            first(number, called)
+            if number == at:
+                if os.path.isdir(f"{scene.target}/e"):
+                    before.append(os.stat(f"{scene.target}/e").st_ino)
+                link_tree(other, scene.target, mode=mode)
+
+        with pytest.raises(LinkError) as caught:
+            link_tree(scene.source, scene.target, mode=mode, platform=Tap(deed).platform)
+        now = os.stat(f"{scene.target}/e")
+        assert os.path.isdir(f"{scene.target}/n/e"), f"at call {at}"
+        made_again += bool(before) and before[0] != now.st_ino
+        if before:
+            assert "e" in caught.value.left, f"at call {at}"
+            assert stat.S_IMODE(now.st_mode) == 0o750
+        assert not reserved(ground), f"at call {at}"
+    assert made_again, "a moment between the look and the removal was among them"
+
+
+def test_an_empty_directory_that_another_undo_removes_meanwhile_is_made(ground: str) -> None:
+    scene = Scene(ground, {"a": File(b"a"), "n/e": Directory()}, {"n/e": Directory()})
+    names = Tap()
+    link_tree(scene.source, scene.target, platform=names.platform)
+    removed = 0
+    for at in range(1, names.count + 1):
+        scene.rebuild()
+        place = f"{scene.target}/n/e"
+        os.utime(place, ns=(0, 0))
+
+        def deed(number: int, called: str, at: int = at, place: str = place) -> None:
+            nonlocal removed
+            if number == at and os.stat(place).st_mtime_ns == 0:
+                os.rmdir(place)
+                removed += 1
+
+        link_tree(scene.source, scene.target, platform=Tap(deed).platform)
+        assert os.path.isdir(place), f"at call {at}"
+    assert removed > 5
+
+
+def test_a_new_target_that_another_linker_wants_as_well_stays(ground: str) -> None:
+    scene = Scene(f"{ground}/scene", {"a": File(b"a"), "z": File(b"z")}, None)
+    other = f"{ground}/other"
+    trees.build(other, {})
+    met: list[str] = []
+
+    def deed(number: int, name: str) -> None:
+        if os.path.isdir(scene.target) and not met:
+            met.append(name)
+            link_tree(other, scene.target)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=Tap(deed).platform)
+    assert met
+    assert os.listdir(scene.target) == []
+
+
 def test_linkers_of_other_modes_leave_no_doubt(ground: str) -> None:
     scene = Scene(ground, ONE_BY_ONE, {})
 

@@ -604,6 +604,41 @@ def test_an_emulated_exchange_that_stops_halfway_loses_neither(
     assert count >= min(refused, 2)
 
 
+def test_an_exchange_that_is_claimed_and_not_done_is_noticed(room: Room) -> None:
+    room.put("n", File(b"new"))
+    trees.build(f"{room.there}/d", {"n": File(b"old")})
+    os.rename(f"{room.there}/d/n", f"{room.there}/n")
+    platform = room.with_calls(renameat2=lambda *_: None)
+    with pytest.raises(Failed) as caught:
+        platform.exchange(room.source, "n", room.target, "n")
+    assert platform.error_name(caught.value.error) == "NOEFFECT"
+    with pytest.raises(Failed) as caught:
+        platform.place(room.source, "n", room.target, "free")
+    assert platform.error_name(caught.value.error) == "NOEFFECT"
+
+
+def test_an_exchange_of_two_names_of_one_file_is_done(room: Room) -> None:
+    """Also where another linker changes the file, or replaces it, at the same moment."""
+    room.put("n", File(b"one"))
+    os.link(f"{room.here}/n", f"{room.there}/n")
+    room.platform.exchange(room.source, "n", room.target, "n")
+    turns = 0
+
+    def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None:
+        nonlocal turns
+        turns += 1
+        CALLS.renameat2(source, name, target, new, flags)
+        os.link(f"{room.here}/n", f"{room.here}/{turns}")  # which changes its ctime
+        if turns == 1:
+            with open(f"{room.there}/x", "wb") as writing:
+                writing.write(b"theirs")
+            os.replace(f"{room.there}/x", f"{room.there}/n")
+
+    room.with_calls(renameat2=renameat2).exchange(room.source, "n", room.target, "n")
+    assert read(f"{room.there}/n") == b"one"
+    assert read(f"{room.here}/n") == b"theirs"
+
+
 def test_an_emulated_placing_that_stops_halfway_takes_the_name_back(room: Room) -> None:
     room.put("n", File(b"new"))
     removed = 0

@@ -312,8 +312,11 @@ def test_a_directory_that_was_there_keeps_its_mode_and_its_time_moves_on(ground:
     seen = os.stat(f"{scene.target}/d")
     assert stat.S_IMODE(seen.st_mode) == 0o751
     assert seen.st_mtime_ns > PAST
-    untouched = os.stat(f"{scene.target}/same/e")
-    assert (stat.S_IMODE(untouched.st_mode), untouched.st_mtime_ns) == (0o750, PAST)
+    untouched = os.stat(f"{scene.target}/same")
+    assert (stat.S_IMODE(untouched.st_mode), untouched.st_mtime_ns) == (0o755, PAST)
+    empty = os.stat(f"{scene.target}/same/e")
+    assert stat.S_IMODE(empty.st_mode) == 0o750
+    assert empty.st_mtime_ns > PAST, "what says to another linker that it is wanted"
 
 
 # Rule 7: copy copies.

@@ -1,0 +1,430 @@
+"""Merges the source into what the target has: places entries, fills directories, makes new ones.
+
+Entries come from a stage, or right under their final names where nothing is in the way; every
+change is noted before it is done. What another linker or its undo does at the same time is met by
+looking again, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final
+
+from linker.choices import Choices
+from linker.conditions import Condition, Primitive
+from linker.failures import condition, link_error
+from linker.journal import Change, Record, Stage, remove_tree
+from linker.making import Maker, Tally
+from linker.modes import Existing, LinkMode
+from linker.platforms.base import Failed, Kind, Platform
+from linker.policy import Step
+from linker.report import LinkError
+from linker.staging import Stages, stage_path
+from linker.tree import Lost, Node, Trail
+
+PATIENCE: Final = 64
+"""How often one name may change under us before that is an error of its own."""
+
+
+class _Gone(Exception):
+    """A directory of the target that was there is there no more."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.path)
+        self.node = node
+
+
+class _Unplaceable(Exception):
+    """A staged file cannot have its final name, but one linked in another mode can."""
+
+    def __init__(self, mode: LinkMode) -> None:
+        super().__init__(mode.value)
+        self.mode = mode
+
+
+class _OtherMount(Exception):
+    """A directory of the target cannot be reached from the stage by a rename."""
+
+
+class Merger:
+    """Merges the tree of one run, from the trail `source` into the trail `target`.
+
+    `base` is the node that `target` begins with; `new_name` what the one file of `link_file` is
+    called in the target; `advance` is told the number of files done, once a directory. `records`
+    are the changes, `tallies` what was made in or with each directory.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        choices: Choices,
+        maker: Maker,
+        stages: Stages,
+        source: Trail,
+        target: Trail,
+        base: Node,
+        *,
+        existing: Existing,
+        new_name: str | None,
+        advance: Callable[[int], None] | None,
+    ) -> None:
+        self._platform = platform
+        self._choices = choices
+        self._policy = choices.policy
+        self._mode = choices.requested
+        self._maker = maker
+        self._stages = stages
+        self._source = source
+        self._target = target
+        self._base = base
+        self._existing = existing
+        self._new_name = new_name
+        self._advance = advance
+        self.records: list[Record] = []
+        self.tallies: dict[Node, Tally] = {}
+
+    def run(self, base: Node) -> None:
+        """Merge `base` and whatever the target has of the directories below it."""
+        pending: list[tuple[bool, Node]] = [(True, base)]
+        patience = PATIENCE
+        while pending:
+            merging, node = pending.pop()
+            try:
+                below = self._merge(node) if merging else self._place_again(node)
+                pending.extend((True, child) for child in reversed(below))
+            except _Gone as gone:
+                patience -= 1
+                missing = gone.node
+                if patience == 0 or missing.parent is None:
+                    raise LinkError(
+                        f"{missing.path or 'the target'} vanishes again and again",
+                        why="another program removes it while it is linked",
+                        path=missing.path,
+                        condition=Condition.MISSING,
+                    ) from None
+                self._target.reset()
+                pending = [task for task in pending if not task[1].below(missing)]
+                pending.append((False, missing))
+
+    def _seek(self, node: Node) -> tuple[int, int]:
+        """Return the handles of a directory in the source and in the target."""
+        try:
+            # Above the source's root there are no files of ours.
+            source = self._source.seek(node) if node.depth >= self._source.base_depth else -1
+        except Lost as lost:
+            raise link_error(self._platform, lost.failed, lost.node.path) from lost.failed.error
+        except Failed as failed:
+            raise link_error(self._platform, failed, node.path) from failed.error
+        try:
+            return source, self._target.seek(node)
+        except Lost as lost:
+            if condition(self._platform, lost.failed) is Condition.MISSING:
+                raise _Gone(lost.node) from lost
+            raise link_error(self._platform, lost.failed, lost.node.path) from lost.failed.error
+        except Failed as failed:
+            raise link_error(self._platform, failed, node.path) from failed.error
+
+    def _begin(self, node: Node) -> tuple[int, int, Record]:
+        """Open a directory of the target for changes."""
+        source, target = self._seek(node)
+        try:
+            facts = self._platform.facts(target)
+            record = Record(node, (facts.device, facts.inode))
+            self.records.append(record)
+            if not self._platform.is_writable(target):
+                self._widen(record, target, facts.mode)
+        except Failed as failed:
+            raise link_error(self._platform, failed, node.path or "the target") from failed.error
+        if node.root and node is not self._base and self._mode is LinkMode.HARDLINK:
+            self._stages.meet_in_target(node, target)
+        self._stages.at(node, target)
+        return source, target, record
+
+    def _merge(self, node: Node) -> list[Node]:
+        """Place everything that belongs into a directory that exists.
+
+        Return the directories below that exist as well, to be merged in their turn.
+        """
+        if not (node.files or node.symlinks) and all(child.present for child in node.directories):
+            if not node.directories:
+                self._claim(node)
+            return list(node.directories)
+        source, target, record = self._begin(node)
+        tally = self._place_entries(record, source, target)
+        if node in self.tallies:  # the directory itself, which was made empty
+            tally.add(self.tallies[node])
+        self.tallies[node] = tally
+        below = []
+        for child in node.directories:
+            if child.present or not self._place_directory(record, child, target):
+                child.present = True
+                below.append(child)
+        return below
+
+    def _claim(self, node: Node) -> None:
+        """Let a directory into which nothing goes show that it is wanted here as well: the undo of
+        another linker, who may have made it, leaves an empty one that was touched since.
+        """
+        platform = self._platform
+        _, target = self._seek(node)
+        try:
+            platform.touch(target)
+            inode = platform.facts(target).inode
+        except Failed:  # another user's, who was here before any linker of this one
+            return
+        if node is self._base:
+            return
+        assert node.parent is not None  # only the base has none
+        _, above = self._seek(node.parent)
+        try:
+            there = platform.look(above, node.name)
+        except Failed as failed:
+            raise link_error(platform, failed, node.path) from failed.error
+        if there is None or there.inode != inode:  # the undo was faster
+            raise _Gone(node)
+
+    def _place_entries(self, record: Record, source: int, target: int) -> Tally:
+        """Make and place the files and symlinks of a directory that exists."""
+        node, tally, final = record.node, Tally(), self._new_name
+        files = self._maker.place(record, source, target, self._stages.of[node], final, tally)
+        names = (*files, *node.symlinks)
+        while names:
+            stage, staged = self._stages.of[node], Tally()
+            numbers = [stage.number() for _ in names]
+            self._maker.fill(node, source, stage, stage.handle, staged, numbers, files)
+            inodes, made = node.inodes, self._time(stage, ".")
+            try:
+                for name, number in zip(names, numbers, strict=True):
+                    change = Change(final or name, stage, number, inodes[name], None, made)
+                    try:
+                        self._commit(record, change, target, staged)
+                    except _Unplaceable as refused:
+                        again = self._make_again(refused.mode, node, name, source, change, staged)
+                        self._commit(record, again, target, staged)
+            except _OtherMount:
+                self._stages.open(target, node)
+                continue
+            tally.add(staged)
+            break
+        if self._advance is not None:
+            self._advance(len(node.files))
+        return tally
+
+    def _time(self, stage: Stage, name: str) -> int:
+        """Return the filesystem's time of the last change of a directory in a stage."""
+        try:
+            seen = self._platform.look(stage.handle, name)
+        except Failed as failed:
+            raise link_error(self._platform, failed, "the stage") from failed.error
+        return seen.changed_ns if seen is not None else 0
+
+    def _place_again(self, node: Node) -> list[Node]:
+        """Place a directory that was there and is gone."""
+        assert node.parent is not None  # the root is never placed
+        node.present = False
+        for tallied in [other for other in self.tallies if other.below(node)]:
+            del self.tallies[tallied]
+        for staged in [other for other in self._stages.of if other.below(node)]:
+            del self._stages.of[staged]
+        _, target, record = self._begin(node.parent)
+        return [] if self._place_directory(record, node, target) else [node]
+
+    def _place_directory(self, record: Record, node: Node, target: int) -> bool:
+        """Stage a directory whole and place it; False if it is still to be merged."""
+        while True:
+            stage = self._stages.of[record.node]
+            number = stage.number()
+            make = self._maker.tree if self._policy.undo else self._maker.empty
+            tally = make(node, stage, number)
+            owed: tuple[int, str] | None = None
+            try:
+                if node.mode & 0o300 != 0o300:
+                    owed = self._owe_mode(node, stage, number)
+                made = self._time(stage, number)
+                change = Change(node.name, stage, number, node.inode, node, made)
+                if self._commit(record, change, target, tally):
+                    if owed is not None:
+                        self._pay_mode(node, stage, *owed)
+                    self.tallies[node] = tally
+                    return self._policy.undo
+            except _OtherMount:
+                remove_tree(self._platform, stage.handle, number)
+                self._stages.open(target, record.node)
+                continue
+            except Failed as failed:
+                raise link_error(self._platform, failed, node.path) from failed.error
+            finally:
+                if owed is not None:
+                    self._platform.close(owed[0])
+            if owed is not None:
+                stage.forget(owed[1])
+            remove_tree(self._platform, stage.handle, number)
+            return False
+
+    def _owe_mode(self, node: Node, stage: Stage, number: str) -> tuple[int, str]:
+        """Make a directory writable while it gets its name, and note what it shall be.
+
+        Return a handle of it and the note's name.
+
+        Renaming a directory to another parent writes its "..": an ordinary user needs write
+        permission on it. The note is for the next run, should this one be killed in between.
+        """
+        platform = self._platform
+        handle = platform.open_below(stage.handle, number)
+        try:
+            mode = platform.facts(handle).mode
+            record = stage.pending(stage_path(node, stage), node.inode, mode | 0o300, mode)
+            platform.change_mode(handle, mode | 0o300)
+        except BaseException:
+            platform.close(handle)
+            raise
+        return handle, record
+
+    def _pay_mode(self, node: Node, stage: Stage, handle: int, owed: str) -> None:
+        """Give a placed directory its final permission bits."""
+        facts = self._platform.facts(handle)
+        self._platform.change_mode(handle, facts.mode & ~0o300 | node.mode & 0o300)
+        stage.forget(owed)
+
+    def _widen(self, record: Record, target: int, mode: int) -> None:
+        """Let ourselves write into a read-only directory of ours, for as long as it takes."""
+        stage = self._stages.all[0]
+        path = stage_path(record.node, stage)
+        note = stage.pending(path, record.identity[1], mode | 0o300, mode)
+        record.widened = (mode, stage, note)
+        try:
+            self._platform.change_mode(target, mode | 0o300)
+        except Failed:  # another's directory, or a read-only mount: nothing was changed
+            record.widened = None
+            stage.forget(note)
+            raise
+
+    def narrow(self, record: Record, *, last: bool = False) -> bool:
+        """Give a widened directory its permission bits back; return whether nothing is owed."""
+        if record.widened is None:
+            return True
+        mode, stage, note = record.widened
+        try:
+            handle = self._target.seek(record.node)
+            facts = self._platform.facts(handle)
+            if (facts.device, facts.inode) == record.identity:
+                self._platform.change_mode(handle, mode)
+        except Lost as lost:
+            if not last or condition(self._platform, lost.failed) is not Condition.MISSING:
+                return False
+        except Failed:
+            return False
+        record.widened = None
+        stage.forget(note)
+        return True
+
+    def _commit(self, record: Record, change: Change, target: int, tally: Tally) -> bool:
+        """Give a staged entry its final name; False if it is a directory that exists by now."""
+        platform, stage, node, name = self._platform, change.stage, record.node, change.name
+        record.changes.append(change)  # before it is done: undo looks before it takes away
+        replacing = name in node.taken and self._choices.replaces(node, name)
+        for _ in range(PATIENCE):
+            try:
+                if not replacing:
+                    place = platform.place_emulated if stage.emulate_place else platform.place
+                    place(stage.handle, change.number, target, name)
+                    return True
+                done = self._replace(change, target, node)
+            except Failed as failed:
+                path = node.join(name)
+                step = self._choices.step(failed, path)
+                replacing = step is Step.REPLACE
+                if step is Step.EMULATE:
+                    if failed.primitive is Primitive.EXCHANGE:
+                        stage.emulate_exchange = replacing = True
+                    else:
+                        stage.emulate_place = True
+                elif step is Step.RETRY:
+                    if failed.primitive is Primitive.RENAME and not (
+                        node.root or node is self._base
+                    ):
+                        # Somebody's undo removed the directory that we have open.
+                        raise _Gone(node) from failed
+                elif step is Step.RESTAGE and stage.node is not node:
+                    record.changes.pop()
+                    raise _OtherMount from failed
+                elif isinstance(step, LinkMode) and not (self._choices.strict or change.node):
+                    record.changes.pop()
+                    raise _Unplaceable(step) from failed
+                elif step is not Step.REPLACE:
+                    raise link_error(platform, failed, path) from failed.error
+            else:
+                if not done:
+                    record.changes.pop()
+                tally.replaced += done
+                return done
+        raise LinkError(
+            f"{node.join(name)} changes again and again",
+            why="another program creates and removes it while it is linked",
+            path=node.join(name),
+            condition=Condition.BUSY,
+        )
+
+    def _make_again(
+        self, mode: LinkMode, node: Node, name: str, source: int, old: Change, tally: Tally
+    ) -> Change:
+        """Stage a file in another mode than the one in which it could not be placed."""
+        stage, number = old.stage, old.stage.number()
+        try:
+            self._platform.remove_file(stage.handle, old.number)
+            inode = self._maker.primitive(mode, node)(source, name, stage.handle, number)
+        except Failed as failed:
+            raise link_error(self._platform, failed, node.join(name)) from failed.error
+        tally.modes[LinkMode.HARDLINK] -= 1  # no other file has a link too many
+        tally.modes[mode] += 1
+        return Change(old.name, stage, number, inode, None, self._time(stage, "."))
+
+    def _replace(self, change: Change, target: int, node: Node) -> bool:
+        """Swap a staged entry with the one that has its name; False if both are directories."""
+        platform, stage, name = self._platform, change.stage, change.name
+        if change.node is not None or self._existing is Existing.FAIL:
+            there = platform.look(target, name)
+            if there is not None:
+                ours = Kind.FILE if change.node is None else Kind.DIRECTORY
+                refuse_conflict(self._existing, node.join(name), ours, there.kind)
+                return False
+            vanished = OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+            raise Failed(Primitive.EXCHANGE, vanished)
+        swap = platform.exchange_emulated if stage.emulate_exchange else platform.exchange
+        swap(stage.handle, change.number, target, name)
+        landed = platform.look(stage.handle, change.number)
+        if landed is not None and landed.kind is Kind.DIRECTORY:
+            platform.exchange(stage.handle, change.number, target, name)
+            refuse_conflict(self._existing, node.join(name), Kind.FILE, landed.kind)
+        return True
+
+
+def refuse_conflict(existing: Existing, path: str, ours: Kind, theirs: Kind) -> None:
+    """Raise where an entry of ours cannot take the place of what is there."""
+    if existing is Existing.FAIL:
+        raise LinkError(
+            f"{path} exists already",
+            why=f"the target has a {theirs.value} of that name",
+            hint="link into an empty target, or allow merging (Existing.MERGE)",
+            path=path,
+            condition=Condition.EXISTS,
+        )
+    if ours is Kind.DIRECTORY and theirs is not Kind.DIRECTORY:
+        raise LinkError(
+            f"cannot merge the directory {path}",
+            why=f"the target has a {theirs.value} of that name"
+            + (", which is never followed" if theirs is Kind.SYMLINK else ""),
+            hint=f"remove the {theirs.value} from the target",
+            path=path,
+            condition=(Condition.IS_SYMLINK if theirs is Kind.SYMLINK else Condition.NOT_DIRECTORY),
+        )
+    if ours is not Kind.DIRECTORY and theirs is Kind.DIRECTORY:
+        raise LinkError(
+            f"cannot replace {path}",
+            why="the target has a directory of that name, and the source a file",
+            hint="remove the directory from the target",
+            path=path,
+            condition=Condition.IS_DIRECTORY,
+        )

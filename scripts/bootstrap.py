@@ -60,7 +60,7 @@ MANAGERS: Mapping[str, Manager] = {
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "matrix": (),
-    "tests": ("test", "lint", "typing"),
+    "tests": ("test", "lint", "typing", "changelog"),
 }
 """What each purpose needs beyond the project: dependency groups of pyproject.toml."""
 

@@ -201,7 +201,8 @@ class _Environment:
         self.made = 0
         self.version = "1"
         (root / "pyproject.toml").write_text(
-            '[dependency-groups]\ntest=["a"]\nlint=["b"]\ntyping=[]'
+            "[dependency-groups]\n"
+            + "".join(f'{group}=["for-{group}"]\n' for group in bootstrap.GROUPS["tests"])
         )
         state = root / ".linkmode"
         self.python = state / "venv" / "bin" / "python"
@@ -250,7 +251,8 @@ def test_another_purpose_adds_to_the_environment_that_is_there(environment: _Env
     assert bootstrap.main(["tests"]) == 0
     assert bootstrap.main(["matrix", "tests"]) == 0
     assert environment.made == 1
-    assert environment.asked[1:] == [("install", "a", "b")]
+    needed = (f"for-{group}" for group in bootstrap.GROUPS["tests"])
+    assert environment.asked[1:] == [("install", *needed)]
     assert json.loads(environment.stamp.read_text())["purposes"] == ["matrix", "tests"]
 
 

@@ -5,8 +5,8 @@ Errors are looked up by *name*, because the numbers differ (ENOTSUP is 95 on Lin
 macOS), and by primitive, because one name means different things: EINVAL of FICLONE is an odd
 attribute of a file, EINVAL of renameat2 is a flag that the filesystem does not know.
 
-Sources: ioctl_ficlone(2), link(2), symlink(2), rename(2), open(2), the measurements in
-docs/explanation.md, and the issue numbers cited there.
+Sources: ioctl_ficlone(2), clonefile(2), link(2), symlink(2), rename(2), open(2), the
+measurements in docs/explanation.md, and the issue numbers cited there.
 """
 
 from __future__ import annotations
@@ -164,10 +164,30 @@ _LINUX: Mapping[Primitive, Mapping[str, Condition]] = {
     Primitive.LOCK: {"EAGAIN": _C.BUSY, "EWOULDBLOCK": _C.BUSY, "ENOLCK": _C.UNSUPPORTED},
 }
 
+_MACOS: Mapping[Primitive, Mapping[str, Condition]] = {
+    # EINVAL: neither file, directory nor symlink. KEPT is ours: an attribute that nobody could
+    # take off the clone, such as com.apple.quarantine.
+    Primitive.CLONE_FILE: {"EDEADLK": _C.DATALESS, "EINVAL": _C.ATTRIBUTE, "KEPT": _C.ATTRIBUTE},
+    # Any item below may be what stopped it, and which one is not told.
+    Primitive.CLONE_DIRECTORY: {
+        "EDEADLK": _C.DATALESS,
+        "EINVAL": _C.ATTRIBUTE,
+        "KEPT": _C.ATTRIBUTE,
+    },
+    Primitive.HARDLINK: {"EINVAL": _C.ATTRIBUTE},
+    Primitive.SYMLINK: {"EINVAL": _C.ATTRIBUTE},
+    Primitive.COPY: {"EDEADLK": _C.DATALESS},
+    Primitive.RENAME: {"EINVAL": _C.UNSUPPORTED},
+    Primitive.EXCHANGE: {"EINVAL": _C.UNSUPPORTED},
+    Primitive.RMDIR: {"EEXIST": _C.NOT_EMPTY},
+    Primitive.LOCK: {"EAGAIN": _C.BUSY, "ENOLCK": _C.UNSUPPORTED},
+}
+
 TABLES: Mapping[
     str, tuple[Mapping[str, Condition], Mapping[Primitive, Mapping[str, Condition]]]
 ] = {
     "linux": (_POSIX, _LINUX),
+    "macos": (_POSIX, _MACOS),
 }
 """platform -> (what a name means everywhere, what it means at one primitive)."""
 

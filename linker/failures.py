@@ -16,6 +16,7 @@ HINTS: dict[Condition, str] = {
     Condition.IO: "the disk reports an error; look at the kernel's log",
     Condition.NAME_TOO_LONG: "the target's filesystem does not take names or paths of this length",
     Condition.CROSS_DEVICE: "a mount point lies in the way",
+    Condition.DATALESS: "the file's content is not on this machine; open it once to fetch it",
 }
 
 VERBS: dict[Primitive, str] = {

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 from linker.platforms.base import Platform
+
+PLATFORMS = {
+    "linux": ("linker.platforms.linux", "LinuxPlatform"),
+    "darwin": ("linker.platforms.macos", "MacPlatform"),
+}
+"""`sys.platform` -> the module and the class of its primitives."""
 
 
 def current() -> Platform:
@@ -12,8 +19,8 @@ def current() -> Platform:
 
     Raises RuntimeError on one that has no file here.
     """
-    if sys.platform == "linux":
-        from linker.platforms.linux import LinuxPlatform
-
-        return LinuxPlatform()
-    raise RuntimeError(f"the reference linker has no platform for {sys.platform!r}")
+    if sys.platform not in PLATFORMS:
+        raise RuntimeError(f"the reference linker has no platform for {sys.platform!r}")
+    module, name = PLATFORMS[sys.platform]
+    found: Platform = getattr(import_module(module), name)()
+    return found

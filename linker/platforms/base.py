@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from linker.conditions import Primitive
 
@@ -241,3 +241,26 @@ class Platform(Protocol):
 
     def read_record(self, directory: int, name: str) -> bytes:
         """Read a small file whole (READ)."""
+
+
+@runtime_checkable
+class ClonesDirectories(Protocol):
+    """What a platform has beside `Platform` where one call may clone a whole directory.
+
+    Neither is believed to have made all of it: who clones a directory looks through it.
+    """
+
+    def clone_directory(self, source: int, name: str, target: int, new: str) -> None:
+        """Make `new` a clone of the directory `name` with everything in it (CLONE_DIRECTORY).
+
+        If it fails something of it may be there.
+        """
+
+    def settle_clone(self, source: int, name: str, target: int, new: str) -> int:
+        """Make sure that the file `new` is a whole clone of `name`, as `clone_file` leaves it.
+
+        Return its inode number.
+        """
+
+    def strip_directory(self, source: int, made: int) -> None:
+        """Take off an open directory the attributes that it took over from another."""

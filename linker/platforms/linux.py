@@ -77,8 +77,8 @@ _BUFFER = 1 << 18
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NAMELESS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+_PLACE = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS = os.O_RDWR | getattr(os, "O_TMPFILE", 0) | os.O_CLOEXEC
 _DESCRIPTORS = "/proc/self/fd/"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -174,6 +174,15 @@ def fstype(descriptor: int) -> int:
     return int(struct.unpack_from("l", found)[0])
 
 
+def _lacking(*_: object, **__: object) -> Any:
+    """Stand for a call that this system does not have: what is POSIX here serves elsewhere too."""
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+_listxattr = getattr(os, "listxattr", _lacking)
+_getxattr = getattr(os, "getxattr", _lacking)
+
+
 @dataclass(frozen=True, slots=True)
 class Calls:
     """The system calls that `LinuxPlatform` makes, each with the signature of its Python name."""
@@ -188,12 +197,12 @@ class Calls:
     stat: Callable[..., os.stat_result] = os.stat
     birth: Callable[[str, int], int | None] = birth
     fstype: Callable[[int], int] = fstype
-    chmod: Callable[[int | str, int], None] = os.chmod
+    chmod: Callable[..., None] = os.chmod
     utime: Callable[..., None] = os.utime
     ficlone: Callable[[int, int], None] = ficlone
     ioctl: Callable[..., Any] = fcntl.ioctl
-    listxattr: Callable[..., list[str]] = os.listxattr
-    getxattr: Callable[..., bytes] = os.getxattr
+    listxattr: Callable[..., list[str]] = _listxattr
+    getxattr: Callable[..., bytes] = _getxattr
     access: Callable[..., bool] = os.access
     listdir: Callable[..., Any] = os.scandir
     mkdir: Callable[..., None] = os.mkdir

@@ -34,21 +34,14 @@ def _mode(
     )
 
 
-def _linux() -> tuple[Edge, ...]:
-    platform = "linux"
+def _posix(platform: str) -> tuple[Edge, ...]:
+    """Return what holds for files and names on every POSIX system; clones are each one's own."""
     return (
-        *_mode(platform, LinkMode.CLONE, P.CLONE_FILE, (C.SHORT,)),
         *_mode(platform, LinkMode.HARDLINK, P.HARDLINK, (C.TOO_MANY_LINKS,)),
         *_mode(platform, LinkMode.SYMLINK, P.SYMLINK, (C.NAME_TOO_LONG,)),
         *edges(platform, LinkMode.COPY, P.COPY, (*_RETRIED, C.SHORT), Step.RETRY, Step.ABORT),
         *edges(platform, LinkMode.COPY, P.COPY, (*_FATAL, C.DENIED, C.BUSY), Step.ABORT),
-        *edges(platform, None, P.CREATE, (C.UNSUPPORTED, C.IS_DIRECTORY), Step.STAGE),
         *edges(platform, None, P.CREATE, (C.NO_SPACE,), Step.ABORT),
-        *edges(platform, None, P.HARDLINK, (C.EXISTS,), Step.REPLACE),
-        *edges(platform, None, P.HARDLINK, (C.MISSING,), Step.STAGE),
-        # btrfs without extref: a directory takes only so many names of one file.
-        *edges(platform, LinkMode.HARDLINK, P.RENAME, (C.TOO_MANY_LINKS,), LinkMode.COPY),
-        *edges(platform, LinkMode.HARDLINK, P.EXCHANGE, (C.TOO_MANY_LINKS,), LinkMode.COPY),
         *edges(platform, None, P.RENAME, (C.EXISTS,), Step.REPLACE),
         *edges(platform, None, P.RENAME, (C.UNSUPPORTED,), Step.EMULATE),
         *edges(platform, None, P.RENAME, (C.CROSS_DEVICE,), Step.RESTAGE),
@@ -61,8 +54,49 @@ def _linux() -> tuple[Edge, ...]:
     )
 
 
+def _linux() -> tuple[Edge, ...]:
+    platform = "linux"
+    return (
+        *_mode(platform, LinkMode.CLONE, P.CLONE_FILE, (C.SHORT,)),
+        *_posix(platform),
+        # Files that get their final names at once, without a stage.
+        *edges(platform, None, P.CREATE, (C.UNSUPPORTED, C.IS_DIRECTORY), Step.STAGE),
+        *edges(platform, None, P.HARDLINK, (C.EXISTS,), Step.REPLACE),
+        *edges(platform, None, P.HARDLINK, (C.MISSING,), Step.STAGE),
+        # btrfs without extref: a directory takes only so many names of one file.
+        *edges(platform, LinkMode.HARDLINK, P.RENAME, (C.TOO_MANY_LINKS,), LinkMode.COPY),
+        *edges(platform, LinkMode.HARDLINK, P.EXCHANGE, (C.TOO_MANY_LINKS,), LinkMode.COPY),
+    )
+
+
+_DIRECTORY_REFUSED = (*_REFUSED, C.EXISTS, C.SHORT, C.DATALESS, C.NAME_TOO_LONG, C.IS_SYMLINK)
+"""What ends the clone of a whole directory, and nothing else."""
+
+_TRANSIENT = (C.MISSING,)
+"""ENOENT where the name exists: APFS says so for a moment after another's rename."""
+
+
+def _macos() -> tuple[Edge, ...]:
+    platform, clone = "macos", LinkMode.CLONE
+    fatal = tuple(condition for condition in _FATAL if condition not in _TRANSIENT)
+    retried = (*_RETRIED, *_TRANSIENT)
+    refused = (*_REFUSED, C.SHORT, C.DATALESS)
+    return (
+        # A whole directory by one call; where that is refused, into it and entry by entry.
+        *edges(platform, clone, P.CLONE_DIRECTORY, _DIRECTORY_REFUSED, Step.DESCEND),
+        *edges(platform, clone, P.CLONE_DIRECTORY, retried, Step.RETRY, Step.DESCEND),
+        *edges(platform, clone, P.CLONE_DIRECTORY, fatal, Step.ABORT),
+        *edges(platform, clone, P.CLONE_FILE, refused, LinkMode.COPY),
+        *edges(platform, clone, P.CLONE_FILE, retried, Step.RETRY, LinkMode.COPY),
+        # Files are cloned into a stage of ours: a name that is taken there is no one's of ours.
+        *edges(platform, clone, P.CLONE_FILE, (*fatal, C.EXISTS), Step.ABORT),
+        *_posix(platform),
+        *edges(platform, LinkMode.COPY, P.COPY, (C.DATALESS,), Step.ABORT),
+    )
+
+
 REFERENCE = Policy(
     name="reference",
-    edges=_linux(),
+    edges=(*_linux(), *_macos()),
     source="this project: rules 1, 2 and 9 of the reference linker",
 )

@@ -85,6 +85,16 @@ class Choices:
         self._tell(edge, path, failed.error, meaning.scope)
         return edge.then
 
+    def persisting(self, failed: Failed, attempts: int, path: str) -> LinkMode | Step:
+        """Ask as `step` does, after so many attempts: a retry has its bound, and a way on then."""
+        meaning = condition(self.platform, failed)
+        edge = self.policy.edge(self.platform.name, self.requested, failed.primitive, meaning)
+        if edge is None:
+            return Step.ABORT
+        self._tell(edge, path, failed.error, meaning.scope)
+        ended = edge.then is Step.RETRY and attempts >= self.policy.retries
+        return edge.otherwise if ended else edge.then
+
     def otherwise(self, failed: Failed, path: str) -> bool:
         """Ask whether a file that could not be placed directly is to go through the stage.
 

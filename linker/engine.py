@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from linker.choices import Choices
+from linker.cloning import cloner_for
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, link_error
 from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode
@@ -194,6 +195,7 @@ class _Run:
         self.source, self.base = way, base
         advance = self._advance if self.progress is not None else None
         maker = Maker(platform, self.choices, way, self.symlink_base, self.is_mutable, advance)
+        maker.cloner = cloner_for(maker, platform, self.choices, way, self.is_mutable)
         self.target = Trail(platform, root, base)
         self.stages = stages = Stages(
             platform, self.choices, base, self.folding, base_is_above=way.base_depth > 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from linker.choices import Choices
 from linker.conditions import Condition
@@ -17,6 +18,9 @@ from linker.journal import Change, Record, Stage
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Platform
 from linker.tree import Lost, Node, Trail, walk
+
+if TYPE_CHECKING:
+    from linker.cloning import Cloner
 
 Primitive = Callable[[int, str, int, str], int]
 """Makes one file: (source directory, name, target directory, new name) -> inode number or 0."""
@@ -62,6 +66,8 @@ class Maker:
         self._symlink_base = symlink_base
         self._is_mutable = is_mutable
         self._advance = advance
+        self.cloner: Cloner | None = None
+        """Who may make a directory by one call."""
 
     def empty(self, node: Node, stage: Stage, number: str) -> Tally:
         """Make a directory alone, for policies that fill directories where they are."""
@@ -84,10 +90,19 @@ class Maker:
         tally = Tally()
         node = top
         modes: list[int] = []
+        cloner, cloned = self.cloner, None
         try:
             for node, entering in walk(top):
-                if entering:
+                if cloned is not None:
+                    if not entering and self._advance is not None:
+                        self._advance(len(node.files))
+                    if node is cloned:  # for the second time: what lies in it is behind us
+                        cloned = None
+                elif entering:
                     name = number if node is top else node.name
+                    if cloner is not None and cloner.clone(node, stage, trail.handle, name, tally):
+                        cloned = node
+                        continue
                     handle = trail.make(name, node.mode & 0o777 | 0o700)
                     facts = platform.facts(handle)
                     node.inode = facts.inode

@@ -250,8 +250,8 @@ class ClonesDirectories(Protocol):
     Neither is believed to have made all of it: who clones a directory looks through it.
     """
 
-    def clone_directory(self, source: int, name: str, target: int, new: str) -> None:
-        """Make `new` a clone of the directory `name` with everything in it (CLONE_DIRECTORY).
+    def clone_directory(self, source: int, target: int, new: str) -> None:
+        """Make `new` a clone of an open directory with everything in it (CLONE_DIRECTORY).
 
         If it fails something of it may be there.
         """

@@ -309,10 +309,10 @@ class MacPlatform(LinuxPlatform):
                     why = f"the attribute {shown} stays on the clone: {message(number)}"
                     raise CheckFailed("KEPT", why)
 
-    def clone_directory(self, source: int, name: str, target: int, new: str) -> None:
-        encoded, final = os.fsencode(name), os.fsencode(new)
+    def clone_directory(self, source: int, target: int, new: str) -> None:
+        encoded = os.fsencode(new)
         try:
-            self._succeed(self.calls.clonefileat(source, encoded, target, final, _CLONE), new)
+            self._succeed(self.calls.clonefileat(source, b".", target, encoded, _CLONE), new)
         except OSError as error:
             raise Failed(Primitive.CLONE_DIRECTORY, error) from error
 

@@ -335,7 +335,7 @@ class Model:
         elif not stat.S_ISDIR(seen.st_mode):
             raise _Refused("EINVAL")
         elif self.atomic:
-            hidden = f".clonefile-{os.urandom(6).hex()}"
+            hidden = os.path.join(os.path.dirname(name), f".clonefile-{os.urandom(6).hex()}")
             with _undone_by_failure(target) as made:
                 self._hierarchy(self._inside, descriptor, target, hidden, flags, made)
                 self._host.renameat2(target, hidden, target, name, linux.RENAME_NOREPLACE)
@@ -481,6 +481,10 @@ def _undone_by_failure(directory: int) -> Iterator[list[str]]:
     try:
         yield made
     except (OSError, Failed, _Refused):
+        for path in made:
+            if path.endswith("/"):  # it may be read-only by now
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700, dir_fd=directory)
         for path in reversed(made):
             with contextlib.suppress(OSError):
                 if path.endswith("/"):

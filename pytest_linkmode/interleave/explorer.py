@@ -1,0 +1,285 @@
+"""Explore the schedules of actors: `Interleaver`, which the fixture `linkmode_interleave` gives.
+
+What an exploration says of itself is what it did: "all" only where every schedule that can differ
+was run. A failing schedule is made as simple as it can be, and printed with the option that runs it
+again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pytest_linkmode.errors import UsageError
+from pytest_linkmode.faults.fresh import Fresh
+from pytest_linkmode.interleave.picture import side_by_side
+from pytest_linkmode.interleave.schedule import follow, shrunk, written
+from pytest_linkmode.interleave.seam import Seam
+from pytest_linkmode.interleave.search import Counts, Growing, Search, Shared, preemptions
+from pytest_linkmode.interleave.standing import standing
+from pytest_linkmode.interleave.world import Diverged, Execution, InProcess, World, names_of
+
+Check = Callable[[Execution], object]
+Actor = Callable[[], Any]
+Scheduled = TypeVar("Scheduled")
+
+
+class ScheduleFailed(AssertionError):
+    """A schedule in which the check failed. `execution` is the simplest one, `line` writes it."""
+
+    def __init__(self, message: str, execution: Execution, line: str) -> None:
+        super().__init__(message)
+        self.execution = execution
+        self.line = line
+
+
+@dataclass
+class Explored:
+    """What an exploration came to. `note` says what of the world was not as it would be."""
+
+    name: str
+    counts: Counts = field(default_factory=Counts)
+    replayed: str = ""
+    failed: bool = False
+    note: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every schedule that can differ was run."""
+        return self.counts.complete and not (self.failed or self.replayed)
+
+    def __str__(self) -> str:
+        counts, name = self.counts, f" of {self.name}" if self.name else ""
+        note = f" ({self.note})" if self.note else ""
+        if self.replayed:
+            return f"replayed the schedule {self.replayed}{name}{note}; no other was run"
+        said = f"explored {counts.ran} schedules{name}{note}"
+        if counts.pruned:
+            said += f", broke {counts.pruned} off that come to the same as others"
+        said += f", with up to {counts.preemptions} preemptions"
+        if self.failed:
+            return f"{said}: one failed, and the exploration ended there"
+        if counts.complete:
+            return f"{said}: all"
+        left = []
+        if counts.waiting:
+            left.append(f"the bound was reached, at least {counts.waiting} known ones were not run")
+        if counts.beyond:
+            left.append(f"{counts.beyond} with more preemptions than allowed were not followed")
+        return f"{said}; not all: {', and '.join(left)}"
+
+
+class Interleaver:
+    """Explores schedules. The fixture `linkmode_interleave`.
+
+    `budget` bounds explorations, `replay` is the one schedule to run instead, `say` is told what
+    each exploration came to, `failures` are the exceptions that make a schedule fail.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: int | None = None,
+        replay: str | None = None,
+        say: Callable[[str], None] | None = None,
+        failures: tuple[type[BaseException], ...] = (Exception,),
+    ) -> None:
+        self.budget = budget
+        self.replay = replay
+        self._say = say
+        self._failures = failures
+        self._platforms: list[Any] = []
+
+    def platform(self, platform: Scheduled) -> Scheduled:
+        """Have every call of a platform of the reference linker be a turn in explorations.
+
+        Of anything, that is, whose attribute `calls` is a dataclass of the functions that it calls.
+        Returns the same object.
+        """
+        self._platforms.append(platform)
+        return platform
+
+    def explore(
+        self,
+        actors: Sequence[Actor] | Mapping[str, Actor],
+        *,
+        check: Check,
+        target: str | os.PathLike[str] | None = None,
+        prepare: Callable[[], object] | None = None,
+        below: Iterable[str | os.PathLike[str]] = (),
+        ends: tuple[type[BaseException], ...] = (),
+        preemptions: int | None = None,
+        budget: int | None = None,
+        name: str = "",
+    ) -> Explored:
+        """Run every schedule of some actors that can differ, and check what each led to.
+
+        Actors are functions without parameters (named A, B, … unless a mapping names them). They
+        stop before every operation below `target`, or the directories `below` instead: operations
+        of a platform given to `platform`, and of Python's own functions. Before each schedule
+        `target` is put back as it was, or `prepare` called instead. `check` is called after each,
+        with the `Execution`; whatever an actor raises fails the schedule too, unless it is one of
+        `ends`.
+
+        At most `budget` schedules run, those with few preemptions first. With `preemptions` every
+        schedule with at most so many runs instead, and none is pruned.
+
+        Raises ScheduleFailed, UsageError for what cannot be meant, and Diverged if the actors do
+        not do the same again.
+        """
+        named = actors if isinstance(actors, Mapping) else names_of(actors)
+        if len(named) < 2 or len(named) > 8:
+            raise UsageError(f"{len(named)} actors", why="schedules have two to eight")
+        places = [os.path.realpath(path) for path in below]
+        if not places and target is not None:
+            places = [os.path.realpath(target)]
+        if not places or (prepare is None and target is None):
+            raise UsageError(
+                "where do the actors meet?", hint="give target=, or below= and prepare="
+            )
+        with ExitStack() as stack:
+            if prepare is None and target is not None:
+                prepare = stack.enter_context(Fresh(target)).restore
+            assert prepare is not None  # one of them is given
+            world = stack.enter_context(self._world(named, places, prepare))
+            return self._explore(
+                world,
+                places,
+                _checking(check, ends, named),
+                preemptions=preemptions,
+                budget=self.budget if budget is None else budget,
+                name=name,
+                prunes=True,
+            )
+
+    @contextmanager
+    def _world(
+        self, actors: Mapping[str, Actor], places: Sequence[str], prepare: Callable[[], object]
+    ) -> Iterator[InProcess]:
+        world = InProcess(actors, places, prepare)
+        seam = Seam(world, guarded=False)
+        own = [platform.calls for platform in self._platforms]
+        try:
+            for platform, calls in zip(self._platforms, own, strict=True):
+                platform.calls = seam.table(calls)
+            with standing(world):
+                yield world
+        finally:
+            for platform, calls in zip(self._platforms, own, strict=True):
+                platform.calls = calls
+            world.close()
+
+    def _explore(
+        self,
+        world: World,
+        places: Sequence[str],
+        check: Check,
+        *,
+        preemptions: int | None,
+        budget: int | None,
+        name: str,
+        prunes: bool,
+        note: str = "",
+    ) -> Explored:
+        explored = Explored(name, note=note)
+        failed: list[tuple[Execution, BaseException]] = []
+
+        def visit(execution: Execution) -> bool:
+            try:
+                check(execution)
+            except self._failures as error:
+                failed.append((execution, error))
+            return not failed
+
+        replay = self._replayed(name)
+        if replay is not None:
+            explored.replayed = replay
+            visit(follow(world, replay))
+        elif prunes and preemptions is None:
+            explored.counts = Search(world, budget=budget).run(visit)
+        else:
+            shared = Shared() if prunes else None
+            growing = Growing(world, budget=budget, most=preemptions, shared=shared)
+            explored.counts = growing.run(visit)
+        if failed:
+            explored.failed = True
+            self._tell(explored)
+            raise self._failure(world, places, explored, check, *failed[0])
+        self._tell(explored)
+        return explored
+
+    def _replayed(self, name: str) -> str | None:
+        """Return the schedule to run instead of all, if it is meant for this exploration."""
+        if self.replay is None:
+            return None
+        whose, equals, line = self.replay.rpartition("=")
+        if equals and whose != name:
+            return None
+        return line
+
+    def _tell(self, explored: Explored) -> None:
+        if self._say is not None:
+            self._say(str(explored))
+
+    def _failure(
+        self,
+        world: World,
+        places: Sequence[str],
+        explored: Explored,
+        check: Check,
+        execution: Execution,
+        error: BaseException,
+    ) -> ScheduleFailed:
+        """Return the failure of the simplest schedule that fails."""
+        last = [error]
+
+        def fails(tried: Execution) -> bool:
+            try:
+                check(tried)
+            except self._failures as found:
+                last[0] = found
+                return True
+            return False
+
+        had = preemptions(execution.plan, execution.ended)
+        if not explored.replayed:
+            execution = shrunk(world, execution, fails)
+        line = written(execution)
+        if explored.name:
+            line = f"{explored.name}={line}"
+        has = preemptions(execution.plan, execution.ended)
+        count = f"{has} preemption{'' if has == 1 else 's'}"
+        found = "" if has == had else f" (found with {had})"
+        message = "\n".join(
+            [
+                f"a schedule with {count}{found} fails: {type(last[0]).__name__}: {last[0]}",
+                "",
+                side_by_side(execution, places),
+                "",
+                str(explored),
+                f"replay this schedule with --linkmode-schedule='{line}'",
+            ]
+        )
+        failure = ScheduleFailed(message, execution, line)
+        failure.__cause__ = last[0]
+        return failure
+
+
+def _checking(check: Check, ends: tuple[type[BaseException], ...], actors: Iterable[str]) -> Check:
+    """Return a check that also looks how the actors ended."""
+
+    def checked(execution: Execution) -> None:
+        for name, outcome in zip(actors, execution.outcomes, strict=True):
+            if outcome.error is not None and not isinstance(outcome.error, ends):
+                raise AssertionError(
+                    f"{name} ended with {type(outcome.error).__name__}: {outcome.error}"
+                ) from outcome.error
+        check(execution)
+
+    return checked
+
+
+__all__ = ["Diverged", "Execution", "Explored", "Interleaver", "ScheduleFailed"]

@@ -1,0 +1,354 @@
+"""The operations of a table of functions, such as `linker.platforms.linux.Calls`, as turns.
+
+`Seam.table` returns a table whose functions wait for their turn, and then do what they did. A row
+says which arguments name what is touched. Directories are known by the descriptors under which they
+were opened, so that a schedule costs no system call of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from pytest_linkmode.interleave.world import InProcess, is_plain
+
+Function = Callable[..., Any]
+Operand = tuple[Any, int | None]
+"""A name and a directory's descriptor, or None; a name that is a descriptor stands for itself."""
+Pair = Callable[[tuple[Any, ...], Mapping[str, Any]], tuple[Operand, Operand]]
+Table = TypeVar("Table")
+
+LOCK = "//lock"
+"""What follows the path of a file to name its lock."""
+
+_TEMPORARY = getattr(os, "O_TMPFILE", 0) & ~getattr(os, "O_DIRECTORY", 0)
+_DESCRIPTORS = "/proc/self/fd/"
+_EXCHANGE = 2
+"""RENAME_EXCHANGE (linux/fs.h)."""
+
+
+class One(NamedTuple):
+    """A function with one path: what it does there (an attribute of `Footprints`), and what it
+    has looked at where it fails. `place` is the position of the path, after which comes its
+    directory if `directory` says so.
+    """
+
+    done: str
+    refused: str = "reads"
+    place: int = 0
+    directory: bool = False
+
+
+class Two(NamedTuple):
+    """A function that makes something from something else, or (`moves`) moves it."""
+
+    operands: Pair
+    moves: bool = False
+
+
+def _names(given: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Operand, Operand]:
+    source = given[0] if given else options["src"]
+    target = given[1] if len(given) > 1 else options["dst"]
+    return (source, options.get("src_dir_fd")), (target, options.get("dst_dir_fd"))
+
+
+def _between(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Operand, Operand]:
+    return (given[1], given[0]), (given[3], given[2])
+
+
+def _filled(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Operand, Operand]:
+    return (given[1], None), (given[0], None)
+
+
+def _copied(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Operand, Operand]:
+    return (given[0], None), (given[1], None)
+
+
+def _cloned(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Operand, Operand]:
+    source = given[2] if isinstance(given[2], int) else given[2].fileno()
+    return (source, None), (given[0], None)
+
+
+ROWS: Mapping[str, One | Two] = {
+    **dict.fromkeys(
+        ("read", "fstat", "stat", "lstat", "ioctl", "listxattr", "getxattr", "fstype"),
+        One("reads"),
+    ),
+    **dict.fromkeys(("access", "readlink"), One("reads")),
+    "birth": One("reads", directory=True),
+    **dict.fromkeys(("listdir", "scandir"), One("lists")),
+    **dict.fromkeys(("write", "truncate"), One("writes", "writes")),
+    **dict.fromkeys(("chmod", "utime", "mkdir", "unlink", "remove"), One("writes")),
+    "symlink": One("writes", place=1),
+    "rmdir": One("removals", "lists"),
+    **dict.fromkeys(("ficlone", "sendfile"), Two(_filled)),
+    "copy_file_range": Two(_copied),
+    "ioctl-ficlone": Two(_cloned),
+    "link": Two(_names),
+    **dict.fromkeys(("rename", "replace"), Two(_names, moves=True)),
+    "renameat2": Two(_between, moves=True),
+}
+"""Function -> how it is read. `open`, `close`, `flock` and `sleep` have code of their own; `seek`
+moves a position that is nobody else's."""
+
+
+class Seam:
+    """Makes the functions that wait for their turn in a world.
+
+    With `guarded`, threads that are no actors go straight to the function: for functions that
+    others use too.
+    """
+
+    def __init__(self, world: InProcess, *, guarded: bool) -> None:
+        self._world = world
+        self._guarded = guarded
+
+    def table(self, calls: Table) -> Table:
+        """Return a copy of a dataclass of functions, all of them scheduled that are known."""
+        fields = [each.name for each in dataclasses.fields(calls)]  # type: ignore[arg-type]
+        made = {name: self.function(name, getattr(calls, name)) for name in fields}
+        return dataclasses.replace(
+            calls,  # type: ignore[type-var]
+            **{name: function for name, function in made.items() if function is not None},
+        )
+
+    def function(self, name: str, function: Function) -> Function | None:
+        """Return a function that waits for its turn; None for one that nobody else can notice."""
+        special: Mapping[str, Callable[[Function], Function]] = {
+            "open": self._open,
+            "close": self._close,
+            "flock": self._flock,
+            "sleep": self._sleep,
+        }
+        row = ROWS.get(name)
+        if name in special:
+            stand_in = special[name](function)
+        elif isinstance(row, One):
+            stand_in = self._one(name, row, function)
+        elif isinstance(row, Two):
+            stand_in = self._two(name, row, function)
+        else:
+            return None
+        return self._keep_out(function, stand_in) if self._guarded else stand_in
+
+    def _keep_out(self, function: Function, stand_in: Function) -> Function:
+        acts, far = self._world.acts, self._world.far
+
+        def asked(*given: Any, **options: Any) -> Any:
+            # Most paths are nobody's business here, and most of these are quick to tell.
+            if len(given) == 1 and type(given[0]) is str and far(given[0]):
+                return function(*given, **options)
+            return (stand_in if acts() else function)(*given, **options)
+
+        return asked
+
+    # Paths
+
+    def _path(self, name: Any, directory: int | None) -> str | None:
+        """Return the path of an operand if the actors meet there, else None."""
+        world = self._world
+        if type(name) is int:
+            return world.inside.get(name) or self._late(name)
+        text = name if type(name) is str else os.fsdecode(name)
+        if directory is not None and text[:1] != "/":
+            base = world.leading.get(directory)
+            if base is None:
+                if directory in world.elsewhere:
+                    return None
+                self._late(directory)
+                base = world.leading.get(directory)
+                if base is None:
+                    return None
+            text = f"{base}/{text}"
+        elif text.startswith(_DESCRIPTORS):
+            return self._path(int(text[len(_DESCRIPTORS) :]), None)
+        path = text if is_plain(text) else os.path.abspath(text)
+        return path if world.watched(path) else None
+
+    def _late(self, descriptor: int) -> str | None:
+        """Ask what a descriptor is that was not opened here."""
+        world = self._world
+        if descriptor not in world.elsewhere and descriptor not in world.leading:
+            try:
+                path: str | None = os.readlink(f"{_DESCRIPTORS}{descriptor}")
+            except OSError:
+                path = None
+            world.track(descriptor, path)
+        return world.inside.get(descriptor)
+
+    # Functions
+
+    def _one(self, name: str, row: One, function: Function) -> Function:
+        world, slow = self._world, self._path
+        inside, elsewhere = world.inside, world.elsewhere
+        done, refused = getattr(world, row.done), getattr(world, row.refused)
+        at, directory = row.place, row.directory
+
+        def find(given: tuple[Any, ...], options: Mapping[str, Any]) -> str | None:
+            operand = given[at] if len(given) > at else options["dst" if at else "path"]
+            if type(operand) is int:
+                if operand in elsewhere:
+                    return None
+                return inside.get(operand) or slow(operand, None)
+            base = given[at + 1] if directory else options.get("dir_fd")
+            if base in elsewhere:
+                return None
+            above = inside.get(base)
+            # The form that nearly all have; `.` and `..` are for those who take their time.
+            if above and type(operand) is str and "/" not in operand and operand[:1] != ".":
+                return f"{above}/{operand}"
+            return slow(operand, base)
+
+        def stepped(*given: Any, **options: Any) -> Any:
+            place = find(given, options)
+            if place is None:
+                return function(*given, **options)
+            if world.busy and world.turn():  # a directory may have another name by now
+                place = find(given, options) or place
+            try:
+                result = function(*given, **options)
+            except OSError as error:
+                world.note(name, (place,), refused[place], said(error))
+                raise
+            world.note(name, (place,), done[place])
+            return result
+
+        return stepped
+
+    def _two(self, name: str, row: Two, function: Function) -> Function:
+        world, path, find = self._world, self._path, row.operands
+
+        def paths(
+            given: tuple[Any, ...], options: Mapping[str, Any]
+        ) -> tuple[str | None, str | None]:
+            source, target = find(given, options)
+            return path(*source), path(*target)
+
+        def stepped(*given: Any, **options: Any) -> Any:
+            places = paths(given, options)
+            if places == (None, None):
+                return function(*given, **options)
+            if world.busy and world.turn():
+                places = paths(given, options)
+            told = tuple(place for place in places if place is not None)
+            try:
+                result = function(*given, **options)
+            except OSError as error:
+                world.note(name, told, world.pairs["reads", "reads", *places], said(error))
+                raise
+            source, target = places
+            if row.moves:
+                world.note(name, told, world.pairs["writes", "writes", *places])
+                if source is not None and target is not None:
+                    world.moved(source, target, swapped=given[4:5] == (_EXCHANGE,))
+            else:
+                world.note(name, told, world.pairs["reads", "writes", *places])
+                if source is None and type(given[0]) is str and given[0].startswith(_DESCRIPTORS):
+                    # A file without a name has got one.
+                    world.track(int(given[0][len(_DESCRIPTORS) :]), target)
+            return result
+
+        return stepped
+
+    def _open(self, function: Function) -> Function:
+        world, find = self._world, self._path
+
+        def opened(path: Any, flags: int, *mode: int, **options: Any) -> Any:
+            directory = options.get("dir_fd")
+            place = None if directory in world.elsewhere else find(path, directory)
+            if place is None:
+                result = function(path, flags, *mode, **options)
+                world.opened.add(result)
+                world.track(result, world.leads(path, directory))
+                return result
+            if world.busy and world.turn():
+                place = find(path, directory) or place
+            try:
+                result = function(path, flags, *mode, **options)
+            except OSError as error:
+                world.note("open", (place,), world.reads[place], said(error))
+                raise
+            world.opened.add(result)
+            if flags & _TEMPORARY and not flags & os.O_CREAT:
+                world.note("open nameless", (place,), world.reads[place])
+                world.track(result, None)
+                return result
+            if flags & (os.O_CREAT | os.O_TRUNC):
+                world.note("create", (place,), world.writes[place])
+            else:
+                world.note("open", (place,), world.reads[place])
+            world.track(result, place)
+            return result
+
+        return opened
+
+    def opened_file(self, function: Function, file: Any, mode: str, *rest: Any, **more: Any) -> Any:
+        """Open a file object in its turn. One that is written to has a second turn, after which it
+        is filled: between them others meet it empty.
+        """
+        world = self._world
+        place = self._path(file, None)
+        if place is None:
+            return function(file, mode, *rest, **more)
+        world.turn()
+        try:
+            opened = function(file, mode, *rest, **more)
+        except OSError as error:
+            world.note("open", (place,), world.reads[place], said(error))
+            raise
+        if set(mode).isdisjoint("wax+"):
+            world.note("open", (place,), world.reads[place])
+            return opened
+        world.note("create", (place,), world.writes[place])
+        try:
+            world.turn()
+        except BaseException:
+            opened.close()
+            raise
+        world.note("write", (place,), world.writes[place])
+        return opened
+
+    def _close(self, function: Function) -> Function:
+        world = self._world
+
+        def closed(descriptor: int) -> None:
+            place = world.locked.get(descriptor)
+            if place is not None:
+                world.turn()
+                del world.locked[descriptor]
+            world.forget(descriptor)
+            function(descriptor)
+            if place is not None:
+                world.note("unlock", (place,), world.writes[place + LOCK])
+
+        return closed
+
+    def _flock(self, function: Function) -> Function:
+        world = self._world
+
+        def locked(descriptor: int, operation: int) -> None:
+            place = self._path(descriptor, None)
+            if place is None:
+                function(descriptor, operation)
+                return
+            world.turn()
+            try:
+                function(descriptor, operation)
+            except OSError as error:
+                world.note("flock", (place,), world.reads[place + LOCK], said(error))
+                raise
+            world.locked[descriptor] = place
+            world.note("flock", (place,), world.writes[place + LOCK])
+
+        return locked
+
+    def _sleep(self, _function: Function) -> Function:
+        return lambda _seconds: None
+
+
+def said(error: OSError) -> str:
+    """Return the name of an error."""
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)

@@ -1,0 +1,324 @@
+"""Which schedules to run: every one that can differ from those before, each of them once.
+
+Two schedules are the same where they differ only in the order of operations that commute. After
+each run the explorer looks for *races*: operations of two actors that conflict, with nothing
+between them that forces their order. For each it branches off just before the first, so that the
+second comes before it (source sets and sleep sets: Abdulla, Aronsson, Jonsson, Sagonas, "Optimal
+dynamic partial order reduction", POPL 2014). Branches with the fewest preemptions run first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pytest_linkmode.interleave.footprints import AGAINST, BITS, Footprint
+from pytest_linkmode.interleave.world import Event, Execution, Sleeping, World
+
+Visit = Callable[[Execution], bool]
+"""Called after each schedule that ran to its end; returns whether to go on."""
+
+
+@dataclass
+class Counts:
+    """What an exploration came to.
+
+    `ran` schedules ran to their end, `pruned` were broken off because all that could follow was
+    run otherwise, `waiting` were known and not run, and `beyond` had more preemptions than were
+    allowed. `preemptions` is the largest number of those that ran.
+    """
+
+    ran: int = 0
+    pruned: int = 0
+    waiting: int = 0
+    beyond: int = 0
+    preemptions: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every schedule that can differ was run."""
+        return not (self.waiting or self.beyond)
+
+
+@dataclass
+class _Node:
+    """A place where schedules part: who has had, or shall have, the turn there."""
+
+    sleeping: Sleeping
+    taken: set[int]
+    done: dict[int, Footprint] = field(default_factory=dict)
+
+
+@dataclass(order=True)
+class _Branch:
+    """A schedule to run. `sleeps` is what is known of who sleeps on the way to it."""
+
+    preemptions: int
+    number: int
+    plan: bytes = field(compare=False)
+    sleeps: tuple[tuple[int, Sleeping], ...] = field(compare=False, default=())
+
+
+def preemptions(plan: bytes, ended: dict[int, int]) -> int:
+    """Return how often a schedule takes the turn from an actor that could have gone on."""
+    return sum(
+        1
+        for place in range(1, len(plan))
+        if plan[place] != plan[place - 1] and ended.get(plan[place - 1], len(plan) + 1) > place
+    )
+
+
+class Search:
+    """Explores the schedules of a world.
+
+    `budget` bounds the schedules that are run (pruned ones among them), `most` the preemptions.
+    """
+
+    def __init__(self, world: World, *, budget: int | None = None, most: int | None = None) -> None:
+        self._world = world
+        self._budget = budget
+        self._most = most
+        self.counts = Counts()
+        self._nodes: dict[bytes, _Node] = {}
+        self._queue: list[_Branch] = []
+        self._number = 0
+        self._shared = Shared()
+
+    def run(self, visit: Visit) -> Counts:
+        """Run schedules until there is none left, the bound is reached or `visit` says so."""
+        self._queue.append(_Branch(0, 0, b""))
+        while self._queue:
+            if self._budget is not None and self.counts.ran + self.counts.pruned >= self._budget:
+                break
+            branch = heapq.heappop(self._queue)
+            if not self._step(branch, visit):
+                break
+        self.counts.waiting = len(self._queue)
+        return self.counts
+
+    def _step(self, branch: _Branch, visit: Visit) -> bool:
+        plan, here = branch.plan, len(branch.plan) - 1
+        sleeping: Sleeping = {}
+        node = None
+        if plan:
+            node = self._nodes[plan[:-1]]
+            sleeping = {**node.sleeping, **node.done}
+        execution = self._world.run(plan, sleeping)
+        events = execution.events
+        if node is not None:
+            node.done[plan[-1]] = events[here].footprint
+        went = execution.plan
+        self._shared.learn(events[max(here, 0) :])
+        sleeps = (*branch.sleeps, *execution.sleeps)
+        for first, second, initials in races(
+            events, max(here, 0), self._shared, len(self._world.actors)
+        ):
+            self._branch(execution, went, sleeps, first, second, initials)
+        if execution.pruned:
+            self.counts.pruned += 1
+            return True
+        self.counts.ran += 1
+        self.counts.preemptions = max(self.counts.preemptions, preemptions(went, execution.ended))
+        return visit(execution)
+
+    def _branch(
+        self,
+        execution: Execution,
+        went: bytes,
+        sleeps: tuple[tuple[int, Sleeping], ...],
+        first: int,
+        second: int,
+        initials: Sequence[int],
+    ) -> None:
+        """Have the second operation of a race come before the first."""
+        before = went[:first]
+        node = self._nodes.get(before)
+        if node is None:
+            sleeping = next((each for place, each in reversed(sleeps) if place <= first), {})
+            there = execution.events[first]
+            node = _Node(sleeping, {there.actor}, {there.actor: there.footprint})
+        if any(actor in node.taken or actor in node.sleeping for actor in initials):
+            return
+        last = execution.events[second].actor
+        actor = last if last in initials else initials[0]
+        self._nodes[before] = node
+        node.taken.add(actor)
+        plan = before + bytes((actor,))
+        count = preemptions(plan, execution.ended)
+        if self._most is not None and count > self._most:
+            self.counts.beyond += 1
+            return
+        self._number += 1
+        known = tuple((place, each) for place, each in sleeps if place <= first)
+        heapq.heappush(self._queue, _Branch(count, self._number, plan, known))
+
+
+class Shared:
+    """The names that more than one actor touches, in any schedule so far: races are about these."""
+
+    def __init__(self) -> None:
+        self._touched: dict[str, int] = {}
+        self._names: set[str] = set()
+        self._known: dict[int, tuple[Footprint, list[tuple[str, int]]]] = {}
+
+    def learn(self, events: Sequence[Event]) -> bool:
+        """Take in the operations of a schedule; return whether there are more such names now."""
+        touched, before = self._touched, len(self._names)
+        for event in events:
+            bit = 1 << event.actor
+            for key in event.footprint:
+                seen = touched.get(key, 0)
+                if not seen & bit:
+                    touched[key] = seen | bit
+                    if seen:
+                        self._names.add(key)
+        if len(self._names) == before:
+            return False
+        self._known.clear()
+        return True
+
+    def of(self, footprint: Footprint) -> list[tuple[str, int]]:
+        """Return the part of a footprint that is about these names."""
+        known = self._known.get(id(footprint))
+        if known is None:
+            part = [(key, mode) for key, mode in footprint.items() if key in self._names]
+            # With the footprint itself, so that its id stays its.
+            known = self._known[id(footprint)] = footprint, part
+        return known[1]
+
+
+def races(
+    events: Sequence[Event], begin: int, shared: Shared, actors: int
+) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield the races whose second operation is at `begin` or later.
+
+    Each as (first, second, actors whose turn before the first leads to the other order).
+    """
+    clocks: dict[int, tuple[int, ...]] = {}
+    """Of each operation that may conflict: the last one of every actor that must come before it."""
+    current = [[-1] * actors for _ in range(actors)]
+    seen: dict[str, dict[tuple[int, int], int]] = {}
+    """Name -> (way of touching it, actor) -> the last operation that did."""
+    for place, event in enumerate(events):
+        part = shared.of(event.footprint)
+        if not part:
+            continue
+        me = event.actor
+        clock = current[me]
+        against: set[int] = set()
+        for key, mode in part:
+            last = seen.setdefault(key, {})
+            opposed = AGAINST[mode]
+            for (bit, actor), other in last.items():
+                if bit & opposed and actor != me and other > clock[actor]:
+                    against.add(other)
+            for bit in BITS[mode]:
+                last[bit, me] = place
+        found = []
+        for other in sorted(against, reverse=True):
+            if other > clock[events[other].actor]:
+                found.append(other)
+                clock[:] = map(max, clock, clocks[other])
+        clock[me] = place
+        clocks[place] = tuple(clock)
+        if place >= begin:
+            for other in found:
+                yield other, place, _initials(events, other, place, clocks, actors)
+
+
+def _initials(
+    events: Sequence[Event],
+    first: int,
+    second: int,
+    clocks: dict[int, tuple[int, ...]],
+    actors: int,
+) -> list[int]:
+    """Return the actors that can have the turn before `first`, if `second` is to precede it."""
+    racer = events[first].actor
+    if actors == 2:
+        return [events[second].actor]
+    found = []
+    met = {racer}
+    for place in range(first + 1, second + 1):
+        actor = events[place].actor
+        if actor in met:
+            continue
+        met.add(actor)
+        clock = clocks.get(place)
+        if clock is None:  # it commutes with everything
+            found.append(actor)
+            continue
+        if clock[racer] >= first and place != second:
+            continue  # it comes after the first, whatever happens
+        if all(clock[other] < first for other in range(actors) if other not in (actor, racer)):
+            found.append(actor)
+    return found
+
+
+class Growing:
+    """Runs every schedule of a world by growing number of preemptions, each once, pruning none.
+
+    For those of whose operations too little is known to prune, and to find the fewest preemptions
+    that a failure takes. With `shared` a turn is taken away only before operations on names that
+    more than one actor touches, and all begins anew where more such names are found.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        budget: int | None = None,
+        most: int | None = None,
+        shared: Shared | None = None,
+    ) -> None:
+        self._world = world
+        self._budget = budget
+        self._most = most
+        self._shared = shared
+        self.counts = Counts()
+        self._queue: list[_Branch] = []
+        self._number = 0
+
+    def run(self, visit: Visit) -> Counts:
+        """Run schedules until there is none left, the bound is reached or `visit` says so."""
+        counts = self.counts
+        self._queue = [_Branch(0, 0, b"")]
+        while self._queue and (self._budget is None or counts.ran < self._budget):
+            branch = heapq.heappop(self._queue)
+            execution = self._world.run(branch.plan)
+            counts.ran += 1
+            counts.preemptions = branch.preemptions
+            if not visit(execution):
+                break
+            if self._shared is not None and self._shared.learn(execution.events):
+                self._queue, counts.beyond = [_Branch(0, 0, b"")], 0
+            else:
+                self._extend(branch, execution)
+        counts.waiting = len(self._queue)
+        return counts
+
+    def _extend(self, branch: _Branch, execution: Execution) -> None:
+        """Queue the schedules that part from this one after what was planned of it."""
+        went, ended = execution.plan, execution.ended
+        for place in range(len(branch.plan), len(went)):
+            before = went[place - 1] if place else None
+            free = before is None or ended[before] <= place
+            if not free and before != went[place]:
+                continue  # that was planned
+            if not free and not self._noticed(execution.events[place]):
+                continue
+            for actor in range(len(execution.actors)):
+                if actor == went[place] or ended[actor] <= place:
+                    continue
+                count = branch.preemptions + (not free)
+                if self._most is not None and count > self._most:
+                    self.counts.beyond += 1
+                    continue
+                self._number += 1
+                plan = went[:place] + bytes((actor,))
+                heapq.heappush(self._queue, _Branch(count, self._number, plan))
+
+    def _noticed(self, event: Event) -> bool:
+        """Return whether others may notice an operation."""
+        return self._shared is None or bool(self._shared.of(event.footprint))

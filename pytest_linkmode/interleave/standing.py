@@ -1,0 +1,98 @@
+"""Python's own functions as turns of the actors, while schedules are explored.
+
+Plain code, `shutil` and `pathlib` do their work through `os`, `io` and `fcntl`; so does the
+reference linker for the few calls that it makes before it has a directory open. Threads that are no
+actors go straight to the originals. Code that holds a function itself (``from os import link``) is
+not reached.
+"""
+
+from __future__ import annotations
+
+import builtins
+import fcntl
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from pytest_linkmode.faults.ops import FICLONE
+from pytest_linkmode.interleave.seam import Function, Seam
+from pytest_linkmode.interleave.world import InProcess
+
+OF_OS = (
+    *("access", "chmod", "close", "copy_file_range", "link", "listdir", "lstat", "mkdir", "open"),
+    *("readlink", "remove", "rename", "replace", "rmdir", "scandir", "sendfile", "stat"),
+    *("symlink", "truncate", "unlink", "utime", "write"),
+)
+
+
+@contextmanager
+def standing(world: InProcess) -> Iterator[None]:
+    """Let the actors of a world take turns wherever they use Python's own functions."""
+    seam = Seam(world, guarded=True)
+    with ExitStack() as stack:
+        for name in OF_OS:
+            if hasattr(os, name):
+                _replace(stack, os, name, seam.function(name, getattr(os, name)))
+        for module in (builtins, io):
+            _replace(stack, module, "open", _opening(world, seam, module.open))
+        _replace(stack, fcntl, "flock", seam.function("flock", fcntl.flock))
+        _replace(stack, fcntl, "ioctl", _ioctl(seam, fcntl.ioctl))
+        _replace(stack, time, "sleep", seam.function("sleep", time.sleep))
+        _replace(stack, os, "urandom", _urandom(world, os.urandom))
+        _replace(stack, tempfile, "_name_sequence", _Names(world))
+        yield
+
+
+def _replace(stack: ExitStack, where: Any, name: str, stand_in: Any) -> None:
+    stack.callback(setattr, where, name, getattr(where, name))
+    for powers in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+        if callable(stand_in) and getattr(where, name) in powers:
+            powers.add(stand_in)
+            stack.callback(powers.discard, stand_in)
+    setattr(where, name, stand_in)
+
+
+def _opening(world: InProcess, seam: Seam, original: Function) -> Function:
+    def opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if not world.acts() or isinstance(file, int) or options.get("opener") is not None:
+            return original(file, mode, *rest, **options)
+        return seam.opened_file(original, file, mode, *rest, **options)
+
+    return opened
+
+
+def _ioctl(seam: Seam, original: Function) -> Function:
+    clone = seam.function("ioctl-ficlone", original)
+    assert clone is not None  # it has a row
+
+    def stand_in(descriptor: Any, request: int, *rest: Any) -> Any:
+        if request & 0xFFFFFFFF != FICLONE:
+            return original(descriptor, request, *rest)
+        into = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        return clone(into, request, *rest)
+
+    return stand_in
+
+
+def _urandom(world: InProcess, original: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    return lambda size: world.random(size) if world.acts() else original(size)
+
+
+class _Names:
+    """The names of temporary files: of an actor the same in every schedule."""
+
+    def __init__(self, world: InProcess) -> None:
+        self._world = world
+        self._others = tempfile._RandomNameSequence()  # type: ignore[attr-defined]
+
+    def __iter__(self) -> _Names:
+        return self
+
+    def __next__(self) -> str:
+        if self._world.acts():
+            return self._world.random(4).hex()
+        return str(next(self._others))

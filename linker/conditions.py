@@ -6,7 +6,8 @@ macOS), and by primitive, because one name means different things: EINVAL of FIC
 attribute of a file, EINVAL of renameat2 is a flag that the filesystem does not know.
 
 Sources: ioctl_ficlone(2), clonefile(2), link(2), symlink(2), rename(2), open(2), the
-measurements in docs/explanation.md, and the issue numbers cited there.
+measurements in docs/explanation.md, and the issue numbers cited there. Windows: winerror.h,
+[MS-FSCC] 2.3.8, CreateHardLinkW, CreateSymbolicLinkW, MoveFileExW.
 """
 
 from __future__ import annotations
@@ -183,11 +184,79 @@ _MACOS: Mapping[Primitive, Mapping[str, Condition]] = {
     Primitive.LOCK: {"EAGAIN": _C.BUSY, "ENOLCK": _C.UNSUPPORTED},
 }
 
+_WINERROR: Mapping[str, Condition] = {
+    "ERROR_FILE_EXISTS": _C.EXISTS,
+    "ERROR_ALREADY_EXISTS": _C.EXISTS,
+    "ERROR_NOT_SAME_DEVICE": _C.CROSS_DEVICE,
+    "ERROR_INVALID_FUNCTION": _C.UNSUPPORTED,
+    "ERROR_NOT_SUPPORTED": _C.UNSUPPORTED,
+    "ERROR_CALL_NOT_IMPLEMENTED": _C.UNSUPPORTED,
+    "ERROR_SYMLINK_NOT_SUPPORTED": _C.UNSUPPORTED,
+    "ERROR_TOO_MANY_LINKS": _C.TOO_MANY_LINKS,
+    "ERROR_BLOCK_TOO_MANY_REFERENCES": _C.TOO_MANY_LINKS,
+    "ERROR_ACCESS_DENIED": _C.DENIED,
+    "ERROR_PRIVILEGE_NOT_HELD": _C.DENIED,
+    "ERROR_VIRUS_INFECTED": _C.DENIED,
+    "ERROR_SHARING_VIOLATION": _C.BUSY,
+    "ERROR_LOCK_VIOLATION": _C.BUSY,
+    "ERROR_BUSY": _C.BUSY,
+    "ERROR_USER_MAPPED_FILE": _C.BUSY,
+    "ERROR_DELETE_PENDING": _C.BUSY,
+    "ERROR_CLOUD_FILE_PROVIDER_NOT_RUNNING": _C.DATALESS,
+    "ERROR_CLOUD_FILE_NETWORK_UNAVAILABLE": _C.DATALESS,
+    "ERROR_NO_SYSTEM_RESOURCES": _C.AGAIN,
+    "ERROR_OPERATION_ABORTED": _C.INTERRUPTED,
+    "ERROR_FILE_NOT_FOUND": _C.MISSING,
+    "ERROR_PATH_NOT_FOUND": _C.MISSING,
+    "ERROR_DISK_FULL": _C.NO_SPACE,
+    "ERROR_HANDLE_DISK_FULL": _C.NO_SPACE,
+    "ERROR_DISK_QUOTA_EXCEEDED": _C.NO_SPACE,
+    "ERROR_WRITE_PROTECT": _C.READ_ONLY,
+    "ERROR_CRC": _C.IO,
+    "ERROR_WRITE_FAULT": _C.IO,
+    "ERROR_READ_FAULT": _C.IO,
+    "ERROR_GEN_FAILURE": _C.IO,
+    "ERROR_NOT_READY": _C.IO,
+    "ERROR_IO_DEVICE": _C.IO,
+    "ERROR_FILE_CORRUPT": _C.IO,
+    "ERROR_DISK_CORRUPT": _C.IO,
+    "ERROR_NOT_ENOUGH_MEMORY": _C.NO_MEMORY,
+    "ERROR_OUTOFMEMORY": _C.NO_MEMORY,
+    "ERROR_COMMITMENT_LIMIT": _C.NO_MEMORY,
+    "ERROR_TOO_MANY_OPEN_FILES": _C.TOO_MANY_OPEN,
+    "ERROR_FILENAME_EXCED_RANGE": _C.NAME_TOO_LONG,
+    "ERROR_BUFFER_OVERFLOW": _C.NAME_TOO_LONG,
+    "ERROR_DIRECTORY_NOT_SUPPORTED": _C.IS_DIRECTORY,
+    "ERROR_DIRECTORY": _C.NOT_DIRECTORY,
+    "ERROR_STOPPED_ON_SYMLINK": _C.IS_SYMLINK,
+    "ERROR_DIR_NOT_EMPTY": _C.NOT_EMPTY,
+    "NOEFFECT": _C.NO_EFFECT,
+    "SHORT": _C.SHORT,
+}
+
+_IN_USE: Mapping[str, Condition] = {"ERROR_ACCESS_DENIED": _C.BUSY}
+"""An entry that another program has open, or in which it has something open, says access denied
+as often as sharing violation (MoveFileExW, DeleteFileW): both are worth a short wait.
+"""
+
+_WINDOWS: Mapping[Primitive, Mapping[str, Condition]] = {
+    # [MS-FSCC] 2.3.8: regions that are not aligned to clusters, or integrity settings that differ.
+    Primitive.CLONE_FILE: {"ERROR_INVALID_PARAMETER": _C.ATTRIBUTE},
+    # The unprivileged flag on a system that does not know it, or a path with odd characters.
+    Primitive.SYMLINK: {"ERROR_INVALID_PARAMETER": _C.UNSUPPORTED},
+    Primitive.HARDLINK: {"ERROR_INVALID_PARAMETER": _C.UNSUPPORTED},
+    Primitive.RENAME: _IN_USE,
+    Primitive.EXCHANGE: _IN_USE,
+    Primitive.UNLINK: _IN_USE,
+    Primitive.RMDIR: _IN_USE,
+}
+
 TABLES: Mapping[
     str, tuple[Mapping[str, Condition], Mapping[Primitive, Mapping[str, Condition]]]
 ] = {
     "linux": (_POSIX, _LINUX),
     "macos": (_POSIX, _MACOS),
+    "windows": (_WINERROR, _WINDOWS),
 }
 """platform -> (what a name means everywhere, what it means at one primitive)."""
 

@@ -24,6 +24,9 @@ from linker.report import LinkError
 from linker.staging import Stages, stage_path
 from linker.tree import Lost, Node, Trail
 
+_BUSY_PATIENCE: Final = 16
+"""How often a name that others have open is tried again, after a pause each."""
+
 PATIENCE: Final = 64
 """How often one name may change under us before that is an error of its own."""
 
@@ -325,6 +328,7 @@ class Merger:
         platform, stage, node, name = self._platform, change.stage, record.node, change.name
         record.changes.append(change)  # before it is done: undo looks before it takes away
         replacing = name in node.taken and self._choices.replaces(node, name)
+        busy = 0
         for _ in range(PATIENCE):
             try:
                 if not replacing:
@@ -342,7 +346,12 @@ class Merger:
                     else:
                         stage.emulate_place = True
                 elif step is Step.RETRY:
-                    if failed.primitive is Primitive.RENAME and not (
+                    if condition(platform, failed) is Condition.BUSY:  # somebody has it open
+                        busy += 1
+                        if busy > _BUSY_PATIENCE:
+                            raise link_error(platform, failed, path) from failed.error
+                        platform.pause(busy)
+                    elif failed.primitive is Primitive.RENAME and not (
                         node.root or node is self._base
                     ):
                         # Somebody's undo removed the directory that we have open.

@@ -10,6 +10,7 @@ from linker.platforms.base import Platform
 PLATFORMS = {
     "linux": ("linker.platforms.linux", "LinuxPlatform"),
     "darwin": ("linker.platforms.macos", "MacPlatform"),
+    "win32": ("linker.platforms.kernel32", "system"),
 }
 """`sys.platform` -> the module and the class of its primitives."""
 

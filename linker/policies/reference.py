@@ -95,8 +95,27 @@ def _macos() -> tuple[Edge, ...]:
     )
 
 
+def _windows() -> tuple[Edge, ...]:
+    platform = "windows"
+    return (
+        *_mode(platform, LinkMode.CLONE, P.CLONE_FILE, (C.SHORT, C.TOO_MANY_LINKS)),
+        *_mode(platform, LinkMode.HARDLINK, P.HARDLINK, (C.TOO_MANY_LINKS,)),
+        *_mode(platform, LinkMode.SYMLINK, P.SYMLINK, (C.NAME_TOO_LONG,)),
+        *edges(platform, LinkMode.COPY, P.COPY, (*_RETRIED, C.SHORT), Step.RETRY, Step.ABORT),
+        *edges(platform, LinkMode.COPY, P.COPY, (*_FATAL, C.DENIED, C.BUSY), Step.ABORT),
+        *edges(platform, None, P.CREATE, (C.NO_SPACE,), Step.ABORT),
+        # No call swaps two names, and an entry that others have open is waited for.
+        *edges(platform, None, P.RENAME, (C.EXISTS,), Step.REPLACE),
+        *edges(platform, None, P.RENAME, (C.CROSS_DEVICE,), Step.RESTAGE),
+        *edges(platform, None, P.RENAME, (C.MISSING, C.BUSY, *_RETRIED), Step.RETRY),
+        *edges(platform, None, P.EXCHANGE, (C.UNSUPPORTED,), Step.EMULATE),
+        *edges(platform, None, P.EXCHANGE, (C.CROSS_DEVICE,), Step.RESTAGE),
+        *edges(platform, None, P.EXCHANGE, (C.MISSING, C.BUSY, *_RETRIED), Step.RETRY),
+    )
+
+
 REFERENCE = Policy(
     name="reference",
-    edges=(*_linux(), *_macos()),
+    edges=(*_linux(), *_macos(), *_windows()),
     source="this project: rules 1, 2 and 9 of the reference linker",
 )

@@ -13,6 +13,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from linker.modes import LinkMode
@@ -112,7 +113,23 @@ def assert_linked(
     usual = _usual(wanted)
     if rows:
         raise LinkAssertionError(_message(rows, found, ours, theirs, usual), rows)
-    return summary(found, usual)
+    proven = summary(found, usual)
+    for hear in _hearing:
+        hear(proven)
+    return proven
+
+
+_hearing: list[Callable[[Linked], None]] = []
+
+
+@contextmanager
+def hearing(hear: Callable[[Linked], None]) -> Iterator[None]:
+    """Tell `hear` of everything that is proven in this process while the context lasts."""
+    _hearing.append(hear)
+    try:
+        yield
+    finally:
+        _hearing.remove(hear)
 
 
 def _usual(wanted: LinkMode | Mapping[str, LinkMode]) -> LinkMode:

@@ -18,6 +18,7 @@ from linker import cli as linker_cli
 from linker.cli import Status, complain, tell, tell_json
 from linker.failures import printable
 from linker.modes import LinkMode
+from pytest_linkmode.commands import merge as commands_merge
 from pytest_linkmode.commands import mount as commands_mount
 from pytest_linkmode.commands import run as commands_run
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
@@ -552,6 +553,9 @@ COMMANDS = (
     Command("add", "put the files of a directory into a store", linker_cli.configure_add),
     Command("run", "run a command with filesystems of its own", commands_run.configure),
     Command("mount", "mount a filesystem on a directory", commands_mount.configure),
+    Command(
+        "merge", "the reports of many runs as one, held against a list", commands_merge.configure
+    ),
     Command("clean", "undo what a killed run left on this machine", _configure_clean),
 )
 """Every subcommand, in the order in which they are shown."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from linker.report import LinkReport, Transition
+    from pytest_linkmode.assertions import Linked
 
 PROOFS = ("real", "injected", "modelled")
 """How an edge can have been met, best first."""
@@ -52,6 +53,11 @@ class Outcome(enum.StrEnum):
         return self in (Outcome.PASSED, Outcome.FAILED, Outcome.XPASSED)
 
 
+def filesystems(layout: str) -> list[str]:
+    """Return the filesystems of a layout, which its name has: ``SRC[:DST][+KIND]``."""
+    return layout.partition("+")[0].split(":") if layout else []
+
+
 @dataclass
 class Recorder:
     """The observer of one test: what the fixtures gave it, and every edge it took.
@@ -65,6 +71,8 @@ class Recorder:
     can: frozenset[str] = frozenset()
     not_applicable: str = ""
     edges: dict[tuple[str, str], None] = field(default_factory=dict)
+    evidence: Counter[str] = field(default_factory=Counter)
+    """How many files were proven by which fact, as `assert_linked` found."""
 
     def transition(self, transition: Transition) -> None:
         """Take note of one edge taken."""
@@ -72,6 +80,23 @@ class Recorder:
 
     def linked(self, report: LinkReport) -> None:
         """Nothing to note: a link without a fallback takes no edge."""
+
+    def proven(self, linked: Linked) -> None:
+        """Take note of what was proven of a target."""
+        self.evidence.update(linked.proofs)
+
+    def properties(self) -> list[tuple[str, object]]:
+        """Return the same in the form of JUnit properties, for those who have only these."""
+        taken = [f"{edge} ({proof})" for edge, proof in self.edges]
+        evidence = [f"{count} by {proof}" for proof, count in self.evidence.items()]
+        said = {
+            "linkmode_layout": self.layout,
+            "linkmode_fs": " ".join(dict.fromkeys(filesystems(self.layout))),
+            "linkmode_mode": self.mode,
+            "linkmode_evidence": ", ".join(evidence),
+            "linkmode_edges": ", ".join(taken),
+        }
+        return [(name, value) for name, value in said.items() if value]
 
     def plain(self) -> dict[str, Any]:
         """Return all of this as data that any channel between processes carries."""
@@ -81,7 +106,22 @@ class Recorder:
             "can": sorted(self.can),
             "not_applicable": self.not_applicable,
             "edges": [list(edge) for edge in self.edges],
+            "evidence": dict(self.evidence),
         }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that failed in a test: the test itself, or one case of its sweep."""
+
+    where: str
+    text: str
+    replay: tuple[str, ...] = ()
+    """The options by which it is seen again."""
+
+
+FAILURES_KEPT = 20
+"""How many failures of one test are kept; a sweep can have thousands."""
 
 
 @dataclass
@@ -96,7 +136,13 @@ class Trial:
     mode: str = ""
     can: frozenset[str] = frozenset()
     not_applicable: str = ""
+    process: str = ""
     edges: tuple[tuple[str, str], ...] = ()
+    evidence: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    failures: list[Failure] = field(default_factory=list)
+    said: dict[str, None] = field(default_factory=dict)
+    """What its sweeps and explorations came to, a line each."""
     phases: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     xfail: bool = False
@@ -108,6 +154,7 @@ class Trial:
         self.can = frozenset(data["can"])
         self.not_applicable = data["not_applicable"]
         self.edges = tuple((edge, proof) for edge, proof in data["edges"])
+        self.evidence = data["evidence"]
 
     @property
     def outcome(self) -> Outcome:
@@ -153,6 +200,8 @@ class Ledger:
     deselected: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
+    machines: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """What is to be known of the machines of workers that run on another than the controller."""
     used: bool = False
     """Whether any collected test uses a fixture of ours."""
 
@@ -166,6 +215,9 @@ class Ledger:
         process: str = "",
         xfail: bool = False,
         reason: str = "",
+        seconds: float = 0.0,
+        failure: Failure | None = None,
+        said: Iterable[str] = (),
     ) -> None:
         """Enter the report of one phase of one test, as it ran in `process`.
 
@@ -179,9 +231,12 @@ class Ledger:
         if trial is None:
             if data is None:
                 return
-            trial = self.trials[key] = Trial(test)
+            trial = self.trials[key] = Trial(test, process=process)
         if data is not None:
             trial.learn(data)
+        trial.said.update(dict.fromkeys(said))
+        if failure is not None and len(trial.failures) < FAILURES_KEPT:
+            trial.failures.append(failure)
         if when == "subtest":
             # One failure among many subtests is a failure of the test; passes say nothing.
             if outcome != "failed":
@@ -189,6 +244,7 @@ class Ledger:
         elif when not in ("setup", "call", "teardown"):
             when = "crash"
         trial.phases[when] = outcome
+        trial.seconds += seconds
         trial.xfail = trial.xfail or xfail
         if reason and outcome == "skipped":
             trial.reasons.setdefault(when, reason)
@@ -199,6 +255,7 @@ class Ledger:
             "deselected": dict(self.deselected),
             "unavailable": dict(self.unavailable),
             "notes": list(self.notes),
+            "machines": dict(self.machines),
             "used": self.used,
         }
 
@@ -207,6 +264,7 @@ class Ledger:
         self.deselected.update(data["deselected"])
         self.unavailable.update(data["unavailable"])
         self.notes.update(dict.fromkeys(data["notes"]))
+        self.machines.update(data["machines"])
         self.used = self.used or data["used"]
 
     def __iter__(self) -> Iterator[Trial]:
@@ -236,5 +294,6 @@ Proofs = dict[str, list[str]]
 
 def best(proofs: Iterable[str]) -> str:
     """Return the strongest of some proofs, or an empty word."""
-    known: Sequence[str] = [*PROOFS, *proofs]
-    return min(proofs, key=known.index, default="")
+    given = list(proofs)
+    known: Sequence[str] = [*PROOFS, *given]
+    return min(given, key=known.index, default="")

@@ -5,15 +5,15 @@ Only the controller judges; a worker hands over what it has to say.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_linkmode.report import WRITERS
-from pytest_linkmode.report.model import Verdict, verdict
+from pytest_linkmode.report.model import Circumstances, Verdict, verdict
 from pytest_linkmode.report.terminal import Row, Span, lines
 
 if TYPE_CHECKING:
@@ -23,12 +23,16 @@ PLATFORMS = {"darwin": "macos", "win32": "windows"}
 """``sys.platform`` -> the word of conditions and policies, where they differ."""
 
 
+GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
 class Judgement:
     """The verdict of a run, the reports that could not be written, and how it is shown."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, exit_status: int) -> None:
         self._config = session.config
         self._settings = session.settings
+        self._ended = exit_status
         self._verdict: Verdict = verdict(
             session.settings,
             session.ledger,
@@ -38,16 +42,18 @@ class Judgement:
             narrowed=_is_narrowed(session.config),
             order=session.selection.order if session.ledger.trials else (),
         )
-        self._troubles = self._write_reports()
+        self._troubles: list[str] = []
+        self._troubles = self._write_reports(session.started)
 
     @property
-    def good(self) -> bool:
-        """Whether every guard is met and every report written."""
-        return not (self._verdict.failures or self._troubles)
+    def exit_status(self) -> int:
+        """How the run ends: a green one is red if a guard is unmet or a report not written."""
+        good = not (self._verdict.failures or self._troubles)
+        return self._ended if good or self._ended not in GREEN else pytest.ExitCode.TESTS_FAILED
 
     def show(self, terminal: pytest.TerminalReporter) -> None:
         """Print it, if there is anything to tell."""
-        if self._verdict.empty and self.good:
+        if self._verdict.empty and not self._troubles:
             return
         width, verbosity = terminal._tw.fullwidth, self._config.get_verbosity()
         terminal.section("linkmode")
@@ -56,12 +62,26 @@ class Judgement:
         for path in self._settings.report:
             terminal.line(f"report: {path}")
 
-    def _write_reports(self) -> list[str]:
+    def _write_reports(self, started: float) -> list[str]:
+        if not self._settings.report:
+            return []
+        from pytest_linkmode.report.document import document
+        from pytest_linkmode.report.machine import facts
+        from pytest_linkmode.report.writing import write
+
+        circumstances = Circumstances(
+            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            seconds=time.time() - started,
+            exit_status=int(self.exit_status),
+            machine=facts(),
+        )
+        there = self._verdict.machines.items()
+        others = {name: found for name, found in there if found != circumstances.machine}
+        made = document(replace(self._verdict, circumstances=circumstances, machines=others))
         troubles = []
         for path in self._settings.report:
-            writer = importlib.import_module(WRITERS[os.path.splitext(path)[1].lower()])
             try:
-                writer.write(self._verdict, path)
+                write(made, path)
             except OSError as error:
                 troubles.append(f"--linkmode-report={path}: {error.strerror or error}")
         return troubles

@@ -6,6 +6,7 @@ of pytest-xdist by the same way, and at the same moment, as the outcome.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import pytest
 from pytest_linkmode.axes import uses_ours
 
 if TYPE_CHECKING:
-    from pytest_linkmode.coverage import Ledger, Recorder
+    from pytest_linkmode.coverage import Failure, Ledger, Recorder
 
 CHANNEL = "linkmode"
 """The name under which plain data travels: on reports, in workerinput and workeroutput."""
@@ -37,6 +38,7 @@ class Listener:
         """Return what takes notes of the test that runs; from now on, if it did not before."""
         if self._recorder is None:
             from linker.report import observing
+            from pytest_linkmode.assertions import hearing
             from pytest_linkmode.coverage import Recorder
             from pytest_linkmode.selection import Choice
 
@@ -48,6 +50,7 @@ class Listener:
                 elif isinstance(choice, Choice):
                     self._recorder.layout = self._recorder.layout or choice.name
             self._listening.enter_context(observing(self._recorder))
+            self._listening.enter_context(hearing(self._recorder.proven))
         return self._recorder
 
     def gave(self, layout: str, can: Iterable[str]) -> None:
@@ -59,12 +62,15 @@ class Listener:
         """Forget what was heard: the test begins, perhaps once more."""
         if self._recorder is not None:
             self._recorder.edges.clear()
+            self._recorder.evidence.clear()
             self._recorder.not_applicable = ""
 
     def annotate(self, report: pytest.TestReport) -> None:
         """Send along with a report what is known of its test so far."""
         if self._recorder is not None:
             setattr(report, CHANNEL, self._recorder.plain())
+            if report.when == "teardown":
+                report.user_properties += self._recorder.properties()
 
     def end(self) -> None:
         """Stop listening: the test is over, with all its reports."""
@@ -76,13 +82,39 @@ class Listener:
 def enter(report: pytest.TestReport, ledger: Ledger) -> None:
     """Enter a report in the ledger, whichever process it comes from."""
     node = getattr(report, "node", None)
+    kind = "subtest" if type(report).__name__.lower() == "subtestreport" else str(report.when)
+    data = report.__dict__.get(CHANNEL)
+    failure = None
+    if report.outcome == "failed" and data is not None:
+        failure = _failure(report, kind)
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
     ledger.add(
         report.nodeid,
-        "subtest" if type(report).__name__.lower() == "subtestreport" else str(report.when),
+        kind,
         report.outcome,
-        data=report.__dict__.get(CHANNEL),
+        data=data,
         process=node.gateway.id if node is not None else "",
         xfail=hasattr(report, "wasxfail"),
         reason=reason.removeprefix("Skipped: "),
+        seconds=0.0 if kind == "subtest" else report.duration,
+        failure=failure,
+        said=[str(line) for name, line in report.user_properties if name in SUMMARIES],
     )
+
+
+SUMMARIES = ("linkmode_sweep", "linkmode_exploration")
+"""The properties of a test by which its sweeps and explorations say what they came to."""
+
+_REPLAY = re.compile(r"--linkmode-(?:fault|schedule)=(?:'(?:[^']|'\"'\"')*'|[^\s'])+")
+_LENGTH = 4000
+
+
+def _failure(report: pytest.TestReport, kind: str) -> Failure:
+    """Return what failed, with the options that its text says replay it."""
+    from pytest_linkmode.coverage import Failure
+
+    text = report.longreprtext
+    context = getattr(report, "context", None)
+    where = str(getattr(context, "msg", "") or kind) if kind == "subtest" else kind
+    replay = tuple(dict.fromkeys(_REPLAY.findall(text)))
+    return Failure(where, text if len(text) <= _LENGTH else "..." + text[-_LENGTH:], replay)

@@ -168,10 +168,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         from pytest_linkmode.judging import Judgement
 
         ours.take_notes()
-        ours.judgement = Judgement(ours)
-        green = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if exitstatus in green and not ours.judgement.good:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        ours.judgement = Judgement(ours, exitstatus)
+        session.exitstatus = ours.judgement.exit_status
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,7 @@ class Session:
         self.is_explicit = bool(given(config, options))
         """Whether anything was asked for of this run."""
         self._options = options
+        self.started = time.time()
         self.listener = Listener()
         self.judgement: Judgement | None = None
         self.guests: frozenset[str] = frozenset()
@@ -302,8 +304,15 @@ class Session:
 
     def said(self) -> dict[str, Any]:
         """Return what a worker has to say beyond its reports, as plain data."""
+        if not self.is_used:
+            return {}
         self.take_notes()
-        return self.ledger.plain() if self.is_used else {}
+        if self.settings.report:
+            from pytest_linkmode.report.machine import facts
+
+            worker = self.config.workerinput["workerid"]  # type: ignore[attr-defined]
+            self.ledger.machines[worker] = facts()
+        return self.ledger.plain()
 
     def take_notes(self) -> None:
         """Note what people should know of the filesystems that this process made."""

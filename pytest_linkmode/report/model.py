@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_linkmode.config import Settings
-from pytest_linkmode.coverage import Ledger, Outcome, Proofs, best
+from pytest_linkmode.coverage import Ledger, Outcome, Proofs, Trial, best
 from pytest_linkmode.guards import unmet
 
 if TYPE_CHECKING:
@@ -32,6 +32,21 @@ class Line:
     proofs: Proofs
 
     @property
+    def platform(self) -> str:
+        """The platform that it concerns."""
+        return self.edge.partition("/")[0]
+
+    @property
+    def group(self) -> str:
+        """The mode and the primitive that it begins with."""
+        return "/".join(self.edge.split("/")[1:3])
+
+    @property
+    def condition(self) -> str:
+        """What the primitive meets, with the state if the policy cares for one."""
+        return "/".join(self.edge.split("/")[3:])
+
+    @property
     def verified(self) -> bool:
         """Whether a test that passed took it."""
         return bool(self.proofs)
@@ -47,32 +62,65 @@ class Line:
         return len({test for tests in self.proofs.values() for test in tests})
 
 
-Cell = Counter[Outcome]
+@dataclass
+class Cell:
+    """What became of the tests of one layout in one mode, and what proved it."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    evidence: Counter[str] = field(default_factory=Counter)
+    """How many files were proven by which fact, in tests that passed."""
+    seconds: float = 0.0
+
+    def add(self, trial: Trial) -> None:
+        """Count one test."""
+        self.outcomes[trial.outcome] += 1
+        self.seconds += trial.seconds
+        if trial.outcome is Outcome.PASSED:
+            self.evidence.update(trial.evidence)
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """When and where a run took place, and how it ended."""
+
+    started: str = ""
+    """The date and time, in UTC."""
+    seconds: float = 0.0
+    exit_status: int = 0
+    machine: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What a run verified.
 
-    `cells` maps each layout to its modes to how many tests ended how; `lines` are the edges of
-    the policy on this platform; `unknown` those taken by tests that passed which the policy does
-    not have; `failures` one sentence for each guard that is not met.
+    `cells` maps each layout to its modes to what became of the tests there; `lines` are the edges
+    of the policy on this platform, `elsewhere` those of other platforms; `unknown` those taken by
+    tests that passed which the policy does not have; `failures` one sentence for each guard that
+    is not met.
     """
 
     typed: tuple[str, ...]
     place: str
     platform: str
-    policy: str
+    policy: Policy
     cells: Mapping[str, Mapping[str, Cell]]
     lines: tuple[Line, ...]
+    elsewhere: tuple[Line, ...]
     unknown: tuple[Line, ...]
-    outcomes: Cell
+    trials: tuple[Trial, ...]
+    outcomes: Counter[Outcome]
     skipped: Mapping[str, Mapping[str, int]]
     """layout -> reason -> number of tests"""
+    capabilities: Mapping[str, int]
+    """capability -> number of tests that were executed on it"""
     deselected: Mapping[str, str]
     unavailable: Mapping[str, str]
     notes: tuple[str, ...]
     failures: tuple[str, ...]
+    circumstances: Circumstances
+    machines: Mapping[str, Mapping[str, str]]
+    """The machines of workers that ran on another."""
 
     @property
     def verified(self) -> int:
@@ -105,6 +153,7 @@ def verdict(
     place: str = "",
     narrowed: bool = False,
     order: Sequence[str] = (),
+    circumstances: Circumstances | None = None,
 ) -> Verdict:
     """Return what the run that `ledger` tells of has verified.
 
@@ -112,42 +161,48 @@ def verdict(
     `narrowed` see `guards.unmet`.
     """
     taken = ledger.edges()
-    edges = policy.of(platform)
-    lines = tuple(Line(edge.id, _then(edge), taken.pop(edge.id, {})) for edge in edges)
+    lines = tuple(Line(edge.id, then(edge), taken.pop(edge.id, {})) for edge in policy.edges)
+    here = tuple(line for line in lines if line.platform == platform)
     cells: dict[str, dict[str, Cell]] = {}
     skipped: dict[str, Counter[str]] = {}
     for trial in ledger:
         if not trial.layout:
             continue
-        row = cells.setdefault(trial.layout, {})
-        row.setdefault(trial.mode, Counter())[trial.outcome] += 1
+        cells.setdefault(trial.layout, {}).setdefault(trial.mode, Cell()).add(trial)
         if trial.outcome in (Outcome.SKIPPED, Outcome.NOT_APPLICABLE):
             skipped.setdefault(trial.layout, Counter())[trial.reason] += 1
     rank = {name: index for index, name in enumerate(order)}
+    known = sorted({capability for trial in ledger for capability in trial.can})
     return Verdict(
         typed=settings.typed(),
         place=place,
         platform=platform,
-        policy=policy.name,
+        policy=policy,
         cells={
             name: cells[name] for name in sorted(cells, key=lambda n: (rank.get(n, len(rank)), n))
         },
-        lines=lines,
+        lines=here,
+        elsewhere=tuple(line for line in lines if line.platform != platform),
         unknown=tuple(Line(edge, "", proofs) for edge, proofs in taken.items()),
+        trials=tuple(ledger),
         outcomes=ledger.outcomes,
         skipped=skipped,
+        capabilities={name: sum(trial.on(name) for trial in ledger) for name in known},
         deselected=ledger.deselected,
         unavailable=ledger.unavailable,
         notes=tuple(ledger.notes),
         failures=unmet(
             settings,
             ledger,
-            verified=sum(line.verified for line in lines),
-            edges=len(lines),
+            verified=sum(line.verified for line in here),
+            edges=len(here),
             narrowed=narrowed,
         ),
+        circumstances=circumstances or Circumstances(),
+        machines=ledger.machines,
     )
 
 
-def _then(edge: Edge) -> str:
+def then(edge: Edge) -> str:
+    """Return in words what is done next."""
     return str(edge).partition(" -> ")[2]

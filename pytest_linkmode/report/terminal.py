@@ -95,7 +95,10 @@ def _table(verdict: Verdict, width: int) -> Iterator[Row]:
             spans += [Span(" " * GAP), *cell, Span(" " * (size - _length(cell)))]
         yield _stripped(spans)
     letters = {
-        outcome for row in verdict.cells.values() for cell in row.values() for outcome in cell
+        outcome
+        for row in verdict.cells.values()
+        for cell in row.values()
+        for outcome in cell.outcomes
     }
     legend = [
         f"{style.letter} {style.word.strip()}"
@@ -109,11 +112,11 @@ def _table(verdict: Verdict, width: int) -> Iterator[Row]:
 def _cell(cell: Cell | None, *, short: bool) -> Row:
     spans: list[Span] = []
     for outcome, style in STYLES.items():
-        if cell and cell[outcome]:
+        if cell and cell.outcomes[outcome]:
             if spans:
                 spans.append(Span(" " if short else ", "))
             ending = style.letter if short else style.word
-            spans.append(Span(f"{cell[outcome]}{ending}", style.markup))
+            spans.append(Span(f"{cell.outcomes[outcome]}{ending}", style.markup))
     return tuple(spans) or (Span("-"),)
 
 
@@ -157,7 +160,7 @@ def _deselected(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
 def _edges(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
     verified = [line for line in verdict.lines if line.verified]
     head = (
-        f"edges of {verdict.policy} on {verdict.platform}: "
+        f"edges of {verdict.policy.name} on {verdict.platform}: "
         f"{verdict.verified} of {len(verdict.lines)} verified ({verdict.percent:.0f} %)"
     )
     if verbosity < 0:
@@ -180,7 +183,7 @@ def _edges(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
     for line in verdict.unknown:
         yield (
             Span(f"  {line.edge}  "),
-            Span(f"taken, but not an edge of {verdict.policy}", ("yellow",)),
+            Span(f"taken, but not an edge of {verdict.policy.name}", ("yellow",)),
         )
 
 

@@ -127,6 +127,7 @@ def test_workers_that_say_the_same_are_merged_into_one() -> None:
         "deselected": {"test_it[ext4]": "no reflink there"},
         "unavailable": {"xfs": "no mkfs.xfs"},
         "notes": ["a note"],
+        "machines": {"gw0": {"kernel": "another"}},
         "used": True,
     }
     for _ in range(2):

@@ -13,9 +13,10 @@ from linker.policies import REFERENCE
 from linker.report import Transition
 from pytest_linkmode.config import Request, Settings
 from pytest_linkmode.coverage import Ledger, Recorder
-from pytest_linkmode.report import json as json_report
+from pytest_linkmode.report.document import document
 from pytest_linkmode.report.model import Verdict, verdict
 from pytest_linkmode.report.terminal import Span, lines, text
+from pytest_linkmode.report.writing import write
 
 Run = Callable[..., pytest.RunResult]
 
@@ -141,21 +142,29 @@ def test_an_empty_ledger_has_nothing_to_tell() -> None:
 
 def test_json_says_the_same_with_a_version(ledger: Ledger, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "new" / "report.json"
-    json_report.write(judged(ledger), str(path))
+    write(document(judged(ledger)), str(path))
     assert [entry.name for entry in path.parent.iterdir()] == ["report.json"]
-    document = json.loads(path.read_text())
-    assert document["schema"] == "pytest-linkmode/1"
-    assert document["ok"] is False
-    assert document["run"]["options"] == ["--linkmode-fs=btrfs", "--linkmode-require=dirclone"]
-    assert document["layouts"]["btrfs"]["modes"] == {"clone": {"failed": 1, "passed": 3}}
-    assert document["layouts"]["xfs"]["skipped"] == {"no mkfs.xfs\nmany words": 1}
-    assert document["policy"]["verified"] == 2
-    first = document["policy"]["edges"][0]
-    assert first["edge"] == REFERENCE.edges[0].id
-    assert first["proofs"] == {"real": ["test_0", "test_1", "test_2", "test_copy"]}
-    assert len(document["policy"]["edges"]) == TOTAL
-    assert document["deselected"] == {"test_ext4": "no reflink there"}
-    assert document["outcomes"]["not applicable"] == 1
+    report = json.loads(path.read_text())
+    assert report["schema"] == "pytest-linkmode/1"
+    assert report["ok"] is False
+    (run,) = report["runs"]
+    assert run["options"] == ["--linkmode-fs=btrfs", "--linkmode-require=dirclone"]
+    assert run["layouts"]["btrfs"]["modes"]["clone"]["outcomes"] == {"failed": 1, "passed": 3}
+    assert run["layouts"]["xfs"]["skipped"] == {"no mkfs.xfs\nmany words": 1}
+    assert run["deselected"] == {"test_ext4": "no reflink there"}
+    assert run["outcomes"]["not applicable"] == 1
+    first = REFERENCE.edges[0].id
+    took = [run["tests"][index]["id"] for index in run["edges"][first]["real"]]
+    assert took == ["test_0", "test_1", "test_2", "test_copy"]
+    assert [edge["id"] for edge in report["policy"]["edges"]] == [e.id for e in REFERENCE.edges]
+    assert report["union"]["verified"] == 2
+    assert report["union"]["edges"][first] == {
+        "proof": "real",
+        "tests": 4,
+        "runs": {"linux": "real"},
+    }
+    (red,) = run["failures"]
+    assert red["test"] == "test_red"
 
 
 def test_a_report_is_written_beside_the_terminal(inside: Run, pytester: pytest.Pytester) -> None:
@@ -163,9 +172,14 @@ def test_a_report_is_written_beside_the_terminal(inside: Run, pytester: pytest.P
     result = inside(*DIRECTORIES, "--linkmode-report=out/report.json", "-q")
     result.assert_outcomes(passed=8)
     result.stdout.fnmatch_lines(["report: */out/report.json"])
-    document = json.loads((pytester.path / "out" / "report.json").read_text())
-    assert document["layouts"]["disk:shm"]["modes"]["clone"] == {"passed": 1}
-    assert document["ok"] is True
+    report = json.loads((pytester.path / "out" / "report.json").read_text())
+    (run,) = report["runs"]
+    assert run["layouts"]["disk:shm"]["modes"]["clone"]["outcomes"] == {"passed": 1}
+    assert report["ok"] is True
+    assert run["exit_status"] == 0
+    assert run["machine"]["pytest"] == pytest.__version__
+    assert run["seconds"] >= sum(test["seconds"] for test in run["tests"]) > 0
+    assert run["started"].startswith("20")
 
 
 def test_a_report_that_cannot_be_written_fails_the_run(
@@ -182,9 +196,11 @@ def test_a_report_tells_of_guards_that_are_not_met(inside: Run, pytester: pytest
     pytester.makepyfile("def test_it(): ...")
     result = inside(*DIRECTORIES, "--linkmode-report=report.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    document = json.loads((pytester.path / "report.json").read_text())
-    assert document["ok"] is False
-    assert "no test ran" in document["failures"][0]
+    report = json.loads((pytester.path / "report.json").read_text())
+    assert report["ok"] is False
+    (run,) = report["runs"]
+    assert run["exit_status"] == pytest.ExitCode.TESTS_FAILED
+    assert "no test ran" in run["guards"][0]
 
 
 def test_without_a_terminal_plugin_the_guards_still_hold(

@@ -49,9 +49,11 @@ def test_what_workers_found_is_merged_into_one_report(
         ]
     )
     assert str(result.stdout).count("= linkmode =") == 1
-    document = json.loads((pytester.path / "r.json").read_text())
-    assert document["outcomes"] == {"passed": 8, "skipped": 2}
-    assert len(document["deselected"]) == 1
+    (run,) = json.loads((pytester.path / "r.json").read_text())["runs"]
+    assert run["outcomes"] == {"passed": 8, "skipped": 2}
+    assert len(run["deselected"]) == 1
+    assert {test["process"] for test in run["tests"]} <= {"gw0", "gw1"}
+    assert run["other_machines"] == {}
 
 
 def test_guards_hold_for_all_workers_together(inside: Run, pytester: pytest.Pytester) -> None:

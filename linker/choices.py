@@ -13,7 +13,7 @@ from linker.failures import condition, link_error
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Platform
 from linker.policy import Edge, Memory, Policy, Step
-from linker.report import Observer, Transition
+from linker.report import LinkError, Observer, Transition
 from linker.tree import Node
 
 
@@ -34,13 +34,29 @@ class Pair:
 
 _process_modes: dict[tuple[str, LinkMode], LinkMode] = {}
 """Where policies that remember for the whole process begin: (policy, requested) -> mode."""
+_process_settled: set[tuple[str, LinkMode]] = set()
+"""What was established for the whole process: (policy, mode)."""
+
+
+def forget_process() -> None:
+    """Begin like a new process, for policies that remember something for the whole of one.
+
+    For whoever lets the reference linker stand for a program that is started again and again.
+    """
+    _process_modes.clear()
+    _process_settled.clear()
+
+
+class StartAgain(LinkError):
+    """The policy links the whole tree again in another mode, from its first file."""
 
 
 class Choices:
     """The choices of one run.
 
     `requested` is the mode asked for; `strict` makes every fallback an error; `watchers` are told
-    of every edge taken; `transitions` collects the fallbacks for the report.
+    of every edge taken; `transitions` collects the fallbacks for the report. `before` are the
+    choices of a run that ended with `StartAgain`: this one goes on where it left off.
     """
 
     def __init__(
@@ -51,13 +67,15 @@ class Choices:
         watchers: Sequence[Observer],
         *,
         strict: bool,
+        before: Choices | None = None,
     ) -> None:
         self.policy = policy
         self.platform = platform
         self.requested = requested
         self.watchers = watchers
         self.strict = strict
-        self.transitions: list[Transition] = []
+        self.transitions: list[Transition] = list(before.transitions) if before else []
+        self.start: LinkMode = before.start if before else requested
         self._told: set[tuple[str, str, Scope]] = set()
         self._pairs: dict[tuple[int, str], Pair] = {}
         self._taken = policy.edge(platform.name, None, Primitive.RENAME, Condition.EXISTS)
@@ -68,9 +86,9 @@ class Choices:
         key = (0, "") if memory in (Memory.TREE, Memory.PROCESS) else (device, stage)
         pair = self._pairs.get(key)
         if pair is None:
-            start = self.requested
+            start = self.start
             if memory is Memory.PROCESS:
-                start = _process_modes.get((self.policy.name, start), start)
+                start = _process_modes.get((self.policy.name, self.requested), start)
             pair = self._pairs[key] = Pair(start, set())
         return pair
 
@@ -141,7 +159,8 @@ class Choices:
             mode,
             failed.primitive,
             meaning,
-            established=mode in pair.worked,
+            established=self._established(pair, mode),
+            error=self.platform.error_name(failed.error),
         )
         step: LinkMode | Step = Step.ABORT
         if edge is not None:
@@ -160,19 +179,35 @@ class Choices:
             self._tell(edge, path, failed.error, Scope.ABORT)
             hint = f"without strict it would be linked by {step}"
             raise link_error(self.platform, failed, path, edge, hint) from failed.error
-        if self._may_reach_further(pair, mode, meaning):
+        if self._may_reach_further(pair, mode, meaning, edge):
             self._suspect(pair, edge, path, failed.error, handle, name)
+            if self.policy.restarts and mode in pair.worked and pair.mode is step:
+                self.start = step
+                raise StartAgain(f"{path} is linked by {step}, and so is all before it")
         else:
             self._tell(edge, path, failed.error, Scope.FILE)
         return step
 
-    def _may_reach_further(self, pair: Pair, mode: LinkMode, meaning: Condition) -> bool:
+    def _established(self, pair: Pair, mode: LinkMode) -> bool:
+        if self.policy.settles is Memory.FILE:
+            return mode in pair.worked
+        return (self.policy.name, mode) in _process_settled
+
+    def settle(self) -> None:
+        """Take note that the whole tree was linked."""
+        if self.policy.settles is not Memory.FILE:
+            for pair in self._pairs.values():
+                _process_settled.update((self.policy.name, mode) for mode in pair.worked)
+
+    def _may_reach_further(
+        self, pair: Pair, mode: LinkMode, meaning: Condition, edge: Edge
+    ) -> bool:
         """Return whether this failure may say something of more than one file."""
-        if mode in pair.worked or mode is not pair.mode:
+        if mode is not pair.mode:
             return False
-        memory = self.policy.memory
+        memory = edge.memory or self.policy.memory
         if memory is Memory.PAIR:
-            return meaning.scope is Scope.PAIR
+            return meaning.scope is Scope.PAIR and mode not in pair.worked
         return memory is not Memory.FILE
 
     def _suspect(

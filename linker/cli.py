@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from linker.failures import printable
 from linker.modes import Existing, LinkMode
-from linker.policies import ALL
+from linker.platforms import current
+from linker.policies import ALIASES, ALL
 from linker.report import LinkError, LinkReport, Transition
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def configure_link(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--policy",
-        choices=sorted(ALL),
+        choices=sorted([*ALL, *ALIASES]),
         default="reference",
         help="whose fallbacks to follow; default: reference",
     )
@@ -191,7 +192,7 @@ def _link(arguments: argparse.Namespace) -> Status:
     policy = ALL[arguments.policy]
     counter = _Counter(sys.stderr) if arguments.progress else None
     options: dict[str, Any] = {
-        "mode": arguments.mode or policy.default,
+        "mode": arguments.mode or policy.default_on(current().name),
         "policy": policy,
         "existing": Existing(arguments.existing),
         "mutable": arguments.mutable,

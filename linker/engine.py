@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from linker.choices import Choices
+from linker.choices import Choices, StartAgain
 from linker.cloning import cloner_for
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, link_error
@@ -47,6 +47,7 @@ class _Run:
         platform: Platform,
         watchers: Sequence[Observer],
         progress: Progress | None,
+        before: Choices | None = None,
     ) -> None:
         self.mode = mode
         self.policy = policy
@@ -55,7 +56,7 @@ class _Run:
         self.platform = platform
         self.watchers = watchers
         self.progress = progress
-        self.choices = Choices(policy, platform, mode, watchers, strict=strict)
+        self.choices = Choices(policy, platform, mode, watchers, strict=strict, before=before)
         self.stages: Stages | None = None
         self.handles: list[int] = []
         self.made_parents: list[str] = []
@@ -219,6 +220,7 @@ class _Run:
                 stages.look_for_company(stage, root)
             self.merger.run(base)
             self.choices.tell_suspects()
+            self.choices.settle()
         except BaseException as error:
             left = self._undo(root, base, stages)
             if isinstance(error, LinkError):
@@ -359,6 +361,7 @@ def _run(
     progress: Progress | None,
     *,
     strict: bool,
+    before: Choices | None = None,
 ) -> _Run:
     listening = observers()
     return _Run(
@@ -370,21 +373,28 @@ def _run(
         platform=platform or current(),
         watchers=listening if observer is None else (*listening, observer),
         progress=progress,
+        before=before,
     )
 
 
-def _tree(begin: Callable[[], _Run], source: Source, target: str) -> LinkReport:
-    """Link a tree, once more from the beginning if the target itself was taken away meanwhile: by
-    the undo of another linker, which had made it.
+_Begin = Callable[[Choices | None], _Run]
+
+
+def _tree(begin: _Begin, source: Source, target: str) -> LinkReport:
+    """Link a tree, once more from the beginning if the policy asks for that, or if the target
+    itself was taken away meanwhile: by the undo of another linker, which had made it.
     """
+    before: Choices | None = None
     for _ in range(PATIENCE):
-        run = begin()
+        run = begin(before)
         try:
             return run.tree(source, target)
+        except StartAgain:
+            before = run.choices
         except LinkError:
             if not run.target_vanished:
                 raise
-    return begin().tree(source, target)
+    return begin(before).tree(source, target)
 
 
 def link_tree(
@@ -411,8 +421,18 @@ def link_tree(
     Raises `LinkError`; the target is then as it was before, but for what `LinkError.left` names.
     """
 
-    def begin() -> _Run:
-        return _run(mode, policy, existing, mutable, platform, observer, progress, strict=strict)
+    def begin(before: Choices | None) -> _Run:
+        return _run(
+            mode,
+            policy,
+            existing,
+            mutable,
+            platform,
+            observer,
+            progress,
+            strict=strict,
+            before=before,
+        )
 
     return _tree(begin, DirectorySource(text_of(source)), text_of(target))
 
@@ -435,8 +455,18 @@ def link_source(
     As `link_tree`, with the same promises.
     """
 
-    def begin() -> _Run:
-        return _run(mode, policy, existing, mutable, platform, observer, progress, strict=strict)
+    def begin(before: Choices | None) -> _Run:
+        return _run(
+            mode,
+            policy,
+            existing,
+            mutable,
+            platform,
+            observer,
+            progress,
+            strict=strict,
+            before=before,
+        )
 
     return _tree(begin, source, text_of(target))
 

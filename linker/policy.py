@@ -53,6 +53,25 @@ class Memory(enum.StrEnum):
     PROCESS = "process"
 
 
+class Promise(enum.StrEnum):
+    """What the reference linker keeps beside the mode, and a system that is modelled may not."""
+
+    FILE_PERMISSIONS = "file-permissions"
+    """Files have the permission bits of the source, whatever the umask (rule 6)."""
+    FILE_TIMES = "file-times"
+    """Files have the modification time of the source (rule 6)."""
+    DIRECTORY_PERMISSIONS = "directory-permissions"
+    """So have new directories their permission bits (rule 6)."""
+    DIRECTORY_TIMES = "directory-times"
+    """And their modification time (rule 6)."""
+    PLAIN_COPY = "plain-copy"
+    """A copy is new bytes on disk, not what the kernel makes of copy_file_range (rule 7)."""
+    WHOLE_NAMES = "whole-names"
+    """No name ever shows a part of a file (rule 3)."""
+    TOLD = "told"
+    """Every fallback is told (rule 8)."""
+
+
 PRIMITIVES: Mapping[LinkMode, Primitive] = {
     LinkMode.CLONE: Primitive.CLONE_FILE,
     LinkMode.HARDLINK: Primitive.HARDLINK,
@@ -67,7 +86,10 @@ class Edge:
     """One line of a fallback graph.
 
     `mode` is the mode in which the file was being linked, or None where the line holds in
-    every mode (making directories, giving entries their final names).
+    every mode (making directories, giving entries their final names). `error` narrows the line
+    to one error by name, for systems that tell errors apart which mean the same; such a line goes
+    before that of the condition. `memory` is how far this fallback reaches where that is not what
+    the policy says of all.
     """
 
     platform: str
@@ -77,6 +99,8 @@ class Edge:
     then: LinkMode | Step
     otherwise: LinkMode | Step = Step.ABORT
     state: State = State.ANY
+    error: str = ""
+    memory: Memory | None = None
 
     @property
     def id(self) -> str:
@@ -85,7 +109,14 @@ class Edge:
         parts = [self.platform, mode, str(self.primitive), str(self.condition)]
         if self.state is not State.ANY:
             parts.append(str(self.state))
+        if self.error:
+            parts.append(self.error)
         return "/".join(parts)
+
+    @property
+    def meets(self) -> str:
+        """What the line is about: a condition, or one error of those that mean it."""
+        return f"{self.condition} ({self.error})" if self.error else str(self.condition)
 
     @property
     def fallback(self) -> LinkMode | None:
@@ -118,6 +149,12 @@ class Policy:
     pair scope is believed; `memory` how far it then reaches; `retries` bounds `Step.RETRY`;
     `undo` whether a failure puts the target back as it was; `source` says where the graph was
     read, with version and date.
+
+    `default` is the mode without a wish, `defaults` the same for single platforms. `settles` is
+    what makes a mode established: one file, or a whole tree that was linked by it in this process.
+    With `restarts`, a fallback that reaches further than one file begins the tree again from its
+    first file. `waives` are the promises that the modelled system does not make: the reference
+    linker is not held to them under this policy, nor is the system itself.
     """
 
     name: str
@@ -128,14 +165,25 @@ class Policy:
     confirmations: int = 2
     retries: int = 3
     undo: bool = True
-    _index: Mapping[tuple[str, LinkMode | None, Primitive, Condition, State], Edge] = field(
+    defaults: Mapping[str, LinkMode] = field(default_factory=dict)
+    settles: Memory = Memory.FILE
+    restarts: bool = False
+    waives: frozenset[Promise] = frozenset()
+    _index: Mapping[tuple[str, LinkMode | None, Primitive, Condition, State, str], Edge] = field(
         init=False, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
         index = {}
         for edge in self.edges:
-            key = (edge.platform, edge.mode, edge.primitive, edge.condition, edge.state)
+            key = (
+                edge.platform,
+                edge.mode,
+                edge.primitive,
+                edge.condition,
+                edge.state,
+                edge.error,
+            )
             if key in index:
                 raise ValueError(f"policy {self.name!r} has two edges for {edge.id}")
             index[key] = edge
@@ -149,17 +197,30 @@ class Policy:
         condition: Condition,
         *,
         established: bool = False,
+        error: str = "",
     ) -> Edge | None:
-        """Return the edge for this failure, or None where the policy knows of no way on."""
+        """Return the edge for this failure, or None where the policy knows of no way on.
+
+        `error` is the name of the error, for the lines that speak of one alone.
+        """
         state = State.ESTABLISHED if established else State.INITIAL
         for candidate_mode in (mode, None):
-            for candidate_state in (state, State.ANY):
-                found = self._index.get(
-                    (platform, candidate_mode, primitive, condition, candidate_state)
-                )
-                if found is not None:
-                    return found
+            for name in (error, "") if error else ("",):
+                for candidate_state in (state, State.ANY):
+                    found = self._index.get(
+                        (platform, candidate_mode, primitive, condition, candidate_state, name)
+                    )
+                    if found is not None:
+                        return found
         return None
+
+    def default_on(self, platform: str) -> LinkMode:
+        """Return the mode in which files are linked on a platform where nobody asks for one."""
+        return self.defaults.get(platform, self.default)
+
+    def platforms(self) -> tuple[str, ...]:
+        """Return the platforms that the policy speaks of."""
+        return tuple(dict.fromkeys(edge.platform for edge in self.edges))
 
     def outcome(
         self,
@@ -200,9 +261,10 @@ def edges(
     then: LinkMode | Step,
     otherwise: LinkMode | Step = Step.ABORT,
     state: State = State.ANY,
+    memory: Memory | None = None,
 ) -> tuple[Edge, ...]:
     """Return one edge for each of `conditions`: a row of a table."""
     return tuple(
-        Edge(platform, mode, primitive, condition, then, otherwise, state)
+        Edge(platform, mode, primitive, condition, then, otherwise, state, memory=memory)
         for condition in conditions
     )

@@ -101,7 +101,9 @@ class ReferenceAdapter:
     def link(self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode) -> AdapterResult:
         """Link with `link_tree`."""
         from linker import link_tree
+        from linker.choices import forget_process
 
+        forget_process()  # each call stands for a run of the program that is modelled
         start = time.perf_counter()
         with _Foreign(self.name):
             report = link_tree(source, target, mode=mode, policy=self.policy)

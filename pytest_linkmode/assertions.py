@@ -80,6 +80,7 @@ def assert_linked(
     ignore: Iterable[str] = (),
     existed: Iterable[str] = (),
     stat: Collection[str] = STAT,
+    directories: Collection[str] = STAT,
 ) -> Linked:
     """Assert that `target` is what linking `source` in `mode` must give: a file or a whole tree.
 
@@ -90,7 +91,8 @@ def assert_linked(
     have a slash, else against the name: files that must be copies whatever the mode; names that
     are not looked at on either side; directories that were there before, which keep their own
     permission bits and times. Of the roots themselves only the type is compared. `stat` names
-    what is compared besides: ``permissions``, ``mtime``.
+    what is compared besides: ``permissions``, ``mtime``; of directories only as far as
+    `directories` names it too.
 
     A file of which clone and copy look alike (no data, or inline data) passes as a clone only
     where a clone could be made, and as either only if it is independent of the source.
@@ -109,7 +111,9 @@ def assert_linked(
         found = evidence_tree(ours, theirs, skip=matcher(ignore) if ignore else None)
     else:
         found = [Found(".", os.stat(ours), _lstat(theirs), evidence(ours, theirs))]
-    rows = differences(found, wanted, mutable=mutable, existed=existed, stat=stat)
+    rows = differences(
+        found, wanted, mutable=mutable, existed=existed, stat=stat, directories=directories
+    )
     usual = _usual(wanted)
     if rows:
         raise LinkAssertionError(_message(rows, found, ours, theirs, usual), rows)
@@ -147,12 +151,13 @@ def differences(
     mutable: Iterable[str] = (),
     existed: Iterable[str] = (),
     stat: Collection[str] = STAT,
+    directories: Collection[str] = STAT,
 ) -> list[Row]:
     """Return everything about `found` that is not as linking in `mode` must leave it.
 
     `found` is in the order of `evidence_tree`, the names of a directory right behind it.
     """
-    wrong = set(stat) - set(STAT)
+    wrong = {*stat, *directories} - set(STAT)
     if wrong:
         raise UsageError(
             f"stat={sorted(wrong)} cannot be compared", hint=f"choose from {', '.join(STAT)}"
@@ -179,7 +184,8 @@ def differences(
             if one.evidence.proof is Proof.DIFFERENT_TYPES:
                 hidden = f"{one.path}/"
         elif not was_there(one.path):
-            rows += _stat_rows(one, stat)
+            is_directory = type_of(one.source) == "directory"
+            rows += _stat_rows(one, set(stat) & set(directories) if is_directory else stat)
     return rows
 
 

@@ -18,6 +18,7 @@ from linker import cli as linker_cli
 from linker.cli import Status, complain, tell, tell_json
 from linker.failures import printable
 from linker.modes import LinkMode
+from pytest_linkmode.commands import explain as commands_explain
 from pytest_linkmode.commands import merge as commands_merge
 from pytest_linkmode.commands import mount as commands_mount
 from pytest_linkmode.commands import run as commands_run
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from linker.policy import Policy
     from pytest_linkmode.capabilities import Capabilities
     from pytest_linkmode.evidence import Evidence
+
+PROBED = ("reference", "uv", "pnpm", "bun")
+"""The policies whose outcomes `probe` shows where nobody asks for others."""
 
 STATUSES = """\
 exit status:
@@ -169,15 +173,17 @@ def _verify(arguments: argparse.Namespace) -> Status:
 
 
 def _configure_probe(parser: argparse.ArgumentParser) -> None:
-    from linker.policies import ALL
+    from linker.policies import ALIASES, ALL
 
     parser.add_argument("source", metavar="SOURCE", help="a directory")
     parser.add_argument("target", metavar="TARGET", help="a directory that can be written to")
     parser.add_argument(
         "--policy",
         action="append",
-        choices=sorted(ALL),
-        help="whose fallbacks to follow; may be repeated; default: all",
+        choices=sorted([*ALL, *ALIASES, "all"]),
+        default=[],
+        help="whose fallbacks to follow; may be repeated; 'all' for everybody; default: "
+        + ", ".join(PROBED),
     )
     _add_json(parser)
     parser.set_defaults(run=_probe)
@@ -191,7 +197,8 @@ def _probe(arguments: argparse.Namespace) -> Status:
     for what, path in (("source", source), ("target", target)):
         if not os.path.isdir(path):
             raise UsageError(f"the {what} {path!r} is no directory")
-    policies = [ALL[name] for name in arguments.policy or ALL]
+    names = ALL if "all" in arguments.policy else arguments.policy or PROBED
+    policies = [ALL[name] for name in names]
     try:
         with ExitStack() as stack:
             sample = _sample(stack, source)
@@ -213,7 +220,7 @@ def _probe(arguments: argparse.Namespace) -> Status:
         ends = (can.outcome(mode, policy).mode for policy in policies)
         lines.append((str(mode), _fate(can, mode), proof, *(str(end or "error") for end in ends)))
     paint = Paint.of_stdout()
-    tell("\n".join(_aligned(lines, paint, {"works": paint.green})))
+    tell("\n".join(aligned(lines, paint, {"works": paint.green})))
     tell(f"\ncapabilities: {can}")
     return Status.DONE
 
@@ -302,50 +309,6 @@ def _plain_probe(
     }
 
 
-# --- explain ------------------------------------------------------------------------------------
-
-
-def _configure_explain(parser: argparse.ArgumentParser) -> None:
-    from linker.policies import ALL
-
-    parser.add_argument("policy", metavar="POLICY", choices=sorted(ALL), help=", ".join(ALL))
-    parser.add_argument("--platform", metavar="NAME", help="default: the one this runs on")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--dot", action="store_true", help="the graph for Graphviz")
-    form.add_argument("--mermaid", action="store_true", help="the graph for Markdown")
-    form.add_argument("--json", action="store_true", help="the graph as data")
-    parser.set_defaults(run=_explain)
-
-
-def _explain(arguments: argparse.Namespace) -> Status:
-    from linker.policies import ALL
-    from pytest_linkmode import graphs
-    from pytest_linkmode.capabilities import PLATFORMS
-    from pytest_linkmode.config import suggestion
-
-    policy = ALL[arguments.policy]
-    known = graphs.platforms(policy)
-    platform = arguments.platform or PLATFORMS.get(sys.platform, "")
-    if platform not in known and arguments.platform:
-        raise UsageError(
-            f"{policy.name} says nothing of the platform {platform!r}",
-            hint=suggestion(platform, known),
-        )
-    platform = platform if platform in known else known[0]
-    if arguments.json:
-        tell_json(graphs.plain(policy, platform))
-    elif arguments.dot:
-        tell(graphs.dot(policy, platform))
-    elif arguments.mermaid:
-        tell(graphs.mermaid(policy, platform))
-    else:
-        paint = Paint.of_stdout()
-        tell(paint.bold(f"{policy.name} on {platform}"))
-        tell("\n".join(f"- {fact}" for fact in graphs.facts(policy)) + "\n")
-        tell("\n".join(_aligned(graphs.table(policy, platform), paint)))
-    return Status.DONE
-
-
 # --- doctor -------------------------------------------------------------------------------------
 
 
@@ -400,7 +363,7 @@ def _doctor(arguments: argparse.Namespace) -> Status:
         here = "yes" if missing is None else "no"
         lines.append((finding.kind, finding.name, here, finding.how if missing is None else ""))
         lines += [("", "", "", line) for line in (missing.checked if missing else ())]
-    tell("\n".join(_aligned(lines, paint, {"yes": paint.green, "no": paint.red})))
+    tell("\n".join(aligned(lines, paint, {"yes": paint.green, "no": paint.red})))
     mends: dict[str, list[str]] = {}
     for finding in findings:
         for mend in finding.missing.mends if finding.missing else ():
@@ -486,7 +449,7 @@ def _clean(arguments: argparse.Namespace) -> Status:
         why = f"{action}: {finding.why}" if finding.why else action
         lines.append((finding.step, str(finding.pid), printable(finding.path), printable(why)))
     if findings:
-        tell("\n".join(_aligned(lines, Paint.of_stdout())))
+        tell("\n".join(aligned(lines, Paint.of_stdout())))
     else:
         tell("nothing was left behind")
     return Status.FAILED if kept else Status.DONE
@@ -527,7 +490,7 @@ class Paint:
         return f"\x1b[{code}m{text}\x1b[0m" if self.on and text else text
 
 
-def _aligned(
+def aligned(
     lines: Sequence[tuple[str, ...]],
     paint: Paint,
     colours: Mapping[str, Callable[[str], str]] | None = None,
@@ -548,7 +511,11 @@ COMMANDS = (
     Command("doctor", "what this machine can make, and what would add more", _configure_doctor),
     Command("probe", "what can be done between two directories", _configure_probe),
     Command("verify", "whether a target is linked in a mode, proven from disk", _configure_verify),
-    Command("explain", "the fallback graph of a policy", _configure_explain),
+    Command(
+        "explain",
+        "the fallback graph of a policy, or what its system would do in a layout",
+        commands_explain.configure,
+    ),
     Command("link", "link a tree with the reference linker", linker_cli.configure_link),
     Command("add", "put the files of a directory into a store", linker_cli.configure_add),
     Command("run", "run a command with filesystems of its own", commands_run.configure),

@@ -35,6 +35,7 @@ class Row:
     conditions: tuple[str, ...]
     then: LinkMode | Step
     otherwise: LinkMode | Step
+    memory: Memory | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -56,35 +57,34 @@ def rows(policy: Policy, platform: str) -> list[Row]:
     """Return the graph of one platform, in the order of its edges."""
     grouped: dict[tuple[object, ...], list[Edge]] = {}
     for edge in policy.of(platform):
-        key = (edge.mode, edge.primitive, edge.state, edge.then, edge.otherwise)
+        key = (edge.mode, edge.primitive, edge.state, edge.then, edge.otherwise, edge.memory)
         grouped.setdefault(key, []).append(edge)
     return [
         Row(
             edges[0].mode,
             str(edges[0].primitive),
             edges[0].state,
-            tuple(str(edge.condition) for edge in edges),
+            tuple(edge.meets for edge in edges),
             edges[0].then,
             edges[0].otherwise,
+            edges[0].memory,
         )
         for edges in grouped.values()
     ]
 
 
-def platforms(policy: Policy) -> list[str]:
-    """Return the platforms that a policy speaks of."""
-    return list(dict.fromkeys(edge.platform for edge in policy.edges))
-
-
-def facts(policy: Policy) -> list[str]:
+def facts(policy: Policy, platform: str) -> list[str]:
     """Return in sentences what a policy does beside its edges."""
     files = "one file" if policy.confirmations == 1 else f"{policy.confirmations} different files"
     return [
         f"source: {policy.source}",
-        f"default mode: {policy.default}",
+        f"default mode: {policy.default_on(platform)}",
         f"a mode is given up when {files} failed alike, and that {_MEMORY[policy.memory]}",
         f"at most {policy.retries} retries",
         "a failure puts the target back as it was" if policy.undo else "a failure undoes nothing",
+        *(["a mode is established by a whole tree"] if policy.settles is not Memory.FILE else []),
+        *(["a fallback links the tree again from its first file"] if policy.restarts else []),
+        "does not promise: " + (", ".join(sorted(policy.waives)) or "nothing, it promises it all"),
     ]
 
 
@@ -98,10 +98,16 @@ def table(policy: Policy, platform: str) -> list[tuple[str, ...]]:
         last = where
         state = "" if row.state is State.ANY else str(row.state)
         for number, conditions in enumerate(folded(row.words)):
-            then = ", then ".join(map(str, row.steps)) if number == 0 else ""
+            then = _then(row) if number == 0 else ""
             lines.append((*shown, state, conditions, then))
             shown, state = ("", ""), ""
     return lines
+
+
+def _then(row: Row) -> str:
+    """Return where a row leads, and how far that reaches where it is the row's own affair."""
+    steps = ", then ".join(map(str, row.steps))
+    return steps if row.memory is None else f"{steps} (for that {row.memory})"
 
 
 def folded(conditions: tuple[str, ...], width: int = 56) -> list[str]:
@@ -156,17 +162,22 @@ def plain(policy: Policy, platform: str) -> dict[str, Any]:
         "name": policy.name,
         "platform": platform,
         "source": policy.source,
-        "default": policy.default.value,
+        "default": policy.default_on(platform).value,
         "memory": policy.memory.value,
         "confirmations": policy.confirmations,
         "retries": policy.retries,
         "undo": policy.undo,
+        "settles": policy.settles.value,
+        "restarts": policy.restarts,
+        "waives": sorted(policy.waives),
         "edges": [
             {
                 "id": edge.id,
                 "mode": edge.mode.value if edge.mode else None,
                 "primitive": str(edge.primitive),
                 "condition": str(edge.condition),
+                "error": edge.error or None,
+                "memory": edge.memory.value if edge.memory else None,
                 "scope": str(edge.condition.scope),
                 "state": str(edge.state),
                 "then": str(edge.then),

@@ -3,44 +3,40 @@
 One state for each wheel: until one file was linked, the first error of any kind but "exists"
 moves on to the next mode, for the whole wheel; after that, any error ends the installation,
 with the half-made tree left. Where the name exists, the file is made under a temporary name and
-renamed. Read from uv's `crates/uv-install-wheel/src/linker.rs` and `crates/uv-fs/src/link.rs`
-and checked against uv 0.13.8 (November 2026).
+renamed. On macOS whole directories are cloned first. The default is clone on Linux and macOS and
+hardlink on Windows. Neither the times of files nor anything of directories is kept, permission bits
+go through the umask, and a copy is the kernel's copy_file_range.
 """
 
 from __future__ import annotations
 
 from linker.conditions import Condition as C
-from linker.conditions import Primitive as P
 from linker.modes import LinkMode
-from linker.policy import Edge, Memory, Policy, State, Step, edges
+from linker.policies.rows import WINDOWS, Rows, all_but, directories, falls, graph, modelled, stops
+from linker.policy import PRIMITIVES, Memory, State, Step, edges
 
 _ORDER = (
-    (LinkMode.CLONE, P.CLONE_FILE, LinkMode.HARDLINK),
-    (LinkMode.HARDLINK, P.HARDLINK, LinkMode.COPY),
-    (LinkMode.SYMLINK, P.SYMLINK, LinkMode.COPY),
+    (LinkMode.CLONE, LinkMode.HARDLINK),
+    (LinkMode.HARDLINK, LinkMode.COPY),
+    (LinkMode.SYMLINK, LinkMode.COPY),
 )
 
 
-def _platform(platform: str) -> tuple[Edge, ...]:
-    rows: list[Edge] = []
-    for mode, primitive, following in _ORDER:
-        others = tuple(condition for condition in C if condition is not C.EXISTS)
-        rows += edges(platform, mode, primitive, others, following, state=State.INITIAL)
-        rows += edges(platform, mode, primitive, others, Step.ABORT, state=State.ESTABLISHED)
-        rows += edges(platform, mode, primitive, (C.EXISTS,), Step.REPLACE)
-    rows += edges(platform, None, P.RENAME, (C.EXISTS,), Step.REPLACE)
-    rows += edges(platform, None, P.RENAME, (C.CROSS_DEVICE,), Step.RESTAGE)
-    rows += edges(platform, None, P.LOCK, (C.UNSUPPORTED,), Step.PROCEED)
-    return tuple(rows)
+def _platform(platform: str) -> Rows:
+    rows = directories(platform)
+    for mode, following in _ORDER:
+        rows += falls(platform, mode, following, all_but(), state=State.INITIAL)
+        rows += stops(platform, mode, state=State.ESTABLISHED)
+        rows += edges(platform, mode, PRIMITIVES[mode], (C.EXISTS,), Step.REPLACE)
+    return graph(platform, rows)
 
 
-UV = Policy(
+UV = modelled(
     name="uv",
-    edges=_platform("linux"),
-    source="uv 0.13.8, crates/uv-install-wheel and crates/uv-fs, read November 2026",
+    rows=_platform,
+    source="astral-sh/uv crates/uv-fs/src/link.rs and crates/uv-install-wheel, read November 2026; "
+    "held against uv 0.13.8",
     default=LinkMode.CLONE,
+    defaults={WINDOWS: LinkMode.HARDLINK},
     memory=Memory.TREE,
-    confirmations=1,
-    retries=0,
-    undo=False,
 )

@@ -8,7 +8,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import pytest
+
 from linker.modes import LinkMode
+from linker.policy import Promise
 from pytest_linkmode.adapters import Adapter, AdapterResult
 from pytest_linkmode.assertions import MTIME, PERMISSIONS, STAT, assert_linked, matcher
 from pytest_linkmode.capabilities import COARSE_TIMES, FIXED_PERMISSIONS
@@ -16,6 +19,8 @@ from pytest_linkmode.layouts import Layout
 from pytest_linkmode.samples import ODD_NAMES
 
 _NOT_KEPT = {PERMISSIONS: FIXED_PERMISSIONS, MTIME: COARSE_TIMES}
+_OF_FILES = {PERMISSIONS: Promise.FILE_PERMISSIONS, MTIME: Promise.FILE_TIMES}
+_OF_DIRECTORIES = {PERMISSIONS: Promise.DIRECTORY_PERMISSIONS, MTIME: Promise.DIRECTORY_TIMES}
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,28 @@ class Case:
 
     @property
     def stat(self) -> tuple[str, ...]:
-        """What of the stat of a source can be kept in the target."""
-        return tuple(word for word in STAT if _NOT_KEPT[word] not in self.layout.can)
+        """What of the stat of the source's files is kept: what the target can, and what the
+        policy does not waive.
+        """
+        return self._kept(_OF_FILES)
+
+    @property
+    def directory_stat(self) -> tuple[str, ...]:
+        """The same of new directories."""
+        return self._kept(_OF_DIRECTORIES)
+
+    def _kept(self, promises: Mapping[str, Promise]) -> tuple[str, ...]:
+        can, waives = self.layout.can, self.layout.policy.waives
+        return tuple(
+            word for word in STAT if _NOT_KEPT[word] not in can and promises[word] not in waives
+        )
+
+    def needs(self, *promises: Promise) -> None:
+        """Skip a test of promises that the system which the policy models does not make."""
+        policy = self.layout.policy
+        waived = [str(promise) for promise in promises if promise in policy.waives]
+        if waived:
+            pytest.skip(f"not applicable: {policy.name} does not promise {', '.join(waived)}")
 
     def link(self, mode: LinkMode | None = None) -> AdapterResult:
         """Seal the source and link it into the target. Raises AdapterError."""
@@ -75,6 +100,7 @@ class Case:
             existed=[*existed, *self.layout.existed],
             ignore=[*ignore, *self.layout.strangers],
             stat=[word for word in stat if word in self.stat],
+            directories=self.directory_stat,
         )
 
     @property

@@ -8,7 +8,9 @@ from collections.abc import Collection
 
 import pytest
 
+from linker.policy import Promise
 from pytest_linkmode.assertions import MTIME, PERMISSIONS
+from pytest_linkmode.capabilities import FIXED_PERMISSIONS
 from pytest_linkmode.conformance.cases import Case, names
 
 
@@ -18,6 +20,7 @@ def permissions(path: os.PathLike[str]) -> str:
 
 @pytest.mark.usefixtures("hostile_umask")
 def test_permission_bits_are_those_of_the_source_whatever_the_umask(sample: Case) -> None:
+    sample.needs(Promise.FILE_PERMISSIONS)
     sample.link()
     sample.check(stat=[PERMISSIONS])
 
@@ -28,7 +31,7 @@ def look(path: os.PathLike[str], kept: Collection[str]) -> dict[str, object]:
 
 
 def test_executables_stay_executable(sample: Case) -> None:
-    if PERMISSIONS not in sample.stat:
+    if FIXED_PERMISSIONS in sample.layout.can:
         pytest.skip(f"not applicable: permission bits are not kept in {sample.layout.name}")
     sample.link()
     wanted = {name: permissions(sample.source / name) for name in ("bin/tool", "package/native.so")}
@@ -39,15 +42,19 @@ def test_executables_stay_executable(sample: Case) -> None:
 
 
 def test_modification_times_are_those_of_the_source(sample: Case) -> None:
+    sample.needs(Promise.FILE_TIMES)
     sample.link()
     sample.check(stat=[MTIME])
 
 
 def test_new_directories_look_like_those_of_the_source(sample: Case) -> None:
+    sample.needs(Promise.DIRECTORY_PERMISSIONS, Promise.DIRECTORY_TIMES)
     sample.link()
     directories = [name for name in names(sample.source) if os.path.isdir(sample.source / name)]
     directories = [name for name in directories if not (sample.source / name).is_symlink()]
     directories = [name for name in directories if name not in sample.layout.existed]
     assert {"locked", "empty", "hollow/in/and/in", "group"} <= set(directories)
-    looks = {name: look(sample.source / name, sample.stat) for name in directories}
-    assert looks == {name: look(sample.target / name, sample.stat) for name in directories}
+    looks = {name: look(sample.source / name, sample.directory_stat) for name in directories}
+    assert looks == {
+        name: look(sample.target / name, sample.directory_stat) for name in directories
+    }

@@ -1,0 +1,40 @@
+"""YARN: what yarn berry does when its copy algorithm is asked for links.
+
+Clone; ENOSYS or ENOTSUP of the first means hardlinks for the rest of the process, every other error
+is thrown, "cross-device" too. A hardlink that fails is thrown. From zip archives files are written.
+Times and permission bits are set on everything afterwards.
+"""
+
+from __future__ import annotations
+
+from linker.conditions import Condition as C
+from linker.modes import LinkMode
+from linker.policies.rows import Rows, falls, graph, modelled, stops, told_apart
+from linker.policy import Memory, Promise, State, Step
+
+
+def _platform(platform: str) -> Rows:
+    return graph(
+        platform,
+        falls(
+            platform,
+            LinkMode.CLONE,
+            LinkMode.HARDLINK,
+            (C.UNSUPPORTED,),
+            state=State.INITIAL,
+        ),
+        told_apart(platform, LinkMode.CLONE, Step.ABORT, ("ENOTTY",), state=State.INITIAL),
+        stops(platform, LinkMode.CLONE, state=State.ESTABLISHED),
+        stops(platform, LinkMode.HARDLINK),
+    )
+
+
+YARN = modelled(
+    name="yarn",
+    rows=_platform,
+    source="yarnpkg/berry packages/yarnpkg-fslib/sources/algorithms/copyPromise.ts at 0070ca0, "
+    "read November 2026",
+    default=LinkMode.CLONE,
+    memory=Memory.PROCESS,
+    waives=frozenset({Promise.PLAIN_COPY, Promise.WHOLE_NAMES, Promise.TOLD}),
+)

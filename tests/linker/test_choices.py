@@ -21,6 +21,7 @@ from linker import LinkError, LinkMode, LinkReport, Transition, link_tree
 from linker.conditions import Condition, Scope
 from linker.platforms.linux import LinuxPlatform
 from linker.policies import REFERENCE
+from linker.policy import Memory, Policy, Step
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees
 from tests.linker.seams import REFLINKING
@@ -46,7 +47,7 @@ class Trial:
         self.tried: Counter[str] = Counter()
         self.order: list[str] = []
         self.seen: list[Transition] = []
-        self.pauses = 0
+        self.slept: list[float] = []
 
     def transition(self, transition: Transition) -> None:
         self.seen.append(transition)
@@ -77,7 +78,7 @@ class Trial:
             os.symlink(text, new, **where)
 
         def sleep(seconds: float) -> None:
-            self.pauses += 1
+            self.slept.append(seconds)
 
         calls = dataclasses.replace(
             REFLINKING, ficlone=ficlone, link=link, symlink=symlink, sleep=sleep
@@ -209,7 +210,7 @@ def test_a_passing_error_is_tried_again(trial: Trial, mode: LinkMode, number: in
     assert report.counts == {mode: len(FILES)}
     assert not report.transitions, "nothing fell back"
     assert set(trial.tried.values()) == {REFERENCE.retries + 1}
-    assert trial.pauses == REFERENCE.retries * len(FILES)
+    assert len(trial.slept) == REFERENCE.retries * len(FILES)
     assert {told.scope for told in trial.seen if told.edge.mode} == {Scope.RETRY}
 
 
@@ -338,8 +339,114 @@ def test_the_next_link_starts_with_the_mode_that_was_asked_for(ground: str, kind
 def test_what_is_told_to_observers_is_what_is_reported(trial: Trial) -> None:
     report = trial.link(only("f0 f1 f3", errno.EINVAL))
     assert trial.report == report
+    assert len({(told.edge.id, told.path, told.scope) for told in trial.seen}) == len(trial.seen)
     assert [told for told in trial.seen if told.edge.fallback] == list(report.transitions)
     assert {told.proof for told in trial.seen if told.error is not None} == {"injected"}
+
+
+def told(trial: Trial) -> list[tuple[Scope, str, int | None, LinkMode | Step]]:
+    """Return what observers were told, without what was found to exist."""
+    return [
+        (seen.scope, seen.path, seen.error.errno if seen.error else None, seen.edge.then)
+        for seen in trial.seen
+        if seen.edge.condition is not Condition.EXISTS
+    ]
+
+
+def test_observers_are_told_of_every_try(trial: Trial) -> None:
+    """Of each once: a policy's coverage counts edges, not attempts."""
+    trial.link(lambda name, attempt: errno.EAGAIN if name == "f1" and attempt < 2 else 0)
+    assert told(trial) == [(Scope.RETRY, "f1", errno.EAGAIN, Step.RETRY)]
+
+
+def test_observers_are_told_of_an_empty_files_refusal(ground: str, kind: str) -> None:
+    trial = Trial(ground, kind, {"f0": File(), "f1": File(b"1")})
+    trial.link(only("f0", errno.EXDEV))
+    assert told(trial) == [(Scope.FILE, "f0", errno.EXDEV, LinkMode.COPY)]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_observers_are_told_what_ended_a_link(trial: Trial, strict: bool) -> None:  # noqa: FBT001
+    number = errno.EXDEV if strict else errno.ENOSPC
+    with pytest.raises(LinkError) as caught:
+        trial.link(only("f2", number), strict=strict)
+    then = LinkMode.COPY if strict else Step.ABORT
+    assert told(trial) == [(Scope.ABORT, "f2", number, then)]
+    assert caught.value.edge is trial.seen[-1].edge
+    assert caught.value.path == "f2"
+
+
+@pytest.mark.parametrize("mode", [LinkMode.CLONE, LinkMode.HARDLINK])
+def test_observers_are_told_what_was_replaced(ground: str, mode: LinkMode) -> None:
+    trial = Trial(ground, "existing", {"d/f0": File(b"0"), "d/f1": File(b"1")})
+    with open(f"{trial.target}/d/f1", "wb") as old:
+        old.write(b"old")
+    trial.link(lambda name, attempt: 0, mode)
+    replaced = {seen.path: seen for seen in trial.seen if seen.edge.then is Step.REPLACE}
+    assert list(replaced) == ["d/f1"]
+    assert replaced["d/f1"].scope is Scope.FILE
+
+
+def test_what_no_fault_made_is_proven_by_the_platform(ground: str) -> None:
+    trial = Trial(ground, "existing", {"f0": File(b"0")})
+    with open(f"{trial.target}/f0", "wb") as old:
+        old.write(b"old")
+    trial.link(lambda name, attempt: 0, LinkMode.HARDLINK)
+    assert trial.seen
+    assert {told.proof for told in trial.seen} == {"real"}
+
+
+def test_pauses_between_tries_grow(trial: Trial) -> None:
+    trial.link(only("f0", errno.EAGAIN))
+    assert len(trial.slept) == REFERENCE.retries
+    assert trial.slept == sorted(set(trial.slept))
+
+
+# How far a policy lets a refusal reach.
+
+
+def remembering(memory: Memory, **values: Any) -> Policy:
+    return dataclasses.replace(REFERENCE, name=f"remembers {memory}", memory=memory, **values)
+
+
+def test_a_policy_that_remembers_files_gives_no_mode_up(trial: Trial) -> None:
+    report = trial.link(always(errno.EXDEV), policy=remembering(Memory.FILE))
+    assert trial.order == FILES
+    assert {seen.scope for seen in report.transitions} == {Scope.FILE}
+
+
+@pytest.mark.parametrize("memory", [Memory.TREE, Memory.PROCESS])
+def test_a_policy_that_remembers_more_than_pairs_takes_a_refusal_to_every_mount(
+    ground: str, kind: str, memory: Memory
+) -> None:
+    tree: Tree = {
+        **{f"a/{name}": File(name.encode()) for name in ("a0", "a1", "a2")},
+        **{f"mnt/{name}": File(name.encode()) for name in ("m0", "m1")},
+    }
+    trial = Trial(ground, kind, tree)
+    policy = dataclasses.replace(remembering(memory), name=f"{ground} {memory}")
+    report = trial.link(always(errno.EINVAL), platform=Mounted, policy=policy)
+    assert trial.order == ["a0", "a1"]
+    assert report.counts == {LinkMode.COPY: 5}
+
+
+def test_only_a_policy_that_remembers_for_the_process_starts_where_the_last_link_ended(
+    ground: str, kind: str
+) -> None:
+    trial = Trial(ground, kind)
+    policy = dataclasses.replace(remembering(Memory.PROCESS), name=ground)
+    trial.link(always(errno.EXDEV), policy=policy)
+    assert trial.order == ["f0", "f1"]
+    trial.order.clear()
+    assert trial.link(always(errno.EXDEV), policy=policy).counts == {LinkMode.COPY: len(FILES)}
+    assert not trial.order
+    trial.link(always(errno.EXDEV), LinkMode.HARDLINK, policy=policy)
+    assert trial.order == ["f0", "f1"], "of hard links nothing is known"
+    trial.order.clear()
+    for memory in (Memory.PAIR, Memory.TREE):
+        trial.link(lambda name, attempt: 0, policy=dataclasses.replace(policy, memory=memory))
+        assert trial.order == FILES
+        trial.order.clear()
 
 
 @pytest.fixture

@@ -138,7 +138,14 @@ def test_an_outcome_goes_on_after_retries() -> None:
 def test_an_outcome_that_the_graph_does_not_know_is_an_error() -> None:
     odd = {**WORKING, Primitive.COPY: Condition.ATTRIBUTE}
     assert REFERENCE.outcome("linux", COPY, odd).mode is None
-    assert not REFERENCE.outcome("linux", COPY, odd).edges
+    assert REFERENCE.outcome("linux", COPY, odd).edges == ()
+
+
+def test_an_outcome_may_need_every_edge_of_a_graph() -> None:
+    only = policy(edge(CLONE, Primitive.CLONE_FILE, Condition.DENIED, COPY))
+    found = only.outcome("linux", CLONE, {**WORKING, Primitive.CLONE_FILE: Condition.DENIED})
+    assert found.mode is COPY
+    assert found.edges == only.edges
 
 
 def test_an_outcome_ends_even_where_a_graph_goes_round() -> None:

@@ -8,6 +8,7 @@ cannot be cloned whole is made entry by entry, its directories tried again one b
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Final
 
@@ -83,18 +84,26 @@ class Cloner:
             except Failed as failed:
                 if failed.primitive is not Primitive.CLONE_DIRECTORY:
                     raise
+                self._clear(directory, name)  # something of it may be there
                 if not self._goes_on(failed, attempts, top):
-                    remaining = remove_tree(self._platform, directory, name)
-                    if remaining:
-                        raise link_error(self._platform, failed, top.path) from failed.error
                     further = condition(self._platform, failed).scope is Scope.PAIR
                     self._failures[pair] = _PATIENCE if further else self._failures.get(pair, 0) + 1
                     return False
-                remove_tree(self._platform, directory, name)
                 attempts += 1
             else:
                 tally.add(made)
                 return True
+
+    def _clear(self, directory: int, name: str) -> None:
+        """Remove what a clone that cannot be used has left. Raises `Failed`."""
+        seen = self._platform.look(directory, name)
+        if seen is None:
+            return
+        if seen.kind is not Kind.DIRECTORY:
+            self._platform.remove_file(directory, name)
+        elif remove_tree(self._platform, directory, name):
+            stays = OSError(errno.ENOTEMPTY, "a clone that is no good cannot be removed", name)
+            raise Failed(Primitive.RMDIR, stays)
 
     def _suits(self, top: Node, stage: Stage) -> bool:
         """Return whether all of a directory can come from one clone: its files are cloned, it is

@@ -28,7 +28,6 @@ from linker.platforms.macos import (
     CLONE_ACL,
     CLONE_NOFOLLOW,
     CLONE_NOOWNERCOPY,
-    NUMBERS,
     RENAME_EXCL,
     RENAME_SWAP,
     MacPlatform,
@@ -153,9 +152,9 @@ class Model:
         """The linker's own platform over this model."""
         return MacPlatform(self.calls, proof="modelled")
 
-    def set_errno(self, name: str) -> None:
-        """Leave an error number behind, as a failing call does."""
-        self._local.errno = NUMBERS[name]
+    def leave_errno(self, number: int) -> None:
+        """Leave one of Darwin's error numbers behind, as a failing call of this thread does."""
+        self._local.errno = number
 
     def _calls(self) -> macos.Calls:
         host = self._host
@@ -190,7 +189,7 @@ class Model:
                 error = darwin_error(str(refused))
             except OSError as said:
                 error = as_darwin(said)
-            self._local.errno = error.errno
+            self.leave_errno(error.errno or 0)
             return -1
 
         return answer

@@ -18,6 +18,7 @@ from linker.platforms.macos import NUMBERS, message
 OTHER_NAMES = {
     errno.EOPNOTSUPP: "ENOTSUP",  # one number on Linux, two on Darwin; filesystems say this one
     errno.ENODATA: "ENOATTR",  # of extended attributes
+    errno.EDEADLK: "EDEADLK",  # Python may know the number as EDEADLOCK
 }
 """This machine's numbers -> Darwin's names, where names differ."""
 

@@ -53,7 +53,7 @@ def simulate(ends: Ends, at: int) -> None:
         if number >= at:
             raise Killed
 
-    tap = Tap(deed, ends.way)
+    tap = ends.tap(deed)
     scene = ends.scene
     with pytest.raises(Killed):
         link_tree(scene.source, scene.target, mode=ends.mode, platform=tap.platform)

@@ -13,7 +13,7 @@ from linker.journal import RESERVED
 from linker.platforms.linux import Calls
 from tests.linker import model, trees
 from tests.linker.scenes import Scene
-from tests.linker.seams import REFLINKING, Tap
+from tests.linker.seams import REFLINKING, Deed, Tap
 from tests.linker.trees import Snapshot
 
 
@@ -84,12 +84,16 @@ class Ends:
         self.way = way
         self.stages = 0
         self.before = comparable(everything(scene), mode)
-        tap = Tap(base=way)
+        tap = self.tap()
         link_tree(scene.source, scene.target, mode=mode, platform=tap.platform)
         self.calls = tap.count
         self.after = comparable(everything(scene), mode)
         assert not any(reserved(path) for path in self.after)
         scene.rebuild()
+
+    def tap(self, deed: Deed | None = None) -> Tap:
+        """Return the calls that a link makes here."""
+        return Tap(deed, self.way)
 
     def torn(self) -> list[str]:
         """Return in words what is not whole, right after a kill; count the stages."""
@@ -108,7 +112,7 @@ class Ends:
 
     def mended(self) -> list[str]:
         """Link once more; return in words what is not as after an undisturbed run."""
-        tap = Tap(base=self.way)
+        tap = self.tap()
         try:
             report = link_tree(
                 self.scene.source, self.scene.target, mode=self.mode, platform=tap.platform

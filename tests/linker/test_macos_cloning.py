@@ -1,0 +1,459 @@
+"""Whole directories cloned by one call: what is kept of the clone, what is made anew, what is told.
+
+The platform is macOS over the model of its calls, on a filesystem whose reflinks are played.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
+from typing import Any
+
+import pytest
+
+from linker import Existing, LinkError, LinkMode, LinkReport, link_tree
+from linker.conditions import Condition
+from linker.policies import REFERENCE, UV
+from linker.report import Transition
+from pytest_linkmode.faults.inprocess import injected
+from pytest_linkmode.models import clonefile
+from pytest_linkmode.models.clonefile import Quirk
+from tests.linker import model, trees
+from tests.linker.macs import MacTap
+from tests.linker.scenes import Scene
+from tests.linker.seams import REFLINKING
+from tests.linker.trees import Directory, File, Symlink, Tree
+
+PACKAGE: Tree = {
+    "ns/__init__.py": File(),
+    "ns/a.py": File(b"a = 1\n"),
+    "ns/bin/tool": File(trees.noise(5_000), 0o755),
+    "ns/data/ro": Directory(0o555),
+    "ns/data/ro/f": File(b"f", 0o444),
+    "ns/ln": Symlink("a.py"),
+    "ns/empty": Directory(0o700),
+    "RECORD": File(b"record"),
+}
+
+Function = Callable[..., Any]
+
+
+class Told:
+    """What an observer is told."""
+
+    def __init__(self) -> None:
+        self.transitions: list[Transition] = []
+
+    def transition(self, transition: Transition) -> None:
+        self.transitions.append(transition)
+
+    def linked(self, report: LinkReport) -> None: ...
+
+    @property
+    def edges(self) -> list[str]:
+        return [each.edge.id.removeprefix("macos/") for each in self.transitions]
+
+
+def link(
+    scene: Scene,
+    *,
+    quirks: Set[str] = frozenset(),
+    wrap: clonefile.Wrap | None = None,
+    atomic: bool = True,
+    **options: Any,
+) -> tuple[LinkReport, Told, Counter[str]]:
+    """Link in mode clone; return the report, what was told, and how often each call was made."""
+    told, counts = Told(), Counter[str]()
+
+    def counting(name: str, function: Function) -> Function:
+        function = wrap(name, function) if wrap is not None else function
+
+        def counted(*given: Any, **more: Any) -> Any:
+            counts[name] += 1
+            return function(*given, **more)
+
+        return counted
+
+    platform = clonefile.platform(
+        scene.root, atomic=atomic, quirks=quirks, host=REFLINKING, wrap=counting
+    )
+    report = link_tree(scene.source, scene.target, platform=platform, observer=told, **options)
+    return report, told, counts
+
+
+def problems(scene: Scene, *, copied: Sequence[str] = (), mode: str = "clone") -> list[str]:
+    return model.problems(
+        scene.wanted, scene.before, scene.now(), mode, source_path=scene.source, copied=copied
+    )
+
+
+def after(name: str, act: Callable[[tuple[Any, ...]], None]) -> clonefile.Wrap:
+    """Return what lets something happen right after every successful call of a name."""
+
+    def wrap(called: str, function: Function) -> Function:
+        def acting(*given: Any, **more: Any) -> Any:
+            result = function(*given, **more)
+            if called == name and result == 0:
+                act(given)
+            return result
+
+        return acting
+
+    return wrap
+
+
+def instead(name: str, act: Callable[[Function, tuple[Any, ...]], Any]) -> clonefile.Wrap:
+    """Return what is done instead of a call: it is given the call and its arguments."""
+
+    def wrap(called: str, function: Function) -> Function:
+        if called != name:
+            return function
+        return lambda *given: act(function, given)
+
+    return wrap
+
+
+@pytest.mark.parametrize("way", ["whole", "item-by-item"])
+def test_a_new_directory_costs_one_clone_whatever_is_in_it(scene: str, way: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    report, told, counts = link(stage, atomic=way == "whole")
+    assert counts["item_file"] == (0 if way == "whole" else 4)
+    assert counts["clonefileat"] == 1
+    assert counts["fclonefileat"] == 1  # RECORD, beside it
+    assert counts["mkdir"] == 1  # the stage
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert (report.directories, report.symlinks) == (5, 1)
+    assert told.edges == []
+    assert problems(stage) == []
+
+
+def test_a_whole_new_target_costs_one_clone(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, None)
+    report, _, counts = link(stage)
+    assert counts["clonefileat"] == 1
+    assert counts["fclonefileat"] == 0
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert problems(stage) == []
+
+
+def test_a_directory_that_is_there_is_merged_and_what_it_lacks_is_cloned_whole(scene: str) -> None:
+    there: Tree = {"ns/other.py": File(b"other"), "ns/a.py": File(b"old")}
+    stage = Scene(scene, PACKAGE, there)
+    report, told, counts = link(stage)
+    assert counts["clonefileat"] == 2  # ns/bin, ns/data; one that is empty is made
+    assert report.replaced == 1
+    assert told.edges == ["*/rename/exists"]
+    assert problems(stage) == []
+
+
+def test_files_that_must_be_copies_are_copied_in_the_midst_of_a_clone(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, None)
+    report, told, counts = link(stage, mutable=["*.py", "RECORD"])
+    assert counts["clonefileat"] == 1
+    assert report.counts == {LinkMode.CLONE: 2, LinkMode.COPY: 3}
+    assert problems(stage, copied=["ns/a.py", "RECORD"]) == []
+    assert not told.edges
+
+
+def test_setuid_and_setgid_of_files_are_dropped_and_those_of_directories_kept(scene: str) -> None:
+    tree: Tree = {"d": Directory(0o3755), "d/f": File(b"f", 0o6755), "d/g": File(b"g", 0o1644)}
+    stage = Scene(scene, tree, {})
+    link(stage)
+    seen = stage.now()
+    assert (seen["d"].mode, seen["d/f"].mode, seen["d/g"].mode) == (0o3755, 0o755, 0o644)
+
+
+@pytest.mark.parametrize("place", ["ns/a.py", "ns/data", "RECORD", "ns/data/ro/f"])
+def test_attributes_of_the_source_do_not_come_along(scene: str, place: str) -> None:
+    stage = Scene(scene, PACKAGE, None)
+    mode = stage.wanted[place].mode
+    os.chmod(f"{stage.source}/{place}", 0o700)
+    os.setxattr(f"{stage.source}/{place}", "user.com.apple.quarantine", b"0081")
+    os.chmod(f"{stage.source}/{place}", mode)
+    report, _, counts = link(stage)
+    assert counts["clonefileat"] == 1
+    assert os.listxattr(f"{stage.target}/{place}") == []
+    assert os.listxattr(f"{stage.source}/{place}") == ["user.com.apple.quarantine"]
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert problems(stage) == []
+
+
+def test_a_file_whose_quarantine_stays_on_its_clone_is_copied_and_told(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, None)
+    os.setxattr(f"{stage.source}/ns/a.py", "user.com.apple.quarantine", b"0081")
+    report, told, counts = link(stage, quirks={Quirk.QUARANTINE})
+    assert report.counts == {LinkMode.CLONE: 4, LinkMode.COPY: 1}
+    assert [(each.path, each.proof) for each in report.transitions] == [("ns/a.py", "modelled")]
+    assert told.edges == ["clone/clone-file/attribute"]
+    assert counts["clonefileat"] == 1
+    assert problems(stage, copied=["ns/a.py"]) == []
+
+
+def torn(directory: int, name: str) -> None:
+    """Take a file out of a clone, as if the clone had ended early."""
+    handle = os.open(f"{name}/bin", os.O_RDONLY, dir_fd=directory)
+    os.unlink("tool", dir_fd=handle)
+    os.close(handle)
+
+
+def emptied(directory: int, name: str) -> None:
+    handle = os.open(f"{name}/bin/tool", os.O_WRONLY | os.O_TRUNC, dir_fd=directory)
+    os.close(handle)
+
+
+def enriched(directory: int, name: str) -> None:
+    handle = os.open(f"{name}/more", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=directory)
+    os.close(handle)
+
+
+def turned(directory: int, name: str) -> None:
+    os.unlink(f"{name}/a.py", dir_fd=directory)
+    os.mkdir(f"{name}/a.py", dir_fd=directory)
+
+
+def moved(directory: int, name: str) -> None:
+    os.rename(name, f"{name}.away", src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def replaced(directory: int, name: str) -> None:
+    moved(directory, name)
+    os.symlink("/", name, dir_fd=directory)
+
+
+@pytest.mark.parametrize(
+    ("change", "edge"),
+    [
+        *[(change, "short") for change in (torn, enriched, turned, replaced)],
+        (moved, "no-effect"),
+    ],
+)
+def test_a_clone_that_is_not_what_the_source_was_is_made_entry_by_entry(
+    scene: str, change: Callable[[int, str], None], edge: str
+) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    changed: list[int] = []
+
+    def act(given: tuple[Any, ...]) -> None:
+        if not changed:
+            changed.append(1)
+            change(given[2], os.fsdecode(given[3]))
+
+    report, told, counts = link(stage, wrap=after("clonefileat", act))
+    assert told.edges == [f"clone/clone-directory/{edge}"]
+    assert counts["clonefileat"] == 3  # once more for bin and data
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert report.transitions == ()  # every file is a clone all the same
+    assert problems(stage) == []
+
+
+def test_a_clone_of_a_file_that_is_too_short_is_made_anew(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    report, told, counts = link(
+        stage, wrap=after("clonefileat", lambda given: emptied(given[2], os.fsdecode(given[3])))
+    )
+    assert counts["fclonefileat"] == 2  # RECORD, and the file again
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert told.edges == []
+    assert problems(stage) == []
+
+
+def test_a_success_that_made_nothing_is_noticed(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    report, told, _ = link(stage, wrap=instead("clonefileat", lambda _call, _given: 0))
+    assert set(told.edges) == {"clone/clone-directory/no-effect"}
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert problems(stage) == []
+
+
+def test_a_volume_that_cannot_clone_is_asked_once_for_directories_and_falls_to_copy(
+    scene: str,
+) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    report, told, counts = link(stage, quirks={Quirk.HFS})
+    assert counts["clonefileat"] == 1
+    assert report.counts == {LinkMode.COPY: 5}
+    assert "clone/clone-directory/unsupported" in told.edges
+    assert {each.edge.id for each in report.transitions} == {"macos/clone/clone-file/unsupported"}
+    assert problems(stage, mode="copy") == []
+
+
+def test_a_file_whose_content_is_elsewhere_ends_the_link_and_is_named(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    clonefile.make_dataless(f"{stage.source}/ns/bin/tool")
+    with pytest.raises(LinkError, match="cannot copy ns/bin/tool") as caught:
+        link(stage, quirks={Quirk.DATALESS})
+    assert caught.value.condition is Condition.DATALESS
+    assert "fetch" in caught.value.hint
+    assert stage.untouched() == []
+
+
+def test_a_passing_enoent_is_tried_again(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    failures = iter([2, 2])
+
+    def act(call: Function, given: tuple[Any, ...]) -> Any:
+        if next(failures, None):
+            raise injected(2)
+        return call(*given)
+
+    tap = MacTap()
+
+    def wrapped(name: str, call: Function) -> Function:
+        held = (lambda *given: act(call, given)) if name == "clonefileat" else call
+        return tap._seam(name, held)
+
+    tap.model = clonefile.Model(host=REFLINKING, wrap=wrapped)
+    told = Told()
+    report = link_tree(stage.source, stage.target, platform=tap.platform, observer=told)
+    assert tap.names.count("clonefileat") == 3
+    assert told.edges == ["clone/clone-directory/missing"]
+    assert report.transitions == ()
+    assert problems(stage) == []
+
+
+def test_a_directory_that_nothing_can_clone_is_not_tried_for_ever(scene: str) -> None:
+    tree: Tree = {f"d{number:02}/{name}": File(b"x") for number in range(40) for name in "ab"}
+    stage = Scene(scene, tree, {})
+    tap = MacTap()
+
+    def refuse(name: str, call: Function) -> Function:
+        def refused(*given: Any) -> int:
+            tap.count += 1
+            tap.model.leave_errno(1)
+            return -1
+
+        return refused if name == "clonefileat" else call
+
+    tap.model = clonefile.Model(host=REFLINKING, wrap=refuse)
+    report = link_tree(stage.source, stage.target, platform=tap.platform)
+    assert tap.count == 16
+    assert report.counts == {LinkMode.CLONE: 80}
+    assert problems(stage) == []
+
+
+def test_directories_of_another_filesystem_are_not_expected_in_a_clone(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+
+    def elsewhere(name: str, call: Function) -> Function:
+        def fstat(descriptor: int) -> Any:
+            seen = call(descriptor)
+            inside = os.path.realpath(f"/proc/self/fd/{descriptor}")
+            if not inside.startswith(f"{stage.source}/ns/data"):
+                return seen
+            device = {"st_dev": seen.st_dev + 1}
+            return _With(seen, **device)
+
+        return fstat if name == "fstat" else call
+
+    report, _, counts = link(stage, wrap=elsewhere)
+    assert counts["clonefileat"] == 2  # ns/bin; ns/data, by itself
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert problems(stage) == []
+
+
+class _With:
+    """A stat result with other values in some fields."""
+
+    def __init__(self, seen: os.stat_result, **other: int) -> None:
+        self._seen, self._other = seen, other
+
+    def __getattr__(self, name: str) -> Any:
+        return self._other.get(name, getattr(self._seen, name, None))
+
+
+def test_strict_allows_what_ends_in_clones_all_the_same(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    report, told, _ = link(stage, strict=True, wrap=instead("clonefileat", lambda _call, _given: 0))
+    assert told.edges
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert problems(stage) == []
+
+
+def test_progress_counts_the_files_of_clones(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, None)
+    seen: list[tuple[int, int]] = []
+    link(stage, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (5, 5)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_policy_that_knows_no_clones_of_directories_has_none(scene: str) -> None:
+    own = dataclasses.replace(
+        REFERENCE,
+        name="files-only",
+        edges=tuple(edge for edge in REFERENCE.edges if "clone-directory" not in edge.id),
+    )
+    stage = Scene(scene, PACKAGE, {})
+    _, _, counts = link(stage, policy=own)
+    assert counts["clonefileat"] == 0
+    assert problems(stage) == []
+    assert not any("clone-directory" in edge.id for edge in UV.edges)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in LinkMode if mode is not LinkMode.CLONE])
+def test_other_modes_clone_nothing(scene: str, mode: LinkMode) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    _, _, counts = link(stage, mode=mode)
+    assert counts["clonefileat"] == counts["fclonefileat"] == 0
+    assert problems(stage, mode=mode.value) == []
+
+
+def test_a_directory_that_appears_meanwhile_is_merged_and_keeps_what_another_put_there(
+    scene: str,
+) -> None:
+    stage = Scene(scene, PACKAGE, {})
+
+    def act(given: tuple[Any, ...]) -> None:
+        if not os.path.exists(f"{stage.target}/ns"):
+            trees.build(f"{stage.target}/ns", {"theirs.py": File(b"theirs"), "a.py": File(b"b")})
+
+    report, told, _ = link(stage, wrap=after("clonefileat", act))
+    seen = stage.now()
+    assert seen["ns/theirs.py"].content == b"theirs"
+    assert seen["ns/a.py"].content == b"a = 1\n"
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert "*/rename/exists" in told.edges
+
+
+def test_where_nothing_may_exist_a_directory_that_appears_meanwhile_ends_the_link(
+    scene: str,
+) -> None:
+    stage = Scene(scene, PACKAGE, {})
+
+    def act(given: tuple[Any, ...]) -> None:
+        if not os.path.exists(f"{stage.target}/ns"):
+            trees.build(f"{stage.target}/ns", {"theirs.py": File(b"theirs")})
+
+    with pytest.raises(LinkError, match="ns exists already"):
+        link(stage, wrap=after("clonefileat", act), existing=Existing.FAIL)
+    assert set(stage.now()) == {"", "ns", "ns/theirs.py"}
+
+
+def test_the_undo_takes_back_a_cloned_directory_and_leaves_what_is_not_ours(scene: str) -> None:
+    stage = Scene(scene, {**PACKAGE, "z/f": File(b"z")}, {})
+    calls = 0
+
+    def act(call: Function, given: tuple[Any, ...]) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return call(*given)
+        # By now ns has its name: another linker puts something into it, and the disk breaks.
+        trees.build(f"{stage.root}/theirs", {"f": File(b"theirs")})
+        os.rename(f"{stage.root}/theirs/f", f"{stage.target}/ns/bin/theirs")
+        os.rmdir(f"{stage.root}/theirs")
+        raise injected(5)
+
+    tap = MacTap()
+
+    def wrapped(name: str, call: Function) -> Function:
+        held = (lambda *given: act(call, given)) if name == "clonefileat" else call
+        return tap._seam(name, held)
+
+    tap.model = clonefile.Model(host=REFLINKING, wrap=wrapped)
+    with pytest.raises(LinkError) as caught:
+        link_tree(stage.source, stage.target, platform=tap.platform)
+    assert set(stage.now()) == {"", "ns", "ns/bin", "ns/bin/theirs"}
+    assert caught.value.left == ()

@@ -67,6 +67,7 @@ class Settings:
     require: tuple[str, ...] = ()
     fail_under: float | None = None
     fault: tuple[str, ...] = ()
+    schedule: str | None = None
     budget: int | None = None
     report: tuple[str, ...] = ()
     keep: bool = False
@@ -188,6 +189,7 @@ def _settings(
         require=_words(found.get("require")),
         fail_under=_percentage(text("fail-under")),
         fault=_faults(found.get("fault", ())),
+        schedule=_schedule(text("schedule")),
         budget=_budget(text("budget")),
         report=tuple(
             _report(os.path.join(base("report"), path)) for path in found.get("report", ())
@@ -273,6 +275,15 @@ def _faults(lines: Sequence[str]) -> tuple[str, ...]:
 
         parse_all(lines)
     return tuple(lines)
+
+
+def _schedule(text: str | None) -> str | None:
+    """Return the line as it was typed, once it can be read."""
+    if text is not None:
+        from pytest_linkmode.interleave.schedule import parse
+
+        parse(text.rpartition("=")[2])
+    return text
 
 
 def _budget(text: str | None) -> int | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_linkmode.adapters import Adapter
     from pytest_linkmode.capabilities import Capabilities
     from pytest_linkmode.faults import FaultRunner
+    from pytest_linkmode.interleave import Interleaver
     from pytest_linkmode.layouts import Layout, LayoutSpec, Workshop
     from pytest_linkmode.selection import Choice
 
@@ -142,6 +143,18 @@ def linkmode_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
     settings = session.settings
     with faults_of(request, settings.fault, settings.budget) as runner:
         yield runner
+
+
+@pytest.fixture
+@ours
+def linkmode_interleave(request: pytest.FixtureRequest) -> Interleaver:
+    """Return what explores the schedules of two or more linkers, or of programs."""
+    from pytest_linkmode.interleave.pytest_interleave import interleaver_of
+
+    session = session_of(request.config)
+    session.listener.observe(request.node)
+    settings = session.settings
+    return interleaver_of(request, settings.schedule, settings.budget)
 
 
 @pytest.fixture(scope="session")

@@ -117,10 +117,17 @@ OPTIONS: tuple[Option, ...] = (
         "be given again.",
     ),
     Option(
+        "schedule",
+        TEXT,
+        "SCHEDULE",
+        "run one schedule instead of exploring all, as a failure printed it: A12-B3-A.",
+    ),
+    Option(
         "budget",
         TEXT,
         "N",
-        "run at most N cases of each sweep, evenly sampled; what was not run is printed.",
+        "run at most N cases of each sweep, evenly sampled, and N schedules of each exploration, "
+        "those with few preemptions first; what was not run is printed.",
     ),
     Option(
         "report",

@@ -16,6 +16,7 @@ from pytest_linkmode.axes import uses_ours
 from pytest_linkmode.factories import (
     linkmode_faults,
     linkmode_fs_factory,
+    linkmode_interleave,
     linkmode_layout_factory,
     linkmode_linker,
     linkmode_tree,
@@ -29,6 +30,7 @@ __all__ = [
     "linkmode_faults",
     "linkmode_fs",
     "linkmode_fs_factory",
+    "linkmode_interleave",
     "linkmode_layout",
     "linkmode_layout_factory",
     "linkmode_linker",

@@ -5,7 +5,7 @@ The plugin imports this module in every run, so it imports nothing of ours until
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pytest_linkmode.faults.runner import FaultRunner
 
 PROPERTY = "linkmode_sweep"
-"""The name under which a sweep's line travels with the report of its test, from workers too."""
+"""The name under which the line of a sweep, or of an exploration, travels with the report of its
+test, from workers too."""
 
 
 @contextmanager
@@ -35,18 +36,24 @@ def faults_of(
     if refused is not None:
         pytest.skip(str(refused))
 
-    def say(line: str) -> None:
-        request.node.user_properties.append((PROPERTY, line))
-
     runner = FaultRunner(
         budget=budget,
         replay=parse_all(replay),
         subtests=_subtests(request),
-        say=say,
+        say=saying(request),
         failures=(Exception, pytest.fail.Exception),
     )
     yield runner
     runner.close()
+
+
+def saying(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return what has a line printed in the summary, beside the name of the test."""
+
+    def say(line: str) -> None:
+        request.node.user_properties.append((PROPERTY, line))
+
+    return say
 
 
 def _subtests(request: pytest.FixtureRequest) -> Any:
@@ -58,7 +65,7 @@ def _subtests(request: pytest.FixtureRequest) -> Any:
 
 
 def sweep_lines(terminalreporter: pytest.TerminalReporter) -> list[str]:
-    """Return a line for each sweep of the run: what was tried, and what was not for the budget."""
+    """Return a line for each sweep and each exploration: what was tried, and what was not."""
     lines: dict[str, None] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:

@@ -59,7 +59,7 @@ class Explored:
         said = f"explored {counts.ran} schedules{name}{note}"
         if counts.pruned:
             said += f", broke {counts.pruned} off that come to the same as others"
-        said += f", with up to {counts.preemptions} preemptions"
+        said += f", with up to {_preemptions(counts.preemptions)}"
         if self.failed:
             return f"{said}: one failed, and the exploration ended there"
         if counts.complete:
@@ -130,6 +130,7 @@ class Interleaver:
         Raises ScheduleFailed, UsageError for what cannot be meant, and Diverged if the actors do
         not do the same again.
         """
+        __tracebackhide__ = True  # a failure says all that there is to say
         named = actors if isinstance(actors, Mapping) else names_of(actors)
         if len(named) < 2 or len(named) > 8:
             raise UsageError(f"{len(named)} actors", why="schedules have two to eight")
@@ -184,6 +185,7 @@ class Interleaver:
         prunes: bool,
         note: str = "",
     ) -> Explored:
+        __tracebackhide__ = True
         explored = Explored(name, note=note)
         failed: list[tuple[Execution, BaseException]] = []
 
@@ -251,11 +253,11 @@ class Interleaver:
         if explored.name:
             line = f"{explored.name}={line}"
         has = preemptions(execution.plan, execution.ended)
-        count = f"{has} preemption{'' if has == 1 else 's'}"
         found = "" if has == had else f" (found with {had})"
+        why = f"{type(last[0]).__name__}: {last[0]}"
         message = "\n".join(
             [
-                f"a schedule with {count}{found} fails: {type(last[0]).__name__}: {last[0]}",
+                f"a schedule with {_preemptions(has)}{found} fails: {why}",
                 "",
                 side_by_side(execution, places),
                 "",
@@ -266,6 +268,10 @@ class Interleaver:
         failure = ScheduleFailed(message, execution, line)
         failure.__cause__ = last[0]
         return failure
+
+
+def _preemptions(count: int) -> str:
+    return "1 preemption" if count == 1 else f"{count} preemptions"
 
 
 def _checking(check: Check, ends: tuple[type[BaseException], ...], actors: Iterable[str]) -> Check:

@@ -213,7 +213,7 @@ class Seam:
             except OSError as error:
                 world.note(name, (place,), refused[place], said(error))
                 raise
-            world.note(name, (place,), done[place])
+            world.note(name, (place,), done[place], "no" if result is False else "")
             return result
 
         return stepped
@@ -269,7 +269,8 @@ class Seam:
             try:
                 result = function(path, flags, *mode, **options)
             except OSError as error:
-                world.note("open", (place,), world.reads[place], said(error))
+                name = "create" if flags & os.O_CREAT else "open"
+                world.note(name, (place,), world.reads[place], said(error))
                 raise
             world.opened.add(result)
             if flags & _TEMPORARY and not flags & os.O_CREAT:

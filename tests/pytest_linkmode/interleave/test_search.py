@@ -15,7 +15,7 @@ import pytest
 
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.interleave.footprints import conflict
-from pytest_linkmode.interleave.search import Growing, Search, Shared, preemptions
+from pytest_linkmode.interleave.search import Growing, Search
 from pytest_linkmode.interleave.standing import standing
 from pytest_linkmode.interleave.world import Execution, InProcess
 
@@ -127,26 +127,34 @@ def test_every_trace_is_run_and_none_twice(
     wrong = []
     for _ in range(programs):
         program = made_by_dice(dice, actors, length)
-        everything: dict[frozenset[tuple[object, ...]], set[str]] = {}
-        found: list[tuple[frozenset[tuple[object, ...]], str]] = []
-        with world_of(meeting, program) as world:
-
-            def note_all(execution: Execution) -> bool:
-                everything.setdefault(trace(execution), set()).add(state(meeting, execution))
-                return True
-
-            def note(execution: Execution) -> bool:
-                found.append((trace(execution), state(meeting, execution)))
-                return True
-
-            Growing(world).run(note_all)
-            counts = Search(world).run(note)
-        if any(len(states) > 1 for states in everything.values()):
-            wrong.append(f"{program}: what commutes does not")
-        if {seen for _, seen in found} != {seen for each in everything.values() for seen in each}:
-            wrong.append(f"{program}: other final states")
-        if sorted(map(hash, everything)) != sorted(hash(seen) for seen, _ in found):
-            wrong.append(f"{program}: {len(everything)} traces, {len(found)} were run")
-        if not counts.complete or counts.ran != len(found):
-            wrong.append(f"{program}: {counts}")
+        found = compared(meeting, program)
+        wrong += [f"{program}: {found}"] if found else []
     assert not wrong, "\n".join([f"{len(wrong)} of {programs}", *wrong[:5]])
+
+
+def compared(place: str, program: list[list[Operation]]) -> list[str]:
+    """Explore a program and run all its interleavings; return in words what differs."""
+    everything: dict[frozenset[tuple[object, ...]], set[str]] = {}
+    explored: list[tuple[frozenset[tuple[object, ...]], str]] = []
+    with world_of(place, program) as world:
+
+        def note_all(execution: Execution) -> bool:
+            everything.setdefault(trace(execution), set()).add(state(place, execution))
+            return True
+
+        def note(execution: Execution) -> bool:
+            explored.append((trace(execution), state(place, execution)))
+            return True
+
+        Growing(world).run(note_all)
+        counts = Search(world).run(note)
+    wrong = []
+    if any(len(states) > 1 for states in everything.values()):
+        wrong.append("what commutes does not")
+    if {seen for _, seen in explored} != {seen for each in everything.values() for seen in each}:
+        wrong.append("other final states")
+    if sorted(map(hash, everything)) != sorted(hash(seen) for seen, _ in explored):
+        wrong.append(f"{len(everything)} traces, {len(explored)} were run")
+    if not counts.complete or counts.ran != len(explored):
+        wrong.append(str(counts))
+    return wrong

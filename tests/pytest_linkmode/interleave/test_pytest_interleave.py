@@ -1,0 +1,117 @@
+"""The fixture in a project: a race is found, shown, replayed; what was not run is said."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+TEST = '''
+import os
+
+import pytest
+
+NAMES = ("one", "two", "three")
+
+@pytest.fixture
+def scene(tmp_path):
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+def careless(target, number):
+    """Check, then act."""
+    def act():
+        os.listdir(target)
+        if not os.path.exists(target / "lock"):
+            os.makedirs(target / "own" / str(number))
+            with open(target / "lock", "w") as file:
+                file.write(str(number))
+            return True
+        return False
+    return act
+
+def careful(target, number):
+    def act():
+        try:
+            os.close(os.open(target / "lock", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+    return act
+
+def only_one(run):
+    assert sum(outcome.result() for outcome in run.outcomes) == 1
+
+def test_careless(linkmode_interleave, scene):
+    actors = [careless(scene, number) for number in range(2)]
+    linkmode_interleave.explore(actors, target=scene, check=only_one)
+
+def test_careful(linkmode_interleave, scene):
+    actors = [careful(scene, number) for number in range(3)]
+    linkmode_interleave.explore(actors, target=scene, check=only_one)
+'''
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makepyfile(TEST)
+    return pytester
+
+
+def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return project.runpytest("-p", "no:cacheprovider", *options)
+
+
+def test_a_race_is_found_and_shown_side_by_side(project: pytest.Pytester) -> None:
+    result = run(project)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ScheduleFailed: a schedule with 1 preemption*fails: AssertionError*",
+            "*A * | B",
+            "*stat lock = ENOENT*|*",
+            "*|*stat lock = ENOENT*",
+            "*|*create lock*",
+            "*create lock*|*",
+            "*replay this schedule with --linkmode-schedule='A*-B'*",
+        ]
+    )
+    result.stdout.fnmatch_lines(["*test_careless: explored * schedules*one failed*"])
+    result.stdout.fnmatch_lines(["*test_careful: explored 3 schedules, *: all"])
+
+
+def test_the_line_replays_that_schedule_alone(project: pytest.Pytester) -> None:
+    found = re.search(r"--linkmode-schedule='(.*)'", run(project).stdout.str())
+    assert found is not None
+    again = run(project, "-k", "careless", f"--linkmode-schedule={found[1]}")
+    again.assert_outcomes(failed=1, deselected=1)
+    again.stdout.fnmatch_lines(
+        ["*with 1 preemption fails*", f"*replayed the schedule {found[1]}; no other was run*"]
+    )
+    other = run(project, "-k", "careless", "--linkmode-schedule=B-A")
+    other.assert_outcomes(passed=1, deselected=1)
+
+
+def test_a_budget_is_kept_and_what_was_not_run_is_said(project: pytest.Pytester) -> None:
+    result = run(project, "-k", "careful", "--linkmode-budget=2")
+    result.assert_outcomes(passed=1, deselected=1)
+    result.stdout.fnmatch_lines(
+        ["*explored 2 schedules, *; not all: the bound was reached, at least * were not run*"]
+    )
+
+
+@pytest.mark.parametrize("line", ["A12B", "A-", "12"])
+def test_what_is_no_schedule_is_a_usage_error(project: pytest.Pytester, line: str) -> None:
+    result = run(project, f"--linkmode-schedule={line}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--linkmode-schedule={line}*"])
+
+
+def test_an_actor_that_there_is_not_is_told(project: pytest.Pytester) -> None:
+    result = run(project, "-k", "careful", "--linkmode-schedule=A3-X")
+    result.stdout.fnmatch_lines(["*there is no actor X: they are A, B, C*"])
+
+
+def test_workers_say_what_they_explored(project: pytest.Pytester) -> None:
+    result = run(project, "-n", "2", "-k", "careful")
+    result.stdout.fnmatch_lines(["*test_careful: explored 3 schedules, *: all"])

@@ -329,6 +329,7 @@ class WindowsPlatform:
         self._numbers = itertools.count(1)
         self._paths: dict[int, str] = {}
         self._locks: dict[int, int] = {}
+        self._removed: dict[int, DirectoryFacts] = {}
         self._unprivileged = SYMLINK_UNPRIVILEGED
         self._buffer = memoryview(bytearray(_BUFFER))
 
@@ -354,6 +355,8 @@ class WindowsPlatform:
             return path
         if name == "..":
             return os.path.dirname(path)
+        if not name:
+            raise refused(NUMBERS["ERROR_FILE_NOT_FOUND"], path)
         if _FORBIDDEN.search(name) is not None:
             raise refused(NUMBERS["ERROR_INVALID_NAME"], name, why_unfit(name))
         return os.path.join(path, name)
@@ -405,13 +408,21 @@ class WindowsPlatform:
         held = self._locks.pop(directory, None)
         if held is not None:
             self.calls.close(held)
+        self._removed.pop(directory, None)
         del self._paths[directory]
 
     def facts(self, directory: int) -> DirectoryFacts:
+        """Return what is known of an open directory; of one that we removed, what it was then."""
+        removed = self._removed.get(directory)
+        if removed is not None:
+            return removed
         try:
-            seen = self.calls.lstat(self._paths[directory])
+            return self._facts(self._paths[directory])
         except OSError as error:
             raise Failed(Primitive.READ, error) from error
+
+    def _facts(self, path: str) -> DirectoryFacts:
+        seen = self.calls.lstat(path)
         mode = seen.st_mode & 0o7777
         return DirectoryFacts(seen.st_dev, seen.st_ino, mode, seen.st_atime_ns, seen.st_mtime_ns)
 
@@ -710,6 +721,13 @@ class WindowsPlatform:
         except OSError as error:
             raise Failed(Primitive.STAMP, error) from error
 
+    def touch(self, directory: int) -> None:
+        now = time.time_ns()
+        try:
+            self._stamp(self._paths[directory], 0, now, now)
+        except OSError as error:
+            raise Failed(Primitive.STAMP, error) from error
+
     # Names.
 
     def place(self, source: int, name: str, target: int, new: str) -> None:
@@ -749,15 +767,19 @@ class WindowsPlatform:
         try:
             ours, final = self._path(source, name), self._path(target, new)
             aside = self._new(source, name + ASIDE)
-            if _kind(calls.lstat(final)) is Kind.DIRECTORY:
+            seen = calls.lstat(final)
+            if _kind(seen) is Kind.DIRECTORY:
                 raise refused(NUMBERS["ERROR_DIRECTORY_NOT_SUPPORTED"], new)
+            self._check_free(final)
             try:
                 calls.hardlink(aside, final)
             except FileNotFoundError:
                 raise
             except OSError:
-                calls.move(final, aside, 0)
-                moved = True
+                # Somebody may have kept us from removing the name that the last try made.
+                if not self._exists(aside) or calls.lstat(aside).st_ino != seen.st_ino:
+                    calls.move(final, aside, 0)
+                    moved = True
             try:
                 self._rename_over(ours, final, "" if moved else aside)
             except OSError:
@@ -772,6 +794,13 @@ class WindowsPlatform:
             calls.move(aside, ours, 0)
         except OSError:  # the exchange is done; the old entry is only called otherwise
             return
+
+    def _check_free(self, path: str) -> None:
+        """Raise if others have a file open and do not share that it goes: a second name of it could
+        not be removed again either.
+        """
+        flags = BACKUP_SEMANTICS | OPEN_REPARSE_POINT
+        self.calls.close(self.calls.open(path, DELETE, SHARE_ALL, OPEN_EXISTING, flags))
 
     def _rename_over(self, old: str, new: str, kept: str) -> None:
         """Rename, replacing a file: also one that others have open, where the system can.
@@ -851,9 +880,13 @@ class WindowsPlatform:
         try:
             path = self._path(directory, name)
             self._unlock(path)
+            handles = [number for number, other in self._paths.items() if other == path]
+            facts = self._facts(path) if handles else None
             self.calls.rmdir(path)
         except OSError as error:
             raise Failed(Primitive.RMDIR, error) from error
+        if facts is not None:
+            self._removed.update(dict.fromkeys(handles, facts))
 
     # Records and locks.
 

@@ -104,6 +104,8 @@ def _windows() -> tuple[Edge, ...]:
         *edges(platform, LinkMode.COPY, P.COPY, (*_RETRIED, C.SHORT), Step.RETRY, Step.ABORT),
         *edges(platform, LinkMode.COPY, P.COPY, (*_FATAL, C.DENIED, C.BUSY), Step.ABORT),
         *edges(platform, None, P.CREATE, (C.NO_SPACE,), Step.ABORT),
+        # Hard links are made in a stage of ours: a name that is taken there is nobody's.
+        *edges(platform, LinkMode.HARDLINK, P.HARDLINK, (C.EXISTS,), Step.ABORT),
         # No call swaps two names, and an entry that others have open is waited for.
         *edges(platform, None, P.RENAME, (C.EXISTS,), Step.REPLACE),
         *edges(platform, None, P.RENAME, (C.CROSS_DEVICE,), Step.RESTAGE),

@@ -1,0 +1,88 @@
+"""A place to make Windows' calls in: the real ones there, a model over real reflinks on Linux."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from linker.platforms.windows import Calls, WindowsPlatform
+from pytest_linkmode.factories import TestFilesystem
+from tests.windows import wine
+
+if TYPE_CHECKING:
+    from pytest_linkmode.models.refs import RefsModel, Volume
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Two directories on one volume, one on another, and the calls that work there."""
+
+    here: str
+    there: str
+    elsewhere: str
+    calls: Calls
+    model: RefsModel | None
+
+    @property
+    def platform(self) -> WindowsPlatform:
+        """A platform that makes its calls here."""
+        return WindowsPlatform(self.calls, proof="modelled")
+
+    def volume(self, **behaviour: object) -> Volume:
+        """Let the model's volumes behave so from now on; only on Linux."""
+        assert self.model is not None, "only a model can be told how to behave"
+        self.model.volume = replace(self.model.volume, **behaviour)  # type: ignore[arg-type]
+        return self.model.volume
+
+    def put(self, name: str, content: bytes = b"content", where: str = "") -> str:
+        """Write a file; return its path."""
+        path = os.path.join(where or self.here, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known."""
+    config.addinivalue_line("markers", "faked(what): needs what Wine only fakes")
+    config.addinivalue_line("markers", "modelled: asks a model, which runs on Linux")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what Wine fakes on Wine, and what asks a model where there is none."""
+    on_wine = wine.here()
+    for item in items:
+        for mark in item.iter_markers("faked"):
+            reason = wine.FAKED[mark.args[0]]
+            if on_wine:
+                item.add_marker(pytest.mark.skip(reason=f"faked by Wine: {reason}"))
+        if sys.platform != "linux" and item.get_closest_marker("modelled"):
+            item.add_marker(pytest.mark.skip(reason="the model of ReFS stands on Linux"))
+
+
+@pytest.fixture
+def stand(linkmode_fs_factory: Callable[[str], TestFilesystem]) -> Iterator[Stand]:
+    """Give the directories and the calls; no handle may stay open."""
+    if sys.platform.startswith("win"):
+        from linker.platforms import kernel32
+
+        name = "refs" if os.environ.get("LINKMODE_DIR_REFS") else "disk"
+        here, there, elsewhere = (
+            str(linkmode_fs_factory(each).path) for each in (name, name, "drive")
+        )
+        yield Stand(here, there, elsewhere, kernel32.calls(), None)
+        return
+    from pytest_linkmode.models.refs import RefsModel
+
+    model = RefsModel()
+    here, there, elsewhere = (
+        str(linkmode_fs_factory(each).path) for each in ("btrfs", "btrfs", "tmpfs")
+    )
+    yield Stand(here, there, elsewhere, model.calls, model)
+    assert not model.opened, "a handle stays open"

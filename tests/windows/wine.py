@@ -1,0 +1,25 @@
+"""What Wine fakes: the one table of it. A test that needs the real thing is marked with its name.
+
+Such a test runs on Windows, and on Linux where a model answers the calls; on Wine it is skipped,
+and `scripts/run-wine` holds the number of skips against what was collected.
+"""
+
+from __future__ import annotations
+
+import sys
+
+FAKED = {
+    "symlinks": "CreateSymbolicLinkW claims success and makes nothing (Wine 8 to 10)",
+    "block-clones": "no filesystem of Wine clones blocks, whatever lies below its drives",
+    "link-limit": "a file may have as many names as the filesystem below the drive allows",
+    "posix-rename": "FileRenameInfoEx is not known: an open file cannot be replaced",
+    "sparse": "FSCTL_SET_SPARSE and allocated ranges are not told of files",
+}
+"""What is faked -> how."""
+
+
+def here() -> bool:
+    """Return whether this is Wine."""
+    from linker.platforms import kernel32
+
+    return sys.platform == "win32" and bool(kernel32.wine_version())

@@ -108,6 +108,28 @@ RUNGS: Mapping[str, tuple[str, ...]] = {
 """Programs by which ordinary users get filesystems, whom only the tests have to be."""
 
 
+BROWSERS: Mapping[str, Mapping[str, str]] = {
+    "chromium": {"apt": "chromium", "dnf": "chromium", "pacman": "chromium", "apk": "chromium"},
+    "chromedriver": {
+        "apt": "chromium-driver",
+        "dnf": "chromedriver",
+        "pacman": "chromium",
+        "apk": "chromium-chromedriver",
+    },
+}
+"""What the tests look at the HTML report with -> package manager -> package."""
+OTHER_BROWSERS = ("chromium-browser", "google-chrome", "google-chrome-stable")
+"""A browser under another name does as well."""
+
+
+def missing_browsers(find: Callable[[str], str | None] = which) -> tuple[str, ...]:
+    """Return what this machine lacks to look at a page by itself."""
+    missing = [tool for tool in BROWSERS if find(tool) is None]
+    if any(find(name) for name in OTHER_BROWSERS):
+        missing = [tool for tool in missing if tool != "chromium"]
+    return tuple(missing)
+
+
 def missing_tools(find: Callable[[str], str | None] = which) -> tuple[str, ...]:
     """Return the tools that this machine lacks."""
     return tuple(tool for tool in needed_tools() if find(tool) is None)
@@ -122,7 +144,8 @@ def missing_rungs(
 
 def packages_of(tools: Sequence[str], manager: str) -> tuple[str, ...]:
     """Return the packages that hold `tools`, each once."""
-    return tuple(dict.fromkeys(PACKAGES[tool][manager] for tool in tools))
+    packages = {**PACKAGES, **BROWSERS}
+    return tuple(dict.fromkeys(packages[tool][manager] for tool in tools))
 
 
 def install_command(manager: str, packages: Sequence[str]) -> tuple[str, ...]:
@@ -164,10 +187,11 @@ def ensure_tools(purposes: Sequence[str] = ()) -> None:
     """Install the tools that are missing, or say what would; never fatal."""
     missing = missing_tools()
     if "tests" in purposes:
-        missing += missing_rungs(find_manager())
+        missing += missing_rungs(find_manager()) + missing_browsers()
     if not missing:
         return
-    needed = {**needed_tools(), **RUNGS}
+    looking = dict.fromkeys(BROWSERS, ("a look at the HTML report",))
+    needed = {**needed_tools(), **RUNGS, **looking}
     what = ", ".join(f"{tool} (for {', '.join(needed[tool])})" for tool in missing)
     manager = find_manager()
     if manager is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WRITERS: Mapping[str, str] = {
+    ".html": "pytest_linkmode.report.html",
     ".json": "pytest_linkmode.report.json",
 }
 """Suffix of `--linkmode-report` -> the module whose ``text(document)`` is the file."""

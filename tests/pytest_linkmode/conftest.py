@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from pytest_linkmode import namespaces
+
+# The support modules are tests.pytest_linkmode.*. Last, so that an installed package wins.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
 
 Run = Callable[..., pytest.RunResult]
 

@@ -150,7 +150,7 @@ def test_settings_are_typed_as_one_would_type_them() -> None:
         ("--linkmode-image-size=0", "512M"),
         ("--linkmode-image-size=big", "512M"),
         ("--linkmode-image-size=²G", "512M"),
-        ("--linkmode-report=r.html", "ends in .json"),
+        ("--linkmode-report=r.pdf", "ends in .html or .json"),
         ("--linkmode-report=r", "no suffix"),
         ("--linkmode-dir=btrfs", "btrfs=/mnt/btrfs"),
         ("--linkmode-dir==/mnt", "btrfs=/mnt/btrfs"),

@@ -86,7 +86,7 @@ def test_a_variable_of_the_shell_asks_for_nothing(
         ("--linkmode-tmp=btrsf", "did you mean 'btrfs'"),
         ("--linkmode-dir=btrsf=/tmp", "did you mean 'btrfs'"),
         ("--linkmode-namespace=hots", "did you mean 'host'"),
-        ("--linkmode-report=report.html", ".json"),
+        ("--linkmode-report=report.pdf", ".json"),
     ],
 )
 def test_a_wrong_word_ends_the_run_before_collection(

@@ -126,12 +126,22 @@ def test_only_the_tests_need_the_programs_of_ordinary_users(
     assert bootstrap.missing_rungs(None, lambda name: None) == ()
     monkeypatch.setattr(bootstrap, "missing_tools", lambda: ())
     monkeypatch.setattr(bootstrap, "missing_rungs", lambda manager: ("linux.uml",))
+    monkeypatch.setattr(bootstrap, "missing_browsers", lambda: ("chromedriver",))
     monkeypatch.setattr(bootstrap, "find_manager", lambda: "apt")
     monkeypatch.setattr(bootstrap, "elevation", lambda: None)
     bootstrap.ensure_tools(["matrix"])
     assert capsys.readouterr().err == ""
     bootstrap.ensure_tools(["tests"])
-    assert "user-mode-linux" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "user-mode-linux" in said
+    assert "chromium-driver" in said
+
+
+def test_any_browser_of_the_family_will_do() -> None:
+    assert bootstrap.missing_browsers(lambda name: None) == ("chromium", "chromedriver")
+    assert bootstrap.missing_browsers(lambda name: name) == ()
+    chrome = {"google-chrome": "/opt/chrome", "chromedriver": "/opt/driver"}
+    assert bootstrap.missing_browsers(chrome.get) == ()
 
 
 def test_missing_tools_without_privileges_are_said_with_the_command(

@@ -17,7 +17,7 @@ FRAGMENTS = os.path.join(ROOT, "changelog.d")
 OTHERS = ("README.md", "template.md")
 """What else lies there."""
 
-WIDTH = 110
+WIDTH = 120
 
 
 def types(path: str = os.path.join(ROOT, "pyproject.toml")) -> tuple[str, ...]:

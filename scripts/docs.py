@@ -59,14 +59,18 @@ def replaced(text: str, name: str, part: str) -> str:
     return f"{before}{begin}\n{part}\n{end}{after}"
 
 
+def write_part(path: str, name: str, part: str) -> None:
+    """Exchange one part of a page."""
+    with open(path, encoding="utf-8") as file:
+        text = replaced(file.read(), name, part)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def main() -> int:
     """Rewrite every part; return the exit status."""
     for (page, name), make in PARTS.items():
-        path = os.path.join(ROOT, page)
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(replaced(text, name, make()))
+        write_part(os.path.join(ROOT, page), name, make())
     return 0
 
 

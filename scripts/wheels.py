@@ -90,8 +90,21 @@ def parse_pins(text: str) -> tuple[Pin, ...]:
     return tuple(pins)
 
 
+@dataclass(frozen=True)
+class Form:
+    """What kind of file the package index is asked for, and what pip must be told for that."""
+
+    name: str
+    ending: str
+    options: tuple[str, ...]
+
+
+WHEELS = Form("wheels", ".whl", ("--only-binary=:all:", *PLATFORM))
+SDISTS = Form("source distributions", ".tar.gz", ("--no-binary=:all:",))
+
+
 def read_pins(*, quick: bool = False, path: str = PINS) -> tuple[Pin, ...]:
-    """Return the pins of the main job, or only the small ones."""
+    """Return the pins of a file, or only the small ones of the main job."""
     with open(path, encoding="utf-8") as file:
         pins = parse_pins(file.read())
     return tuple(pin for pin in pins if pin.project in QUICK) if quick else pins
@@ -102,27 +115,29 @@ def _digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def find_wheels(directory: str, pins: Sequence[Pin]) -> tuple[Mapping[Pin, str], tuple[Pin, ...]]:
-    """Return where the wheels lie that are in `directory` already, and which are missing.
+def find_wheels(
+    directory: str, pins: Sequence[Pin], form: Form = WHEELS
+) -> tuple[Mapping[Pin, str], tuple[Pin, ...]]:
+    """Return where the files lie that are in `directory` already, and which are missing.
 
     A file counts if its hash is right, whatever its name; a half-downloaded one does not.
     """
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-    wheels = [os.path.join(directory, name) for name in names if name.endswith(".whl")]
+    wheels = [os.path.join(directory, name) for name in names if name.endswith(form.ending)]
     by_digest = {_digest(path): path for path in wheels}
     found = {pin: by_digest[pin.digest] for pin in pins if pin.digest in by_digest}
     return found, tuple(pin for pin in pins if pin not in found)
 
 
-def download(directory: str, pins: Sequence[Pin]) -> None:
-    """Get the wheels of `pins` from the package index; raises WheelsError with pip's words."""
+def download(directory: str, pins: Sequence[Pin], form: Form = WHEELS) -> None:
+    """Get the files of `pins` from the package index; raises WheelsError with pip's words."""
     os.makedirs(directory, exist_ok=True)
     asked = os.path.join(directory, "asked.txt")
     with open(asked, "w", encoding="utf-8") as file:
         file.writelines(pin.requirement + "\n" for pin in pins)
     command = [
         *(sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"),
-        *("--require-hashes", "--no-deps", "--only-binary=:all:", *PLATFORM),
+        *("--require-hashes", "--no-deps", *form.options),
         *("--dest", directory, "--requirement", asked),
     ]
     result = subprocess.run(
@@ -139,19 +154,21 @@ def download(directory: str, pins: Sequence[Pin]) -> None:
         raise WheelsError(
             f"pip could not get {', '.join(pin.project for pin in pins)} "
             f"(exit status {result.returncode}):\n{result.stdout.strip()}\n"
-            f"The first run needs the package index. Without one, put the wheels that "
-            f"scripts/wheels.txt names into {directory} yourself."
+            f"The first run needs the package index. Without one, put the {form.name} with these "
+            f"hashes into {directory} yourself."
         )
 
 
-def ensure_wheels(directory: str, pins: Sequence[Pin], say: Callable[[str], None]) -> list[str]:
-    """Return the paths of the wheels of `pins`, after getting those that are missing."""
-    found, missing = find_wheels(directory, pins)
+def ensure_wheels(
+    directory: str, pins: Sequence[Pin], say: Callable[[str], None], form: Form = WHEELS
+) -> list[str]:
+    """Return the paths of the files of `pins`, after getting those that are missing."""
+    found, missing = find_wheels(directory, pins, form)
     if missing:
         names = ", ".join(pin.project for pin in missing)
-        say(f"getting {len(missing)} wheels from the package index: {names}")
-        download(directory, missing)
-        found, missing = find_wheels(directory, pins)
+        say(f"getting {len(missing)} {form.name} from the package index: {names}")
+        download(directory, missing, form)
+        found, missing = find_wheels(directory, pins, form)
     if missing:
         raise WheelsError(f"pip succeeded, but {missing[0].requirement} is not in {directory}")
     return [found[pin] for pin in pins]

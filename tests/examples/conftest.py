@@ -10,14 +10,15 @@ import pytest
 
 from pytest_linkmode import kernel
 from pytest_linkmode.processes import which
-from tests.examples.environments import EXAMPLES, Environment, build_wheel, requirements
+from scripts.building import build_wheel
+from tests.examples.environments import EXAMPLES, Environment, requirements
 
 
 @pytest.fixture(scope="session")
 def environment_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Environment]:
     """Return what makes, once for the same requirements, the environment of an example."""
     directory = tmp_path_factory.mktemp("examples")
-    wheel = build_wheel(directory)
+    wheel = Path(build_wheel(str(directory / "dist")))
     made: dict[tuple[str, ...], Environment] = {}
 
     def make(name: str) -> Environment:

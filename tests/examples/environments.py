@@ -26,19 +26,6 @@ EXAMPLES = ROOT / "examples"
 PROJECT = "pytest-linkmode"
 
 
-def build_wheel(directory: Path) -> Path:
-    """Build the wheel of this checkout into `directory`."""
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", directory],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    (wheel,) = directory.glob("*.whl")
-    return wheel
-
-
 def requirements(project: Path) -> list[str]:
     """Return what a project requires to be tested: its dependencies and its group `test`."""
     table = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))

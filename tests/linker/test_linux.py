@@ -9,8 +9,9 @@ import os
 import re
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -667,6 +668,132 @@ def test_the_flags_of_renameat2_do_what_their_names_say(room: Room) -> None:
     name = "\udcff\udc80 odd"
     CALLS.renameat2(room.source, "a", room.source, name, RENAME_NOREPLACE)
     assert name in os.listdir(room.here)
+
+
+# What is told of a failure.
+
+
+def _place_nothing(inode: int, made_ns: int) -> None:
+    """Take note of nothing."""
+
+
+DOING: dict[str, Callable[[LinuxPlatform, Room], object]] = {
+    "open_root": lambda platform, room: platform.open_root(room.here),
+    "open_below": lambda platform, room: platform.open_below(room.source, "d"),
+    "facts": lambda platform, room: platform.facts(room.source),
+    "entries": lambda platform, room: platform.entries(room.source),
+    "entries_once": lambda platform, room: platform.entries_once(room.source),
+    "look": lambda platform, room: platform.look(room.source, "f"),
+    "inheritance": lambda platform, room: platform.inheritance(room.source),
+    "clone_file": lambda platform, room: platform.clone_file(room.source, "f", room.target, "g"),
+    "copy_file": lambda platform, room: platform.copy_file(room.source, "f", room.target, "g"),
+    "copy_directly": lambda platform, room: platform.copy_directly(
+        room.source, "f", room.target, "g", _place_nothing
+    ),
+    "clone_directly": lambda platform, room: platform.clone_directly(
+        room.source, "f", room.target, "g", _place_nothing
+    ),
+    "hardlink": lambda platform, room: platform.hardlink(room.source, "f", room.target, "g"),
+    "symlink": lambda platform, room: platform.symlink("f", room.target, "g"),
+    "recreate_symlink": lambda platform, room: platform.recreate_symlink(
+        room.source, "ln", room.target, "g"
+    ),
+    "make_directory": lambda platform, room: platform.make_directory(room.target, "g"),
+    "stamp_directory": lambda platform, room: platform.stamp_directory(
+        room.source, 0, SimpleNamespace(mode=0o755, atime_ns=1, mtime_ns=1)
+    ),
+    "change_mode": lambda platform, room: platform.change_mode(room.source, 0o755),
+    "place": lambda platform, room: platform.place(room.source, "f", room.target, "g"),
+    "exchange": lambda platform, room: platform.exchange(room.source, "f", room.source, "ln"),
+    "place_emulated": lambda platform, room: platform.place_emulated(
+        room.source, "d", room.target, "g"
+    ),
+    "exchange_emulated": lambda platform, room: platform.exchange_emulated(
+        room.source, "f", room.source, "ln"
+    ),
+    "remove_file": lambda platform, room: platform.remove_file(room.source, "f"),
+    "remove_directory": lambda platform, room: platform.remove_directory(room.source, "d"),
+    "lock": lambda platform, room: platform.lock(room.source),
+    "write_record": lambda platform, room: platform.write_record(room.target, "r", b"r"),
+    "read_record": lambda platform, room: platform.read_record(room.source, "f"),
+}
+
+P = Primitive
+TOLD = [
+    ("open_root", "open", 1, P.OPEN),
+    ("open_below", "open", 1, P.OPEN),
+    ("facts", "fstat", 1, P.READ),
+    ("entries", "open", 1, P.READ),
+    ("entries", "listdir", 1, P.READ),
+    ("entries_once", "listdir", 1, P.READ),
+    ("look", "stat", 1, P.OPEN),
+    ("inheritance", "fstat", 1, P.OPEN),
+    ("clone_file", "open", 1, P.READ),
+    ("clone_file", "fstat", 1, P.READ),
+    ("clone_file", "open", 2, P.CREATE),
+    ("clone_file", "ficlone", 1, P.CLONE_FILE),
+    ("clone_file", "fstat", 2, P.CLONE_FILE),
+    ("clone_file", "utime", 1, P.STAMP),
+    ("clone_directly", "ficlone", 1, P.CLONE_FILE),
+    ("copy_file", "read", 1, P.COPY),
+    ("copy_file", "write", 1, P.COPY),
+    ("copy_directly", "write", 1, P.COPY),
+    ("copy_directly", "link", 1, P.RENAME),
+    ("hardlink", "link", 1, P.HARDLINK),
+    ("symlink", "symlink", 1, P.SYMLINK),
+    ("symlink", "stat", 1, P.SYMLINK),
+    ("recreate_symlink", "readlink", 1, P.READ),
+    ("recreate_symlink", "stat", 1, P.READ),
+    ("recreate_symlink", "symlink", 1, P.SYMLINK),
+    ("recreate_symlink", "utime", 1, P.STAMP),
+    ("recreate_symlink", "stat", 2, P.SYMLINK),
+    ("make_directory", "mkdir", 1, P.MKDIR),
+    ("make_directory", "open", 1, P.OPEN),
+    ("stamp_directory", "chmod", 1, P.STAMP),
+    ("stamp_directory", "utime", 1, P.STAMP),
+    ("change_mode", "chmod", 1, P.STAMP),
+    ("place", "renameat2", 1, P.RENAME),
+    ("exchange", "renameat2", 1, P.EXCHANGE),
+    ("exchange", "stat", 1, P.OPEN),
+    ("place_emulated", "rename", 1, P.RENAME),
+    ("exchange_emulated", "rename", 1, P.EXCHANGE),
+    ("remove_file", "unlink", 1, P.UNLINK),
+    ("remove_directory", "rmdir", 1, P.RMDIR),
+    ("lock", "flock", 1, P.LOCK),
+    ("write_record", "open", 1, P.CREATE),
+    ("write_record", "write", 1, P.CREATE),
+    ("read_record", "open", 1, P.READ),
+    ("read_record", "read", 1, P.READ),
+]
+
+
+@pytest.mark.parametrize(("name", "call", "nth", "primitive"), TOLD)
+def test_a_failure_is_told_by_what_was_being_done_with_the_systems_error(
+    room: Room, name: str, call: str, nth: int, primitive: Primitive
+) -> None:
+    for entry, kind in {"f": File(b"f"), "ln": Symlink("f"), "d": Directory()}.items():
+        room.put(entry, kind)
+    refusal = injected(errno.EIO)
+    count = 0
+
+    def deed(number: int, called: str) -> None:
+        nonlocal count
+        count += called == call
+        if called == call and count == nth:
+            raise refusal
+
+    platform = LinuxPlatform(Tap(deed).calls)
+    with pytest.raises(Failed) as caught:
+        DOING[name](platform, room)
+    assert caught.value.primitive is primitive
+    assert caught.value.error is refusal
+    assert caught.value.__cause__ is refusal
+    assert caught.value.args == (primitive, refusal)
+    assert caught.value.left == ()
+
+
+def test_every_primitive_that_can_fail_is_made_to() -> None:
+    assert {name for name, *_ in TOLD} == set(DOING)
 
 
 # Locks and records.

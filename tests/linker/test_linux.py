@@ -771,7 +771,8 @@ TOLD = [
 def test_a_failure_is_told_by_what_was_being_done_with_the_systems_error(
     room: Room, name: str, call: str, nth: int, primitive: Primitive
 ) -> None:
-    for entry, kind in {"f": File(b"f"), "ln": Symlink("f"), "d": Directory()}.items():
+    kinds: dict[str, trees.Entry] = {"f": File(b"f"), "ln": Symlink("f"), "d": Directory()}
+    for entry, kind in kinds.items():
         room.put(entry, kind)
     refusal = injected(errno.EIO)
     count = 0

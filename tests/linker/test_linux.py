@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import errno
 import fcntl
 import os
+import platform as platform_facts
 import re
 import struct
 import time
@@ -18,10 +20,13 @@ import pytest
 
 from linker import LinkMode, link_tree
 from linker.conditions import Primitive
-from linker.platforms.base import CheckFailed, Failed, Kind
+from linker.platforms import linux
+from linker.platforms.base import CheckFailed, Failed, Kind, Look
 from linker.platforms.linux import (
     CALLS,
+    FS_IOC_FSGETXATTR,
     FS_IOC_GETFLAGS,
+    INHERITED_FLAGS,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     Calls,
@@ -511,6 +516,34 @@ def test_a_handle_that_is_closed_twice_is_an_error(room: Room) -> None:
         room.platform.close(handle)
 
 
+def test_a_directory_is_writable_or_not_wherever_we_are(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(room.there)
+    os.chmod(room.here, 0o555)
+    allowed = os.geteuid() == 0
+    assert room.platform.is_writable(room.source) is allowed
+    assert room.platform.is_writable(room.target)
+    monkeypatch.chdir(room.here)
+    assert room.platform.is_writable(room.target)
+    for bits in (0o600, 0o300):  # to go into it is not enough, nor to write
+        os.chmod(room.there, bits)
+        assert room.platform.is_writable(room.target) is (allowed or bits == 0o300)
+    for path in (room.here, room.there):
+        os.chmod(path, 0o755)
+
+
+def test_looking_tells_what_the_system_tells(room: Room) -> None:
+    room.put("f", File(b"12345"))
+    room.put("ln", Symlink("f"))
+    os.mkfifo(f"{room.here}/fifo")
+    for name, kind in {"f": Kind.FILE, "ln": Kind.SYMLINK, "fifo": Kind.OTHER}.items():
+        seen = os.lstat(f"{room.here}/{name}")
+        assert room.platform.look(room.source, name) == Look(
+            kind, seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns
+        )
+
+
 def test_what_close_has_to_say_is_too_late_to_matter(room: Room) -> None:
     def close(handle: int) -> None:
         os.close(handle)
@@ -670,7 +703,114 @@ def test_the_flags_of_renameat2_do_what_their_names_say(room: Room) -> None:
     assert name in os.listdir(room.here)
 
 
+# The system calls that Python does not have.
+
+
+OURS: dict[str, Callable[[int], object]] = {
+    "_renameat2": lambda handle: CALLS.renameat2(handle, "old", handle, "name", RENAME_NOREPLACE),
+    "_statx": lambda handle: CALLS.birth("name", handle),
+}
+"""Functions of the C library, and who calls them."""
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_errors_of_our_own_system_calls_are_as_complete_as_pythons(room: Room, name: str) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        OURS[name](room.target)
+    error = caught.value
+    assert (error.errno, error.strerror) == (errno.ENOENT, "No such file or directory")
+    assert error.filename == "name"
+
+
+def test_a_descriptor_that_is_none_is_told(room: Room) -> None:
+    room.put("f", File(b"f"))
+    reading = os.open(f"{room.here}/f", os.O_RDONLY)
+    os.close(reading)
+    for call in (lambda: CALLS.ficlone(reading, reading), lambda: CALLS.fstype(reading)):
+        with pytest.raises(OSError, match="Bad file descriptor") as caught:
+            call()
+        assert caught.value.errno == errno.EBADF
+
+
+def test_a_birth_is_told_only_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    mask, seconds = 0, -5
+
+    def statx(*given: Any) -> int:
+        asked.append(given[:4])
+        struct.pack_into("I", given[4], 0, mask)
+        struct.pack_into("qI", given[4], 80, seconds, 999_999_999)
+        return 0
+
+    monkeypatch.setattr(linux, "_statx", statx)
+    assert CALLS.birth("n\udcff", 7) is None
+    mask = 0x7FF  # everything but the birth
+    assert CALLS.birth("n", 7) is None
+    mask = 0xFFF
+    assert CALLS.birth("n", 7) == -5 * 10**9 + 999_999_999
+    assert asked[0] == (7, b"n\xff", 0x100, 0x800)  # AT_SYMLINK_NOFOLLOW, STATX_BTIME
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_c_library_without_a_call_says_that_it_is_not_there(
+    room: Room, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(linux, name, None)
+    with pytest.raises(OSError, match="Function not implemented") as caught:
+        OURS[name](room.target)
+    assert caught.value.errno == errno.ENOSYS
+    assert caught.value.filename == "name"
+
+
+def test_an_ioctls_number_is_encoded_as_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FICLONE and FS_IOC_GETFLAGS as linux/fs.h of both kinds of machine has them."""
+    for machine, numbers in {
+        "x86_64": (0x40049409, 0x80086601),
+        "aarch64": (0x40049409, 0x80086601),
+        "ppc64le": (0x80049409, 0x40086601),
+        "powerpc": (0x80049409, 0x40086601),
+        "mips64": (0x80049409, 0x40086601),
+        "sparc64": (0x80049409, 0x40086601),
+        "alpha": (0x80049409, 0x40086601),
+    }.items():
+        monkeypatch.setattr(platform_facts, "machine", lambda machine=machine: machine)
+        found = linux._ioctl_number(1, 0x94, 9, 4), linux._ioctl_number(2, ord("f"), 1, 8)
+        assert found == numbers, machine
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_renameat2_is_called_by_number_where_the_c_library_lacks_it(
+    room: Room,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    known: bool,
+) -> None:
+    class Library:
+        syscall = ctypes.CDLL(None, use_errno=True).syscall
+
+    monkeypatch.setattr(linux, "_libc", Library)
+    if not known:
+        monkeypatch.setattr(platform_facts, "machine", lambda: "pdp11")
+        assert linux._find_renameat2() is None
+        return
+    bare = linux._find_renameat2()
+    assert bare is not None
+    room.put("a", File(b"a"))
+    room.put("b", File(b"b"))
+    assert bare(room.source, b"a", room.source, b"b", RENAME_NOREPLACE) == -1
+    assert ctypes.get_errno() == errno.EEXIST
+    assert bare(room.source, b"a", room.source, b"b", RENAME_EXCHANGE) == 0
+    assert (read(f"{room.here}/a"), read(f"{room.here}/b")) == (b"b", b"a")
+
+
 # What is told of a failure.
+
+
+def test_an_error_that_the_system_has_no_name_for_has_none(room: Room) -> None:
+    assert room.platform.error_name(OSError("what")) == ""
+    assert room.platform.error_name(OSError(99999, "what")) == ""
+    assert room.platform.error_name(OSError(errno.EXDEV, "what")) == "EXDEV"
+    assert room.platform.error_name(CheckFailed("SHORT", "what")) == "SHORT"
 
 
 def _place_nothing(inode: int, made_ns: int) -> None:
@@ -852,6 +992,51 @@ def test_what_entries_inherit_is_told_apart(scene: str) -> None:
 
     assert inherited("plain") == inherited("plain2")
     assert inherited("plain") != inherited("grouped")
+
+
+class Attributes:
+    """Inode flags, a project and an access list, as a filesystem with all of them tells them."""
+
+    flags = INHERITED_FLAGS | 0x10
+    project = 0x8000_0007
+    acl: bytes | None = b"an access list"
+
+    def ioctl(self, handle: int, request: int, answer: bytearray) -> None:
+        if request == FS_IOC_GETFLAGS:
+            assert len(answer) == 8
+            struct.pack_into("l", answer, 0, self.flags)
+        else:
+            assert (request, len(answer)) == (FS_IOC_FSGETXATTR, 28)  # of linux/fs.h
+            struct.pack_into("=5I", answer, 0, 1, 2, 3, self.project, 5)
+
+    def listxattr(self, handle: int) -> list[str]:
+        os.fstat(handle)
+        return ["user.other"] if self.acl is None else ["user.other", "system.posix_acl_default"]
+
+    def getxattr(self, handle: int, name: str) -> bytes:
+        os.fstat(handle)
+        assert self.acl is not None
+        assert name == "system.posix_acl_default"
+        return self.acl
+
+
+def test_what_entries_inherit_is_device_flags_project_group_and_access_list(room: Room) -> None:
+    has = Attributes()
+    platform = room.with_calls(ioctl=has.ioctl, listxattr=has.listxattr, getxattr=has.getxattr)
+    seen = os.fstat(room.source)
+    found = platform.inheritance(room.source)
+    assert found == (seen.st_dev, INHERITED_FLAGS, 0x8000_0007, None, b"an access list")
+    has.flags, has.project, has.acl = 0x10, 0, None
+    os.chmod(room.here, 0o2755)
+    assert platform.inheritance(room.source) == (seen.st_dev, 0, 0, seen.st_gid, b"")
+
+
+def test_a_filesystem_without_attributes_has_none_to_inherit(room: Room) -> None:
+    def refuse(*_: object) -> Any:
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+    platform = room.with_calls(ioctl=refuse, listxattr=refuse)
+    assert platform.inheritance(room.source) == (os.fstat(room.source).st_dev, 0, 0, None, b"")
 
 
 def _set_flag(path: str, flag: int) -> None:

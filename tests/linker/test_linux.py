@@ -172,7 +172,44 @@ def test_what_is_no_file_is_not_read(room: Room, primitive: str) -> None:
         with pytest.raises(Failed) as caught:
             getattr(room.platform, primitive)(room.source, name, room.target, "g")
         assert caught.value.primitive is Primitive.READ
+        if name == "fifo":
+            error = caught.value.error
+            assert (error.errno, error.strerror) == (errno.EINVAL, "no longer a regular file")
+            assert error.filename == "fifo"
     assert os.listdir(room.there) == []
+
+
+@pytest.mark.parametrize("directly", [False, True])
+@pytest.mark.parametrize("mode", [0o400, 0o640])
+def test_a_file_is_never_more_open_than_its_source(
+    room: Room, mode: int, *, directly: bool
+) -> None:
+    room.put("f", File(b"secret", mode=mode))
+    seen: list[int] = []
+
+    def write(handle: int, data: Any) -> int:
+        seen.append(os.fstat(handle).st_mode & 0o7777)
+        return os.write(handle, data)
+
+    platform = room.with_calls(write=write)
+    with umask(0):
+        if directly:
+            platform.copy_directly(room.source, "f", room.target, "g", _place_nothing)
+        else:
+            platform.copy_file(room.source, "f", room.target, "g")
+    assert seen == [mode]
+
+
+def test_no_call_is_made_that_changes_nothing(room: Room) -> None:
+    """Permission bits that are right are not set, nor is a file without holes asked for them."""
+    room.put("f", File(trees.noise(10_000), mode=0o644))
+    tap = Tap()
+    with umask(0o022):
+        tap.platform.copy_file(room.source, "f", room.target, "g")
+    assert not {"chmod", "seek", "truncate"} & set(tap.names)
+    with umask(0o077):
+        tap.platform.copy_file(room.source, "f", room.target, "h")
+    assert tap.names.count("chmod") == 1
 
 
 STEPS = [
@@ -208,6 +245,8 @@ def test_holes_stay_holes(room: Room) -> None:
         writing.write(trees.noise(10_000))
         writing.seek(3 << 20)
         writing.write(trees.noise(70_000, 1))
+        writing.seek(2 << 20)
+        writing.write(trees.noise(300_000, 2))  # more than one read
     assert 0 < len(holes(f"{room.here}/sparse")) < 4, "no filesystem with holes"
     room.platform.copy_file(room.source, "sparse", room.target, "copy")
     assert read(f"{room.there}/copy") == read(f"{room.here}/sparse")
@@ -288,7 +327,24 @@ def test_a_call_that_claims_success_and_did_less_is_noticed(
         primitive(room.source, "f", room.target, "g")
     assert isinstance(caught.value.error, CheckFailed)
     assert platform.error_name(caught.value.error) == name
+    done = 5 if name == "SHORT" else 0
+    assert str(caught.value.error) == f"claimed success with {done} of 10 bytes"
     assert os.listdir(room.there) == []
+
+
+def test_a_copy_says_how_far_it_came(room: Room) -> None:
+    room.put("f", File(trees.noise(600_000)))
+    passed = 0
+
+    def write(handle: int, data: Any) -> int:
+        nonlocal passed
+        wrote = os.write(handle, data[: min(100_000, 550_000 - passed)])
+        passed += wrote
+        return wrote
+
+    with pytest.raises(Failed) as caught:
+        room.with_calls(write=write).copy_file(room.source, "f", room.target, "g")
+    assert str(caught.value.error) == "claimed success with 550000 of 600000 bytes"
 
 
 def test_a_source_that_shrinks_under_the_copy_is_noticed(room: Room) -> None:
@@ -303,6 +359,7 @@ def test_a_source_that_shrinks_under_the_copy_is_noticed(room: Room) -> None:
     with pytest.raises(Failed) as caught:
         platform.copy_file(room.source, "f", room.target, "g")
     assert platform.error_name(caught.value.error) == "SHORT"
+    assert str(caught.value.error) == "claimed success with 262144 of 500000 bytes"
     assert os.listdir(room.there) == []
 
 
@@ -373,6 +430,32 @@ def test_a_link_that_is_claimed_and_not_there_is_noticed(
     with pytest.raises(Failed) as caught:
         getattr(platform, primitive)(*arguments)
     assert platform.error_name(caught.value.error) == "NOEFFECT"
+    named = call if primitive == "recreate_symlink" else primitive
+    assert str(caught.value.error) == f"{named} claimed success and made nothing"
+
+
+@pytest.mark.parametrize("primitive", ["hardlink", "copy_directly"])
+def test_a_name_that_another_took_meanwhile_was_given_all_the_same(
+    room: Room, primitive: str
+) -> None:
+    """Even by a symlink to nowhere: what is there is looked at, not what it leads to."""
+    room.put("f", File(b"f"))
+
+    def link(*names: Any, **where: Any) -> None:
+        os.link(*names, **where)
+        os.unlink(f"{room.there}/g")
+        os.symlink("nowhere", f"{room.there}/g")
+
+    DOING[primitive](room.with_calls(link=link), room)
+    assert os.readlink(f"{room.there}/g") == "nowhere"
+
+
+def test_a_file_placed_directly_that_is_claimed_and_not_there_is_noticed(room: Room) -> None:
+    room.put("f", File(b"f"))
+    with pytest.raises(Failed) as caught:
+        DOING["copy_directly"](room.with_calls(link=lambda *_, **__: None), room)
+    assert caught.value.primitive is Primitive.RENAME
+    assert str(caught.value.error) == "rename claimed success and made nothing"
 
 
 def test_a_symlink_is_recreated_with_its_text_and_time(room: Room) -> None:
@@ -873,6 +956,7 @@ TOLD = [
     ("clone_file", "open", 2, P.CREATE),
     ("clone_file", "ficlone", 1, P.CLONE_FILE),
     ("clone_file", "fstat", 2, P.CLONE_FILE),
+    ("clone_file", "chmod", 1, P.STAMP),
     ("clone_file", "utime", 1, P.STAMP),
     ("clone_directly", "ficlone", 1, P.CLONE_FILE),
     ("copy_file", "read", 1, P.COPY),
@@ -924,7 +1008,7 @@ def test_a_failure_is_told_by_what_was_being_done_with_the_systems_error(
             raise refusal
 
     platform = LinuxPlatform(Tap(deed).calls)
-    with pytest.raises(Failed) as caught:
+    with umask(0o077), pytest.raises(Failed) as caught:
         DOING[name](platform, room)
     assert caught.value.primitive is primitive
     assert caught.value.error is refusal

@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 
 from linker import LinkError, LinkMode, LinkReport, Transition, link_tree
-from linker.conditions import Condition, Scope
+from linker.conditions import Condition, Primitive, Scope
+from linker.platforms.base import Failed
 from linker.platforms.linux import LinuxPlatform
 from linker.policies import REFERENCE
 from linker.policy import Memory, Policy, Step
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees
-from tests.linker.seams import REFLINKING
+from tests.linker.seams import REFLINKING, WITHOUT_FLAGS_AND_LINKS
 from tests.linker.trees import Directory, File, Tree
 
 FILES = [f"f{number}" for number in range(6)]
@@ -159,7 +160,10 @@ def test_one_refusal_is_that_files_own(trial: Trial) -> None:
     report = trial.link(only("f0", errno.EXDEV))
     assert trial.order == FILES
     assert report.counts == {LinkMode.CLONE: 5, LinkMode.COPY: 1}
-    assert [(told.scope, told.path) for told in report.transitions] == [(Scope.FILE, "f0")]
+    (told,) = report.transitions
+    assert (told.scope, told.path) == (Scope.FILE, "f0")
+    assert told.error is not None
+    assert told.error.errno == errno.EXDEV
 
 
 def test_empty_files_are_no_evidence(ground: str, kind: str) -> None:
@@ -413,6 +417,43 @@ def test_a_policy_that_remembers_files_gives_no_mode_up(trial: Trial) -> None:
     report = trial.link(always(errno.EXDEV), policy=remembering(Memory.FILE))
     assert trial.order == FILES
     assert {seen.scope for seen in report.transitions} == {Scope.FILE}
+
+
+def test_what_failed_too_often_may_be_given_up_like_what_failed_once(trial: Trial) -> None:
+    policy = remembering(Memory.TREE, retries=2)
+    report = trial.link(always(errno.EAGAIN), policy=policy)
+    assert trial.order == ["f0"] * 3 + ["f1"] * 3
+    assert report.counts == {LinkMode.COPY: len(FILES)}
+
+
+def test_one_witness_may_be_enough_even_where_it_cannot_be_looked_at(
+    ground: str, kind: str
+) -> None:
+    trial = Trial(ground, kind)
+
+    class Blind(LinuxPlatform):
+        def look(self, directory: int, name: str) -> Any:
+            if "/source" in os.readlink(f"/proc/self/fd/{directory}"):
+                raise Failed(Primitive.OPEN, injected(errno.EIO))
+            return super().look(directory, name)
+
+    policy = remembering(Memory.PAIR, confirmations=1)
+    report = trial.link(always(errno.EXDEV), platform=Blind, policy=policy)
+    assert trial.order == ["f0"]
+    assert report.counts == {LinkMode.COPY: len(FILES)}
+
+
+def test_observers_are_told_why_a_file_was_made_in_the_stage(ground: str) -> None:
+    trial = Trial(ground, "existing")
+    nameless = dataclasses.replace(REFLINKING, open=WITHOUT_FLAGS_AND_LINKS.open)
+    link_tree(
+        trial.source,
+        trial.target,
+        mode=LinkMode.COPY,
+        platform=LinuxPlatform(nameless),
+        observer=trial,
+    )
+    assert (Scope.PAIR, "f0", errno.EOPNOTSUPP, Step.STAGE) in told(trial)
 
 
 @pytest.mark.parametrize("memory", [Memory.TREE, Memory.PROCESS])

@@ -377,11 +377,12 @@ def test_a_scan_tells_names_that_some_filesystem_would_fold_into_one(ground: str
     os.close(way.root)
 
 
-def test_a_directory_that_cannot_be_read_is_named(ground: str) -> None:
+@pytest.mark.parametrize(("call", "nth"), [("open", 2), ("listdir", 3), ("fstat", 3)])
+def test_a_directory_that_cannot_be_read_is_named(ground: str, call: str, nth: int) -> None:
     way = Way(f"{ground}/tree", {"a/b/c": Directory()})
 
     def unreadable(number: int, name: str) -> None:
-        if name == "listdir" and way.tap.names.count("listdir") == 3:
+        if name == call and way.tap.names.count(call) == nth:
             raise PermissionError(errno.EACCES, "no")
 
     way.tap = Tap(unreadable)

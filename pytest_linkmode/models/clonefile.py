@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import errno
 import fcntl
 import os
 import stat
@@ -222,7 +223,7 @@ class Model:
         """Clone by name."""
         if flags & ~_FLAGS:
             raise _Refused("EINVAL")
-        follow = not flags & (CLONE_NOFOLLOW | CLONE_NOOWNERCOPY)
+        follow = not flags & CLONE_NOFOLLOW
         seen = os.stat(name, dir_fd=source, follow_symlinks=follow)
         if stat.S_ISLNK(seen.st_mode):
             self._check(seen, target, new)
@@ -320,8 +321,8 @@ class Model:
             with _closing(writing):
                 try:
                     self._host.ficlone(writing, reading)
-                except OSError:
-                    return False
+                except OSError as error:
+                    return error.errno not in (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS)
                 return True
 
     def _clone(self, descriptor: int, target: int, new: bytes, flags: int) -> None:

@@ -5,7 +5,8 @@ the clone is what the manual says; otherwise it ends with an error of one of the
 no order), and nothing new is there. The same table is held against the model and against macOS.
 
 Source: clonefile(2) of macOS, June 2021. What it leaves open is no row here: flags of later
-systems, special files inside a directory, the root of a filesystem, a dataless file.
+systems, special and unreadable files inside a directory, the root of a filesystem. Dataless files
+cannot be made at will.
 """
 
 from __future__ import annotations
@@ -142,12 +143,6 @@ def _hierarchy(hands: Hands, path: str) -> None:
         os.utime(os.path.join(path, each), ns=(PAST, PAST))
 
 
-def _with_unreadable(_hands: Hands, path: str) -> None:
-    os.mkdir(path)
-    write(f"{path}/a")
-    write(f"{path}/b", mode=0)
-
-
 SOURCES: tuple[Value, ...] = (
     Value("file", make=_file(0o644)),
     Value("empty-file", make=_file(0o644, b"")),
@@ -166,7 +161,6 @@ SOURCES: tuple[Value, ...] = (
     Value("dangling-symlink", ("ENOENT",), _dangling, link=True),
     Value("fifo", ("EINVAL", "ENOTSUP"), _fifo),
     Value("unreadable", ("EACCES",), _file(0), user=True),
-    Value("unreadable-inside", ("EACCES",), _with_unreadable, user=True),
 )
 
 DESTINATIONS: tuple[Value, ...] = (

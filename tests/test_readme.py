@@ -15,6 +15,7 @@ from pytest_linkmode.evidence import Proof
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+MACOS = (ROOT / "docs" / "macos.md").read_text(encoding="utf-8")
 
 _BLOCK = re.compile(
     r"(?:<!-- example: (?P<arguments>[^\n]*) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL
@@ -31,12 +32,14 @@ def _examples(*texts: str) -> list[tuple[str, str]]:
 
 
 def test_every_python_block_says_how_it_is_run() -> None:
-    for text in (README, FAULTS):
+    for text in (README, FAULTS, MACOS):
         assert text.count("```python") == len(_examples(text)) > 0
         assert all(arguments.split()[:1] == ["pytest"] for arguments, _ in _examples(text))
 
 
-@pytest.mark.parametrize(("arguments", "code"), _examples(README, FAULTS), ids=lambda value: "")
+@pytest.mark.parametrize(
+    ("arguments", "code"), _examples(README, FAULTS, MACOS), ids=lambda value: ""
+)
 def test_the_examples_pass_as_they_stand(
     pytester: pytest.Pytester, arguments: str, code: str
 ) -> None:

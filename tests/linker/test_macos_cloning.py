@@ -15,7 +15,7 @@ import pytest
 
 from linker import Existing, LinkError, LinkMode, LinkReport, link_tree
 from linker.conditions import Condition
-from linker.policies import REFERENCE, UV
+from linker.policies import REFERENCE
 from linker.report import Transition
 from pytest_linkmode.faults.inprocess import injected
 from pytest_linkmode.models import clonefile
@@ -389,7 +389,6 @@ def test_a_policy_that_knows_no_clones_of_directories_has_none(scene: str) -> No
     _, _, counts = link(stage, policy=own)
     assert counts["clonefileat"] == 0
     assert problems(stage) == []
-    assert not any("clone-directory" in edge.id for edge in UV.edges)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in LinkMode if mode is not LinkMode.CLONE])

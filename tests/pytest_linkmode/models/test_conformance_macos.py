@@ -1,4 +1,4 @@
-"""The conformance suite on the reference linker on macOS: every mode, over the model, real disks."""
+"""The conformance suite on the reference linker on macOS: over the model, on real disks."""
 
 from __future__ import annotations
 

@@ -146,6 +146,8 @@ class Cloner:
             for node, entering in walk(top):
                 if entering:
                     handle = trail.enter(name if node is top else node.name)
+                    source = self._source.seek(node)
+                    self._clones.strip_directory(source, handle)
                     facts = platform.facts(handle)
                     node.inode = facts.inode
                     _compare(node, platform.entries(handle))
@@ -154,7 +156,7 @@ class Cloner:
                         mode |= 0o700
                         platform.change_mode(handle, mode)
                     modes.append(mode)
-                    self._settle_entries(node, stage, handle, tally)
+                    self._settle_entries(node, stage, source, handle, tally)
                 else:
                     platform.stamp_directory(trail.handle, modes.pop(), node)
                     trail.leave()
@@ -163,10 +165,11 @@ class Cloner:
             trail.reset()
         return tally
 
-    def _settle_entries(self, node: Node, stage: Stage, handle: int, tally: Tally) -> None:
+    def _settle_entries(
+        self, node: Node, stage: Stage, source: int, handle: int, tally: Tally
+    ) -> None:
         """Keep the files that are clones and shall be; make the others, and symlinks, anew."""
-        platform, source = self._platform, self._source.seek(node)
-        self._clones.strip_directory(source, handle)
+        platform = self._platform
         inodes: dict[str, int] = {}
         anew = []
         for file in node.files:

@@ -263,4 +263,7 @@ class ClonesDirectories(Protocol):
         """
 
     def strip_directory(self, source: int, made: int) -> None:
-        """Take off an open directory the attributes that it took over from another."""
+        """Take off an open directory the attributes that it took over from another.
+
+        Its permission bits may be others afterwards.
+        """

@@ -53,6 +53,11 @@ NUMBERS = {name: number for number, name in ERRORS.items()}
 THE_SYSTEMS_OWN = frozenset({b"com.apple.provenance", b"com.apple.macl", b"com.apple.rootless"})
 """Attributes that the system puts on files by itself and lets nobody take off."""
 
+HELD = 0x2 | 0x4 | 0x20000 | 0x40000
+"""File flags that let nobody change or move a file: UF_IMMUTABLE, UF_APPEND, SF_IMMUTABLE and
+SF_APPEND of chflags(2). A clone has those of its source.
+"""
+
 _CLONE = CLONE_NOFOLLOW | CLONE_NOOWNERCOPY
 _ATTRIBUTES = 1 << 16
 """Bytes that the names of a file's attributes may take: as many as Darwin allows for one value."""
@@ -71,6 +76,7 @@ _ARGUMENTS = {
     "renameatx_np": "isisI",
     "flistxattr": "iszi",
     "fremovexattr": "isi",
+    "fchflags": "iI",
 }
 """Function -> its arguments: i int, s char *, z size_t, I unsigned."""
 _TYPES = {"i": ctypes.c_int, "s": ctypes.c_char_p, "z": ctypes.c_size_t, "I": ctypes.c_uint32}
@@ -106,6 +112,16 @@ def _access(
     except OSError:
         return False
     return True
+
+
+def _seek(descriptor: int, position: int, whence: int) -> int:
+    """Do as os.lseek; a volume that cannot tell holes answers as to an ioctl it does not know."""
+    try:
+        return os.lseek(descriptor, position, whence)
+    except OSError as error:
+        if error.errno not in (NUMBERS["ENOTTY"], NUMBERS["ENOTSUP"]):
+            raise
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from error
 
 
 def _never_again(_name: str, _directory: int) -> None:
@@ -147,6 +163,7 @@ class Calls(linux.Calls):
     """
 
     access: Callable[..., bool] = _access
+    seek: Callable[[int, int, int], int] = _seek
     birth: Callable[[str, int], int | None] = _never_again
     access_list: Callable[[int], bytes] = _access_list
     clonefileat: Callable[[int, bytes, int, bytes, int], int] = _C["clonefileat"]
@@ -154,6 +171,7 @@ class Calls(linux.Calls):
     renameatx_np: Callable[[int, bytes, int, bytes, int], int] = _C["renameatx_np"]
     flistxattr: Callable[[int, Any, int, int], int] = _C["flistxattr"]
     fremovexattr: Callable[[int, bytes, int], int] = _C["fremovexattr"]
+    fchflags: Callable[[int, int], int] = _C["fchflags"]
     errno: Callable[[], int] = ctypes.get_errno
 
 
@@ -256,6 +274,7 @@ class MacPlatform(LinuxPlatform):
             made = calls.fstat(writing)
             if made.st_mode & _TYPE != _REGULAR or made.st_size != seen.st_size:
                 raise _short(made.st_size, seen.st_size)
+            self._release(writing, made)
             mode = made.st_mode & 0o7777
             attributes = self._attributes(reading)
             if attributes:
@@ -316,10 +335,21 @@ class MacPlatform(LinuxPlatform):
         except OSError as error:
             raise Failed(Primitive.CLONE_DIRECTORY, error) from error
 
+    def _release(self, descriptor: int, seen: os.stat_result) -> None:
+        """Let a clone be changed whose source cannot be."""
+        flags: int = getattr(seen, "st_flags", 0)
+        if flags & HELD:
+            self._succeed(self.calls.fchflags(descriptor, flags & ~HELD), "")
+
     def strip_directory(self, source: int, made: int) -> None:
+        calls = self.calls
         try:
+            seen = calls.fstat(made)
+            self._release(made, seen)
             attributes = self._attributes(source)
             if attributes:
+                if not seen.st_mode & 0o200:
+                    calls.chmod(made, 0o700)
                 self._strip(made, attributes)
         except OSError as error:
             raise Failed(Primitive.CLONE_DIRECTORY, error) from error
@@ -347,6 +377,38 @@ class MacPlatform(LinuxPlatform):
             self._succeed(self.calls.renameatx_np(source, encoded, target, final, flags), new)
         except OSError as error:
             raise Failed(primitive, error) from error
+
+    def remove_file(self, directory: int, name: str) -> None:
+        self._remove(super().remove_file, directory, name)
+
+    def remove_directory(self, directory: int, name: str) -> None:
+        self._remove(super().remove_directory, directory, name)
+
+    def _remove(self, remove: Callable[[int, str], None], directory: int, name: str) -> None:
+        """Remove an entry, even a clone that took over a flag which forbids that."""
+        try:
+            remove(directory, name)
+        except Failed as failed:
+            if self.error_name(failed.error) != "EPERM" or not self._released(directory, name):
+                raise
+            remove(directory, name)
+
+    def _released(self, directory: int, name: str) -> bool:
+        """Take such flags off an entry that has one name only; return whether it had any."""
+        calls = self.calls
+        try:
+            held = calls.open(name, _READ, dir_fd=directory)
+            try:
+                seen = calls.fstat(held)
+                alone = seen.st_nlink == 1 or seen.st_mode & _TYPE != _REGULAR
+                if not (alone and getattr(seen, "st_flags", 0) & HELD):
+                    return False
+                self._release(held, seen)
+            finally:
+                calls.close(held)
+        except OSError:
+            return False
+        return True
 
     # Locks.
 

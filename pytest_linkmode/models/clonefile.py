@@ -50,6 +50,9 @@ class Quirk(enum.StrEnum):
     """Every new file of this process gets com.apple.quarantine, and nobody takes it off."""
     HFS = "hfs+"
     """A volume that cannot clone."""
+    FLAGS = "flags"
+    """Nobody changes, moves or removes what `make_immutable` marked, nor a clone of it: as with
+    UF_IMMUTABLE of chflags(2)."""
 
 
 Wrap = Callable[[str, Callable[..., Any]], Callable[..., Any]]
@@ -61,6 +64,8 @@ _USER = "user."
 _HIDDEN = "user.linkmode."
 _DATALESS = "user.linkmode.dataless"
 _ACL = "user.linkmode.acl"
+_FLAGS_OF = "user.linkmode.flags"
+UF_IMMUTABLE = 0x2
 _QUARANTINE = "user.com.apple.quarantine"
 _NAMELESS = os.O_RDWR | getattr(os, "O_TMPFILE", 0) | os.O_CLOEXEC
 
@@ -68,6 +73,11 @@ _NAMELESS = os.O_RDWR | getattr(os, "O_TMPFILE", 0) | os.O_CLOEXEC
 def make_dataless(path: str) -> None:
     """Mark a file: its content is not on this machine."""
     os.setxattr(path, _DATALESS, b"1")
+
+
+def make_immutable(path: str) -> None:
+    """Give a file or directory the flag UF_IMMUTABLE, as `chflags uchg` does."""
+    os.setxattr(path, _FLAGS_OF, b"2")
 
 
 def set_access_list(path: str, text: bytes) -> None:
@@ -92,7 +102,7 @@ def platform(
     `host` are the calls of this machine. Raises LinkmodeError.
     """
     model = Model(atomic=atomic, quirks=quirks, host=host, wrap=wrap)
-    if root is not None and model.quirks & {Quirk.DATALESS, Quirk.QUARANTINE}:
+    if root is not None and model.quirks & {Quirk.DATALESS, Quirk.QUARANTINE, Quirk.FLAGS}:
         try:
             os.setxattr(root, f"{_HIDDEN}probe", b"")
             os.removexattr(root, f"{_HIDDEN}probe")
@@ -162,10 +172,13 @@ class Model:
         calls = {name: darwin.speaking(getattr(host, name)) for name in darwin.POSIX}
         if Quirk.DATALESS in self.quirks:
             calls["read"] = self._reading(calls["read"])
+        if Quirk.FLAGS in self.quirks:
+            calls["fstat"] = _with_flags(calls["fstat"])
+            calls.update({name: _heeding(calls[name]) for name in ("chmod", "utime", "rmdir")})
         return macos.Calls(
             **calls,
             open=self._creating(darwin.opening(host.open)),
-            unlink=darwin.unlinking(host.unlink),
+            unlink=self._heeded(darwin.unlinking(host.unlink)),
             access=host.access,
             sleep=host.sleep,
             birth=darwin.birth(host),
@@ -175,6 +188,7 @@ class Model:
             renameatx_np=self._answering(self.renameatx_np),
             flistxattr=self._answering(self.flistxattr),
             fremovexattr=self._answering(self.fremovexattr),
+            fchflags=self._answering(self.fchflags),
             errno=lambda: getattr(self._local, "errno", 0),
         )
 
@@ -208,6 +222,9 @@ class Model:
             return descriptor
 
         return opened
+
+    def _heeded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return _heeding(function) if Quirk.FLAGS in self.quirks else function
 
     def _reading(self, function: Callable[..., int]) -> Callable[..., int]:
         def read(descriptor: int, *more: Any) -> int:
@@ -253,6 +270,9 @@ class Model:
         if flags & ~(RENAME_EXCL | RENAME_SWAP) or flags == RENAME_EXCL | RENAME_SWAP:
             raise _Refused("EINVAL")
         old, final = os.fsdecode(name), os.fsdecode(new)
+        held = Quirk.FLAGS in self.quirks and (_is_held(source, old) or _is_held(target, final))
+        if held:
+            raise _Refused("EPERM")
         if not flags:
             self._host.rename(old, final, src_dir_fd=source, dst_dir_fd=target)
             return
@@ -280,6 +300,13 @@ class Model:
         if full == _QUARANTINE and Quirk.QUARANTINE in self.quirks:
             raise _Refused("EPERM")
         os.removexattr(descriptor, full)
+
+    def fchflags(self, descriptor: int, flags: int) -> None:
+        """Give a file flags, of which this model has one."""
+        if flags & UF_IMMUTABLE:
+            os.setxattr(descriptor, _FLAGS_OF, b"2")
+        elif _FLAGS_OF in _attributes(descriptor):
+            os.removexattr(descriptor, _FLAGS_OF)
 
     # Cloning.
 
@@ -457,6 +484,48 @@ def _attributes(descriptor: int) -> dict[str, bytes]:
     except OSError:
         return {}
     return {name: os.getxattr(descriptor, name) for name in names if name.startswith(_USER)}
+
+
+class _Stat:
+    """What fstat returns on a system whose files have flags."""
+
+    def __init__(self, seen: os.stat_result) -> None:
+        self._seen = seen
+        self.st_flags = UF_IMMUTABLE
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._seen, name)
+
+
+def _with_flags(function: Callable[[int], os.stat_result]) -> Callable[[int], Any]:
+    def fstat(descriptor: int) -> Any:
+        seen = function(descriptor)
+        return _Stat(seen) if _FLAGS_OF in _attributes(descriptor) else seen
+
+    return fstat
+
+
+def _heeding(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a call on a descriptor or a name that an immutable file refuses."""
+
+    def heeded(where: int | str, *given: Any, **options: Any) -> Any:
+        if _is_held(options.get("dir_fd"), where):
+            raise darwin_error("EPERM", str(where))
+        return function(where, *given, **options)
+
+    return heeded
+
+
+def _is_held(directory: int | None, where: int | str) -> bool:
+    """Return whether what a descriptor or a name stands for is immutable."""
+    place = where
+    if isinstance(where, str) and directory is not None:
+        place = f"/proc/self/fd/{directory}/{where}"
+    try:
+        names = os.listxattr(place, follow_symlinks=isinstance(place, int))
+    except OSError:
+        return False
+    return _FLAGS_OF in names
 
 
 def _access_list(descriptor: int) -> bytes:

@@ -191,6 +191,32 @@ def test_a_file_whose_quarantine_stays_on_its_clone_is_copied_and_told(scene: st
     assert problems(stage, copied=["ns/a.py"]) == []
 
 
+HELD = ("ns/a.py", "ns/data", "RECORD")
+
+
+@pytest.mark.parametrize("user", ["ordinary-user"], indirect=True)
+@pytest.mark.parametrize("spoilt", [False, True], ids=["whole", "torn"])
+def test_what_is_immutable_in_the_source_is_not_in_the_target(
+    scene: str, user: str, spoilt: object
+) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    for path in HELD:
+        clonefile.make_immutable(f"{stage.source}/{path}")
+
+    def act(given: tuple[Any, ...]) -> None:
+        name = os.fsdecode(given[3])
+        if spoilt and os.path.exists(f"/proc/self/fd/{given[2]}/{name}/bin"):
+            torn(given[2], name)
+
+    report, _, counts = link(stage, quirks={Quirk.FLAGS}, wrap=after("clonefileat", act))
+    assert counts["clonefileat"] == (3 if spoilt else 1)
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert report.leftovers == ()
+    assert [path for path in HELD if os.listxattr(f"{stage.target}/{path}")] == []
+    assert all(os.listxattr(f"{stage.source}/{path}") for path in HELD)
+    assert problems(stage) == []
+
+
 def torn(directory: int, name: str) -> None:
     """Take a file out of a clone, as if the clone had ended early."""
     handle = os.open(f"{name}/bin", os.O_RDONLY, dir_fd=directory)

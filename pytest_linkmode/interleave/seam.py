@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from pytest_linkmode.interleave.world import InProcess, is_plain
+from pytest_linkmode.interleave.world import Event, InProcess, is_plain, new_event
 
 Function = Callable[..., Any]
 Operand = tuple[Any, int | None]
@@ -135,12 +135,14 @@ class Seam:
         return self._keep_out(function, stand_in) if self._guarded else stand_in
 
     def _keep_out(self, function: Function, stand_in: Function) -> Function:
-        acts, far = self._world.acts, self._world.far
+        acts, roots = self._world.acts, self._world.roots
 
         def asked(*given: Any, **options: Any) -> Any:
             # Most paths are nobody's business here, and most of these are quick to tell.
-            if len(given) == 1 and type(given[0]) is str and far(given[0]):
-                return function(*given, **options)
+            if len(given) == 1:
+                place = given[0]
+                if type(place) is str and not place.startswith(roots) and is_plain(place):
+                    return function(*given, **options)
             return (stand_in if acts() else function)(*given, **options)
 
         return asked
@@ -151,17 +153,14 @@ class Seam:
         """Return the path of an operand if the actors meet there, else None."""
         world = self._world
         if type(name) is int:
-            return world.inside.get(name) or self._late(name)
+            found = world.places.get(name, "")
+            return self._late(name) if found == "" else found
         text = name if type(name) is str else os.fsdecode(name)
         if directory is not None and text[:1] != "/":
-            base = world.leading.get(directory)
+            self._late(directory)
+            base = world.base(directory)
             if base is None:
-                if directory in world.elsewhere:
-                    return None
-                self._late(directory)
-                base = world.leading.get(directory)
-                if base is None:
-                    return None
+                return None
             text = f"{base}/{text}"
         elif text.startswith(_DESCRIPTORS):
             return self._path(int(text[len(_DESCRIPTORS) :]), None)
@@ -169,34 +168,32 @@ class Seam:
         return path if world.watched(path) else None
 
     def _late(self, descriptor: int) -> str | None:
-        """Ask what a descriptor is that was not opened here."""
+        """Return the path of a descriptor, which may have been opened before the schedule."""
         world = self._world
-        if descriptor not in world.elsewhere and descriptor not in world.leading:
+        if descriptor not in world.places:
             try:
                 path: str | None = os.readlink(f"{_DESCRIPTORS}{descriptor}")
             except OSError:
                 path = None
             world.track(descriptor, path)
-        return world.inside.get(descriptor)
+        return world.places[descriptor] or None
 
     # Functions
 
     def _one(self, name: str, row: One, function: Function) -> Function:
-        world, slow = self._world, self._path
-        inside, elsewhere = world.inside, world.elsewhere
+        world, slow, places = self._world, self._path, self._world.places
         done, refused = getattr(world, row.done), getattr(world, row.refused)
         at, directory = row.place, row.directory
 
         def find(given: tuple[Any, ...], options: Mapping[str, Any]) -> str | None:
             operand = given[at] if len(given) > at else options["dst" if at else "path"]
             if type(operand) is int:
-                if operand in elsewhere:
-                    return None
-                return inside.get(operand) or slow(operand, None)
+                place = places.get(operand, "")
+                return slow(operand, None) if place == "" else place
             base = given[at + 1] if directory else options.get("dir_fd")
-            if base in elsewhere:
+            above = places.get(base, "")
+            if above is None:
                 return None
-            above = inside.get(base)
             # The form that nearly all have; `.` and `..` are for those who take their time.
             if above and type(operand) is str and "/" not in operand and operand[:1] != ".":
                 return f"{above}/{operand}"
@@ -213,7 +210,11 @@ class Seam:
             except OSError as error:
                 world.note(name, (place,), refused[place], said(error))
                 raise
-            world.note(name, (place,), done[place], "no" if result is False else "")
+            footprint = done[place]
+            event = (world.me, name, (place,), footprint, "no" if result is False else "")
+            world.events.append(new_event(Event, event))
+            if world.drowsy:
+                world.rouse(footprint)
             return result
 
         return stepped
@@ -254,15 +255,23 @@ class Seam:
         return stepped
 
     def _open(self, function: Function) -> Function:
-        world, find = self._world, self._path
+        world, find, places = self._world, self._path, self._world.places
+        # Python's own descriptors may be closed by the file object that they were given to.
+        leftover = bool if self._guarded else world.opened.add
 
         def opened(path: Any, flags: int, *mode: int, **options: Any) -> Any:
             directory = options.get("dir_fd")
-            place = None if directory in world.elsewhere else find(path, directory)
+            above = places.get(directory, "")
+            if above is None:
+                result = function(path, flags, *mode, **options)
+                places[result] = None
+                leftover(result)
+                return result
+            place = find(path, directory)
             if place is None:
                 result = function(path, flags, *mode, **options)
-                world.opened.add(result)
                 world.track(result, world.leads(path, directory))
+                leftover(result)
                 return result
             if world.busy and world.turn():
                 place = find(path, directory) or place
@@ -272,7 +281,7 @@ class Seam:
                 name = "create" if flags & os.O_CREAT else "open"
                 world.note(name, (place,), world.reads[place], said(error))
                 raise
-            world.opened.add(result)
+            leftover(result)
             if flags & _TEMPORARY and not flags & os.O_CREAT:
                 world.note("open nameless", (place,), world.reads[place])
                 world.track(result, None)
@@ -314,16 +323,23 @@ class Seam:
 
     def _close(self, function: Function) -> Function:
         world = self._world
+        locked, forget, discard = world.locked, world.places.pop, world.opened.discard
+
+        def unlocked(descriptor: int) -> None:
+            world.turn()
+            place = locked.pop(descriptor)
+            forget(descriptor, None)
+            discard(descriptor)
+            function(descriptor)
+            world.note("unlock", (place,), world.writes[place + LOCK])
 
         def closed(descriptor: int) -> None:
-            place = world.locked.get(descriptor)
-            if place is not None:
-                world.turn()
-                del world.locked[descriptor]
-            world.forget(descriptor)
+            if descriptor in locked:
+                unlocked(descriptor)
+                return
+            forget(descriptor, None)
+            discard(descriptor)
             function(descriptor)
-            if place is not None:
-                world.note("unlock", (place,), world.writes[place + LOCK])
 
         return closed
 

@@ -155,25 +155,32 @@ class Search:
 
 
 class Shared:
-    """The names that more than one actor touches, in any schedule so far: races are about these."""
+    """The names about which operations of different actors conflict, in any schedule so far."""
 
     def __init__(self) -> None:
         self._touched: dict[str, int] = {}
+        """Name -> how each actor touches it, four bits for each."""
         self._names: set[str] = set()
+        self._learned: dict[tuple[int, int], Footprint] = {}
         self._known: dict[int, tuple[Footprint, list[tuple[str, int]]]] = {}
 
     def learn(self, events: Sequence[Event]) -> bool:
         """Take in the operations of a schedule; return whether there are more such names now."""
-        touched, before = self._touched, len(self._names)
+        touched, names = self._touched, self._names
+        before = len(names)
         for event in events:
-            bit = 1 << event.actor
-            for key in event.footprint:
+            known = (id(event.footprint), event.actor)
+            if known in self._learned:
+                continue
+            self._learned[known] = event.footprint  # kept, so that its id stays its
+            shift = 4 * event.actor
+            for key, mode in event.footprint.items():
                 seen = touched.get(key, 0)
-                if not seen & bit:
-                    touched[key] = seen | bit
-                    if seen:
-                        self._names.add(key)
-        if len(self._names) == before:
+                if mode << shift & ~seen:
+                    touched[key] = seen = seen | mode << shift
+                    if key not in names and _disputed(seen):
+                        names.add(key)
+        if len(names) == before:
             return False
         self._known.clear()
         return True
@@ -186,6 +193,17 @@ class Shared:
             # With the footprint itself, so that its id stays its.
             known = self._known[id(footprint)] = footprint, part
         return known[1]
+
+
+def _disputed(touched: int) -> bool:
+    """Return whether two actors touch a name in ways that conflict."""
+    modes = []
+    while touched:
+        modes.append(touched & 15)
+        touched >>= 4
+    return any(
+        AGAINST[one] & other for place, one in enumerate(modes) for other in modes[place + 1 :]
+    )
 
 
 def races(

@@ -42,6 +42,14 @@ def standing(world: InProcess) -> Iterator[None]:
         _replace(stack, fcntl, "flock", seam.function("flock", fcntl.flock))
         _replace(stack, fcntl, "ioctl", _ioctl(seam, fcntl.ioctl))
         _replace(stack, time, "sleep", seam.function("sleep", time.sleep))
+        stack.enter_context(random_names(world))
+        yield
+
+
+@contextmanager
+def random_names(world: InProcess) -> Iterator[None]:
+    """Let an actor's random names be the same in every schedule."""
+    with ExitStack() as stack:
         _replace(stack, os, "urandom", _urandom(world, os.urandom))
         _replace(stack, tempfile, "_name_sequence", _Names(world))
         yield

@@ -1,20 +1,19 @@
 """Actors in this process: each stops before every operation, and one runs at a time.
 
-An actor is a callable with a thread of its own, kept from schedule to schedule. Who runs holds the
-baton; it is handed over only where the schedule says so, so that what nobody else can notice costs
-no switch. Operations come here from a platform of the reference linker, or any other table of
-functions (`seam`), and from Python's own functions (`standing`).
+An actor is a callable. The turn is handed over (`crew`) only where the schedule says so, so that
+what nobody else can notice costs no switch. Operations come here from a platform of the reference
+linker, or any other table of functions (`seam`), and from Python's own functions (`standing`).
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from pytest_linkmode.errors import LinkmodeError
+from pytest_linkmode.interleave.crew import Crew
 from pytest_linkmode.interleave.footprints import (
     Footprint,
     Lists,
@@ -24,9 +23,6 @@ from pytest_linkmode.interleave.footprints import (
     Writes,
     conflict,
 )
-
-PATIENCE = 60.0
-"""Seconds without an operation after which an actor is taken to hang."""
 
 Sleeping = Mapping[int, Footprint]
 """Actors whose next operation need not come next: another schedule has it there."""
@@ -43,7 +39,8 @@ class Event(NamedTuple):
     error: str = ""
 
 
-_event: Any = tuple.__new__  # half the time of calling the class
+new_event: Any = tuple.__new__
+"""Called with the class and its fields: half the time of calling the class."""
 
 
 @dataclass(frozen=True)
@@ -106,36 +103,15 @@ class Cut(BaseException):
     """
 
 
+@dataclass(slots=True)
 class _Actor:
-    """A callable, its thread and its baton."""
+    """A callable, and how far it has come. `number` counts the random names it has asked for."""
 
-    def __init__(self, index: int, function: Callable[[], Any], world: InProcess) -> None:
-        self.index = index
-        self.function = function
-        self.baton = threading.Lock()
-        self.baton.acquire()
-        self.outcome = Outcome()
-        self.begun = False
-        self.number = 0
-        """How many random names it has asked for."""
-        self._world = world
-        self.thread = threading.Thread(
-            target=self._serve, name=f"actor {world.actors[index]}", daemon=True
-        )
-        self.thread.start()
-
-    def _serve(self) -> None:
-        world = self._world
-        while True:
-            self.baton.acquire()
-            if world.closing:
-                return
-            self.begun, self.number = True, 0
-            try:
-                self.outcome = Outcome(self.function())
-            except BaseException as error:  # noqa: BLE001  # whatever ends an actor is its outcome
-                self.outcome = Outcome(error=error)
-            world.finished(self)
+    index: int
+    function: Callable[[], Any]
+    outcome: Outcome = field(default_factory=Outcome)
+    begun: bool = False
+    number: int = 0
 
 
 class InProcess:
@@ -153,50 +129,41 @@ class InProcess:
         prepare: Callable[[], object],
     ) -> None:
         self.actors = tuple(actors)
-        self._roots = tuple(below)
-        self._inside = tuple(root.rstrip("/") + "/" for root in self._roots)
+        self.roots = tuple(below)
+        self._inside = tuple(root.rstrip("/") + "/" for root in self.roots)
         self._prepare = prepare
-        self.reads, self.writes = Reads(self._roots), Writes(self._roots)
-        self.lists, self.removals = Lists(self._roots), Removals(self._roots)
+        self.reads, self.writes = Reads(self.roots), Writes(self.roots)
+        self.lists, self.removals = Lists(self.roots), Removals(self.roots)
         self.pairs = Pairs({"reads": self.reads, "writes": self.writes})
         self._upward = frozenset(
-            root[:end] or "/"
-            for root in self._roots
-            for end in range(len(root))
-            if root[end] == "/"
+            root[:end] or "/" for root in self.roots for end in range(len(root)) if root[end] == "/"
         )
-        self.closing = False
-        self._main = threading.Lock()
-        self._main.acquire()
-        self.inside: dict[int | None, str] = {}
-        """Descriptor -> its path, where the actors meet."""
-        self.leading: dict[int, str] = {}
-        """The same, and those of the directories above."""
-        self.elsewhere: set[int | None] = set()
-        """Descriptors of anything else, and of files without a name."""
+        self.places: dict[int | None, str | None] = {}
+        """Descriptor -> its path where the actors meet, None if it is elsewhere or has no name."""
+        self.outer: dict[int, str] = {}
+        """Those of directories above; their place is unknown (as an empty string)."""
         self.opened: set[int] = set()
         """Those that nobody closes by himself where a schedule is broken off."""
         self.locked: dict[int, str] = {}
         self.busy = False
         """Whether `turn` must be called before an operation."""
+        self.drowsy = False
+        """Whether `rouse` must be called after one."""
+        self.me = 0
+        """Who has the baton."""
         self.running: _Actor | None = None
         self._plan = b""
         self._sleeping: Sleeping = {}
         self._cut = False
         self._failure: LinkmodeError | None = None
         self._execution = Execution(self.actors)
-        self._events = self._execution.events
-        self._crew = [
-            _Actor(index, function, self) for index, function in enumerate(actors.values())
-        ]
-        self._idents = {actor.thread.ident for actor in self._crew}
+        self.events = self._execution.events
+        self._actors = [_Actor(index, function) for index, function in enumerate(actors.values())]
+        self._crew = Crew(len(self._actors), self._perform)
 
     def close(self) -> None:
-        """End the threads."""
-        self.closing = True
-        for actor in self._crew:
-            actor.baton.release()
-            actor.thread.join()
+        """End the crew."""
+        self._crew.close()
 
     # What whoever explores calls.
 
@@ -204,28 +171,24 @@ class InProcess:
         """Run a schedule; see `World`."""
         self._prepare()
         execution = self._execution = Execution(self.actors)
-        self._events = execution.events
+        self.events = execution.events
         self._plan, self._sleeping, self._cut, self._failure = plan, sleeping, False, None
-        self.busy = bool(plan)
-        for known in (self.inside, self.leading, self.elsewhere, self.locked):
-            known.clear()
-        for actor in self._crew:
+        self.busy, self.drowsy = bool(plan), bool(sleeping)
+        self.places.clear()
+        self.outer.clear()
+        self.locked.clear()
+        for actor in self._actors:
             actor.begun = False
         self.running = first = self._next(None)
         if first is not None:
-            first.baton.release()
-            if not self._wait():
-                raise LinkmodeError(
-                    f"actor {self.actors[self.running.index]} hangs" if self.running else "hangs",
-                    why=f"it did no operation for {PATIENCE:g} s, and did not end",
-                    hint="an actor must not wait for another one",
-                )
+            self.me = first.index
+            self._crew.start(first.index)
         self._close_all()
         if self._failure is not None:
             raise self._failure
         if len(execution.events) < len(plan):
             raise self._diverged(f"all had ended after {len(execution.events)} turns")
-        execution.outcomes = [actor.outcome for actor in self._crew]
+        execution.outcomes = [actor.outcome for actor in self._actors]
         execution.pruned = self._cut
         return execution
 
@@ -235,35 +198,21 @@ class InProcess:
             os.close(descriptor)
         self.opened.clear()
 
-    def _wait(self) -> bool:
-        seen = -1
-        while not self._main.acquire(timeout=PATIENCE):
-            if len(self._events) == seen:
-                return False
-            seen = len(self._events)
-        return True
-
     # What actors call, one at a time.
 
     def acts(self) -> bool:
         """Return whether the calling thread is an actor that has begun."""
-        return threading.get_ident() in self._idents and self.running is not None
+        return self.running is not None and self._crew.acts()
 
     def watched(self, path: str) -> bool:
         """Return whether a path lies where the actors meet."""
-        return path in self._roots or path.startswith(self._inside)
-
-    def far(self, path: str) -> bool:
-        """Return whether a path is plainly none that the actors share; False if one must look."""
-        if path in self._roots or path.startswith(self._inside):
-            return False
-        return is_plain(path) and path[:6] != "/proc/"
+        return path in self.roots or path.startswith(self._inside)
 
     def turn(self) -> bool:
         """Wait until the running actor may do its next operation; return whether others ran."""
         if self._cut:
             raise Cut
-        count = len(self._events)
+        count = len(self.events)
         if count < len(self._plan):
             following = self._plan[count]
         elif not self._sleeping:
@@ -279,9 +228,8 @@ class InProcess:
                 self._cut = self.busy = True
                 raise Cut
             if to is not me:
-                self.running = to
-                to.baton.release()
-                me.baton.acquire()
+                self.running, self.me = to, to.index
+                self._crew.hand(me.index, to.index)
                 if self._cut:
                     raise Cut
                 return True
@@ -291,39 +239,53 @@ class InProcess:
         self, name: str, paths: tuple[str, ...], footprint: Footprint, error: str = ""
     ) -> None:
         """Enter the operation that the running actor has just done."""
-        me = self.running
-        assert me is not None  # it calls
-        events = self._events
-        events.append(_event(Event, (me.index, name, paths, footprint, error)))
-        if self._sleeping and len(events) >= len(self._plan):
-            awake = [other for other, next_ in self._sleeping.items() if conflict(next_, footprint)]
-            if awake:
-                self._sleeping = {
-                    other: next_ for other, next_ in self._sleeping.items() if other not in awake
-                }
-            if awake or len(events) == len(self._plan):
-                self._execution.sleeps.append((len(events), self._sleeping))
+        self.events.append(new_event(Event, (self.me, name, paths, footprint, error)))
+        if self.drowsy:
+            self.rouse(footprint)
 
-    def finished(self, me: _Actor) -> None:
-        """Hand the baton on when an actor has ended."""
-        self._execution.ended[me.index] = len(self._events)
+    def rouse(self, footprint: Footprint) -> None:
+        """Wake those whose next operation conflicts with one that was just done."""
+        count = len(self.events)
+        if count < len(self._plan):
+            return
+        asleep = {
+            other: next_
+            for other, next_ in self._sleeping.items()
+            if not conflict(next_, footprint)
+        }
+        if len(asleep) < len(self._sleeping) or count == len(self._plan):
+            self._sleeping, self.drowsy = asleep, bool(asleep)
+            self._execution.sleeps.append((count, asleep))
+
+    def _perform(self, index: int) -> int | None:
+        """Run an actor to its end; return who has the turn then."""
+        me = self._actors[index]
+        me.begun, me.number = True, 0
+        try:
+            me.outcome = Outcome(me.function())
+        except BaseException as error:  # noqa: BLE001  # whatever ends an actor is its outcome
+            me.outcome = Outcome(error=error)
+        self._execution.ended[index] = len(self.events)
         to = self._next(me)
-        if to is None and any(not self._over(actor) for actor in self._crew):
+        if to is None and any(not self._over(actor) for actor in self._actors):
             self._cut = self.busy = True
             to = self._next(me)
         self.running = to
-        (self._main if to is None else to.baton).release()
+        if to is None:
+            return None
+        self.me = to.index
+        return to.index
 
     def _over(self, actor: _Actor) -> bool:
         return actor.index in self._execution.ended
 
     def _next(self, me: _Actor | None) -> _Actor | None:
         """Return who has the next turn; None if nobody may."""
-        count = len(self._events)
+        count = len(self.events)
         if self._cut:  # those that have begun must end
-            return next((one for one in self._crew if one.begun and not self._over(one)), None)
+            return next((one for one in self._actors if one.begun and not self._over(one)), None)
         if count < len(self._plan):
-            planned = self._crew[self._plan[count]]
+            planned = self._actors[self._plan[count]]
             if self._over(planned):
                 name = self.actors[planned.index]
                 self._failure = self._diverged(f"{name} had ended before turn {count}")
@@ -331,7 +293,7 @@ class InProcess:
             return planned
         if me is not None and not self._over(me) and me.index not in self._sleeping:
             return me
-        for actor in self._crew:
+        for actor in self._actors:
             if not self._over(actor) and actor.index not in self._sleeping:
                 return actor
         return None
@@ -355,27 +317,23 @@ class InProcess:
 
     def track(self, descriptor: int, path: str | None) -> None:
         """Take note of what a descriptor is; None if it has no name that others could use."""
-        self.forget(descriptor, still_open=True)
         if path is not None and self.watched(path):
-            self.inside[descriptor] = self.leading[descriptor] = path
+            self.places[descriptor] = path
         elif path is not None and path in self._upward:
-            self.leading[descriptor] = path
+            self.places[descriptor] = ""
+            self.outer[descriptor] = path
         else:
-            self.elsewhere.add(descriptor)
+            self.places[descriptor] = None
 
-    def forget(self, descriptor: int, *, still_open: bool = False) -> None:
-        """Take note that a descriptor is closed."""
-        self.inside.pop(descriptor, None)
-        self.leading.pop(descriptor, None)
-        self.elsewhere.discard(descriptor)
-        if not still_open:
-            self.opened.discard(descriptor)
+    def base(self, directory: int) -> str | None:
+        """Return the path of a directory that leads to where the actors meet, or lies there."""
+        return self.places.get(directory) or self.outer.get(directory)
 
     def leads(self, name: Any, directory: int | None) -> str | None:
         """Return the path of what was opened elsewhere, if it may lead to where actors meet."""
         text = os.fsdecode(name)
         if directory is not None and text[:1] != "/":
-            base = self.leading.get(directory)
+            base = self.base(directory)
             if base is None:
                 return None
             text = f"{base}/{text}"
@@ -384,16 +342,16 @@ class InProcess:
     def moved(self, old: str, new: str, *, swapped: bool = False) -> None:
         """Take note that a name was renamed: descriptors of what lies below follow it."""
         pairs = [(old, new), (new, old)] if swapped else [(old, new)]
-        for descriptor, path in list(self.leading.items()):
+        for descriptor, path in list(self.places.items()):
             for before, after in pairs:
-                if path == before or path.startswith(before + "/"):
+                if path and descriptor and (path == before or path.startswith(before + "/")):
                     self.track(descriptor, after + path[len(before) :])
                     break
 
 
 def is_plain(path: str) -> bool:
     """Return whether a path is absolute and has nothing in it that must be resolved."""
-    return path[:1] == "/" and "/." not in path.replace("/.linkmode", "") and "//" not in path
+    return path[:1] == "/" and "/." not in path and "//" not in path
 
 
 def names_of(functions: Sequence[Callable[[], Any]]) -> dict[str, Callable[[], Any]]:

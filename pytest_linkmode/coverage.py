@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,24 @@ if TYPE_CHECKING:
     from linker.report import LinkReport, Transition
     from pytest_linkmode.assertions import Linked
 
-PROOFS = ("real", "injected", "modelled")
+REAL, INJECTED, MODELLED = PROOFS = ("real", "injected", "modelled")
 """How an edge can have been met, best first."""
+
+_disturbances: list[Callable[[], bool]] = []
+
+
+@contextmanager
+def disturbing(begun: Callable[[], bool]) -> Iterator[None]:
+    """Let no edge that is taken in this context, once `begun` is true, count as real.
+
+    An injected fault says so of the edge that it leads to itself, but not of what comes of that.
+    """
+    _disturbances.append(begun)
+    try:
+        yield
+    finally:
+        _disturbances.remove(begun)
+
 
 MODE_OF_CAPABILITY: Mapping[str, str] = {
     "reflink": "clone",
@@ -75,8 +92,11 @@ class Recorder:
     """How many files were proven by which fact, as `assert_linked` found."""
 
     def transition(self, transition: Transition) -> None:
-        """Take note of one edge taken."""
-        self.edges[transition.edge.id, transition.proof] = None
+        """Take note of one edge taken; what a fault or a schedule may have led to is not real."""
+        proof = transition.proof
+        if proof == REAL and any(begun() for begun in _disturbances):
+            proof = INJECTED
+        self.edges[transition.edge.id, proof] = None
 
     def linked(self, report: LinkReport) -> None:
         """Nothing to note: a link without a fallback takes no edge."""

@@ -178,11 +178,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was verified and, before all else, what was asked for and not done."""
     judgement = session_of(terminalreporter.config).judgement
     if judgement is not None:
-        from pytest_linkmode.faults.pytest_faults import sweep_lines
-
         judgement.show(terminalreporter)
-        for line in sweep_lines(terminalreporter):
-            terminalreporter.write_line(line)
 
 
 class Reports:

@@ -12,9 +12,11 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
+from pytest_linkmode.coverage import disturbing
 from pytest_linkmode.faults.judge import Action, Judge, Record, Seen
 from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.ops import Way
@@ -53,6 +55,7 @@ class Injection:
         self._standing_in = standing_in
         self._ends: tuple[type[BaseException], ...] = (Killed, *ends)
         self._token: contextvars.Token[Injection | None] | None = None
+        self._held = ExitStack()
         self.killed = False
         self.error: BaseException | None = None
 
@@ -82,6 +85,7 @@ class Injection:
 
             standins.install()
         self._token = _current.set(self)
+        self._held.enter_context(disturbing(lambda: bool(self._judge.fired)))
         return self
 
     def __exit__(
@@ -97,6 +101,7 @@ class Injection:
             from pytest_linkmode.faults import standins
 
             standins.remove()
+        self._held.close()
         self.error = error
         return isinstance(error, self._ends)
 

@@ -62,15 +62,3 @@ def _subtests(request: pytest.FixtureRequest) -> Any:
         return request.getfixturevalue("subtests")
     except pytest.FixtureLookupError:
         return None
-
-
-def sweep_lines(terminalreporter: pytest.TerminalReporter) -> list[str]:
-    """Return a line for each sweep and each exploration: what was tried, and what was not."""
-    lines: dict[str, None] = {}
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            # Subtests have reports of their own, with the properties of their test.
-            for name, value in getattr(report, "user_properties", ()):
-                if name == PROPERTY:
-                    lines[f"{report.nodeid}: {value}"] = None
-    return list(lines)

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pytest_linkmode.coverage import disturbing
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.faults.fresh import Fresh
 from pytest_linkmode.interleave.picture import side_by_side
@@ -173,7 +174,8 @@ class Interleaver:
         try:
             for platform, calls in zip(self._platforms, own, strict=True):
                 platform.calls = seam.table(calls)
-            with standing(world) if python else random_names(world):
+            naming = standing(world) if python else random_names(world)
+            with naming, disturbing(lambda: True):
                 yield world
         finally:
             for platform, calls in zip(self._platforms, own, strict=True):

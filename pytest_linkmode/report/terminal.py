@@ -6,10 +6,11 @@ plugin writes them through pytest's own terminal, which knows whether there is c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_linkmode.coverage import Outcome
+from pytest_linkmode.coverage import PROOFS, Outcome
 from pytest_linkmode.report.model import NO_MODE, Cell, Line, Verdict
 
 
@@ -25,6 +26,18 @@ Row = tuple[Span, ...]
 GAP = 2
 EDGES_SHOWN = 12
 REASONS_SHOWN = 8
+LAYOUTS_SHOWN = 16
+"""Together not more than a screen; `-v` shows all of each."""
+
+HOW: Mapping[str, str] = {
+    "shared extents": "extents",
+    "same inode": "inode",
+    "link target": "link",
+    "different extents": "extents",
+    "different filesystems": "filesystems",
+    "independence": "edits",
+}
+"""What proves most files of a cell, in one word; what is not here decides about few files only."""
 
 
 class Style(NamedTuple):
@@ -51,14 +64,15 @@ def lines(verdict: Verdict, *, width: int, verbosity: int = 0) -> list[Row]:
     """Return the section that ends a run; no line without its own reason is wider than `width`.
 
     With `verbosity` below zero only what fails the run and one line of edges; above zero every
-    edge, every reason and every deselected test.
+    layout, edge, reason, deselected test and sweep.
     """
     rows: list[Row] = [(Span(sentence, ("red", "bold")),) for sentence in verdict.failures]
     if verbosity >= 0:
         rows += [(Span(note, ("yellow",)),) for note in verdict.notes]
-        rows += _table(verdict, width)
+        rows += _table(verdict, width, verbosity)
         rows += _skips(verdict, width, verbosity)
         rows += _deselected(verdict, width, verbosity)
+        rows += _summaries(verdict, width, verbosity)
     if verdict.cells:
         rows += _edges(verdict, width, verbosity)
     return rows
@@ -69,18 +83,25 @@ def text(rows: Sequence[Row]) -> str:
     return "\n".join("".join(span.text for span in row) for row in rows)
 
 
-def _table(verdict: Verdict, width: int) -> Iterator[Row]:
+def _table(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
     if not verdict.cells:
         return
     modes = verdict.modes
+    shown = _shown_layouts(verdict, verbosity)
     titles = ["tests"] if modes == (NO_MODE,) else [mode or "any mode" for mode in modes]
     head: tuple[str, list[Row]] = ("passed", [(Span(title, ("bold",)),) for title in titles])
-    for short in (False, True):
+    for how, short in ((True, False), (False, False), (False, True)):
         rows = [
             head,
             *(
-                (layout, [_cell(row.get(mode), short=short) for mode in modes])
-                for layout, row in verdict.cells.items()
+                (
+                    layout,
+                    [
+                        _cell(verdict.cells[layout].get(mode), how=how, short=short)
+                        for mode in modes
+                    ],
+                )
+                for layout in shown
             ),
         ]
         first = max(len(name) for name, _ in rows)
@@ -94,10 +115,13 @@ def _table(verdict: Verdict, width: int) -> Iterator[Row]:
         for cell, size in zip(cells, sizes, strict=True):
             spans += [Span(" " * GAP), *cell, Span(" " * (size - _length(cell)))]
         yield _stripped(spans)
+    if len(shown) < len(verdict.cells):
+        left = len(verdict.cells) - len(shown)
+        yield (Span(_cut(f"... and {left} more layouts, all passed: see them with -v", width)),)
     letters = {
         outcome
-        for row in verdict.cells.values()
-        for cell in row.values()
+        for layout in shown
+        for cell in verdict.cells[layout].values()
         for outcome in cell.outcomes
     }
     legend = [
@@ -109,7 +133,21 @@ def _table(verdict: Verdict, width: int) -> Iterator[Row]:
         yield (Span(f"({', '.join(legend)})"),)
 
 
-def _cell(cell: Cell | None, *, short: bool) -> Row:
+def _shown_layouts(verdict: Verdict, verbosity: int) -> list[str]:
+    """Return the layouts of the table: as many as fit, but all in which not every test passed."""
+    if verbosity > 0 or len(verdict.cells) <= LAYOUTS_SHOWN:
+        return list(verdict.cells)
+    odd = [name for name, row in verdict.cells.items() if not all(map(_all_passed, row.values()))]
+    room = LAYOUTS_SHOWN - len(odd)
+    good = [name for name in verdict.cells if name not in odd][: max(room, 0)]
+    return [name for name in verdict.cells if name in {*odd, *good}]
+
+
+def _all_passed(cell: Cell) -> bool:
+    return set(cell.outcomes) == {Outcome.PASSED}
+
+
+def _cell(cell: Cell | None, *, how: bool, short: bool) -> Row:
     spans: list[Span] = []
     for outcome, style in STYLES.items():
         if cell and cell.outcomes[outcome]:
@@ -117,7 +155,16 @@ def _cell(cell: Cell | None, *, short: bool) -> Row:
                 spans.append(Span(" " if short else ", "))
             ending = style.letter if short else style.word
             spans.append(Span(f"{cell.outcomes[outcome]}{ending}", style.markup))
+            if how and outcome is Outcome.PASSED:
+                spans += _how(cell)
     return tuple(spans) or (Span("-"),)
+
+
+def _how(cell: Cell) -> Iterator[Span]:
+    """Yield the word for what proves most of the files."""
+    known = {proof: count for proof, count in cell.evidence.items() if proof in HOW}
+    if known:
+        yield Span(f" by {HOW[max(known, key=known.__getitem__)]}")
 
 
 def _length(row: Row) -> int:
@@ -157,34 +204,79 @@ def _deselected(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
             yield from ((Span(f"  {test}"),) for test in tests)
 
 
+def _summaries(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
+    """One line for all sweeps and explorations; those that left something out one by one."""
+    told = [(trial.test, line) for trial in verdict.trials for line in trial.said]
+    if verbosity > 0:
+        yield from ((Span(f"{test}: {line}"),) for test, line in told)
+        return
+    if told:
+        yield (Span(_cut(f"{len(told)} sweeps and explorations: see them with -v", width)),)
+    cut = [(test, line) for test, line in told if "not run" in line]
+    for test, line in cut[:REASONS_SHOWN]:
+        yield (Span(_cut(f"  {line}: {test}", width), ("yellow",)),)
+    if len(cut) > REASONS_SHOWN:
+        yield (Span(f"  ... and {len(cut) - REASONS_SHOWN} more that did not run all"),)
+
+
 def _edges(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
     verified = [line for line in verdict.lines if line.verified]
-    head = (
-        f"edges of {verdict.policy.name} on {verdict.platform}: "
-        f"{verdict.verified} of {len(verdict.lines)} verified ({verdict.percent:.0f} %)"
-    )
+    head = _edges_of(verdict, verdict.platform, verdict.lines)
     if verbosity < 0:
         yield (Span(head),)
         return
-    yield (Span(head + (":" if verified else ""), ("bold",)),)
-    shown = verified if verbosity > 0 else verified[:EDGES_SHOWN]
-    size = max((len(_arrow(line)) for line in shown), default=0)
-    for line in shown:
-        tests = f"{line.tests} test" + ("s" if line.tests != 1 else "")
-        yield (
-            Span(f"  {_arrow(line).ljust(size)}  "),
-            Span(line.proof, ("green",)),
-            Span(f", {tests}"),
-        )
-    if len(shown) < len(verified):
-        yield (Span(f"  ... and {len(verified) - len(shown)} more: see them with -v"),)
+    yield (Span(head, ("bold",)),)
+    if verbosity > 0 or len(verified) <= EDGES_SHOWN:
+        size = max((len(_arrow(line)) for line in verified), default=0)
+        for line in verified:
+            tests = f"{line.tests} test" + ("s" if line.tests != 1 else "")
+            yield (
+                Span(f"  {_arrow(line).ljust(size)}  "),
+                Span(line.proof, ("green",)),
+                Span(f", {tests}"),
+            )
+    else:
+        yield from _folded(verdict.lines, width)
     if verbosity > 0:
         yield from _missing(verdict, width)
+    for platform in dict.fromkeys(line.platform for line in verdict.elsewhere):
+        there = [line for line in verdict.elsewhere if line.platform == platform]
+        if any(line.verified for line in there):
+            yield (Span(_edges_of(verdict, platform, there), ("bold",)),)
     for line in verdict.unknown:
         yield (
             Span(f"  {line.edge}  "),
             Span(f"taken, but not an edge of {verdict.policy.name}", ("yellow",)),
         )
+
+
+def _edges_of(verdict: Verdict, platform: str, lines: Sequence[Line]) -> str:
+    verified = sum(line.verified for line in lines)
+    percent = 100 * verified / len(lines) if lines else 0
+    return (
+        f"edges of {verdict.policy.name} on {platform}: {verified} of {len(lines)} verified "
+        f"({percent:.0f} %){_by_proof(lines)}"
+    )
+
+
+def _by_proof(lines: Sequence[Line]) -> str:
+    counts = Counter(line.proof for line in lines if line.verified)
+    known = [f"{counts[proof]} {proof}" for proof in PROOFS if counts[proof]]
+    return f": {', '.join(known)}" if known else ""
+
+
+def _folded(lines: Sequence[Line], width: int) -> Iterator[Row]:
+    """One line for each mode and primitive: how many edges are verified, and which are not."""
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(line.group, []).append(line)
+    size = max(map(len, groups))
+    for name, group in groups.items():
+        missing = [line.condition for line in group if not line.verified]
+        start = f"  {name.ljust(size)}  {len(group) - len(missing)} of {len(group)}"
+        words = _cut(f"{start}{_by_proof(group)}", width)
+        rest = f"; not: {', '.join(missing)}" if missing else ""
+        yield (Span(words), Span(_cut(rest, max(width - len(words), 0)), ("yellow",)))
 
 
 def _missing(verdict: Verdict, width: int) -> Iterator[Row]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from linker.policies import REFERENCE
 from linker.report import LinkReport, Transition
 from pytest_linkmode.coverage import Ledger, Outcome, Recorder, best
+from pytest_linkmode.faults import Fault
+from pytest_linkmode.faults.inprocess import Injection
 
 Run = Callable[..., pytest.RunResult]
 
@@ -191,7 +195,7 @@ def test_edges_are_collected_while_a_test_of_ours_runs_and_from_no_other(
             "passed    tests",
             "disk      1, 1 failed",
             "disk:shm  1, 1 failed",
-            "edges of reference on linux: 1 of * verified (1 %):",
+            "edges of reference on linux: 1 of * verified (1 %): 1 real",
             "  linux/hardlink/hardlink/cross-device -> copy  real, 1 test",
         ]
     )
@@ -245,3 +249,21 @@ def test_the_policy_of_the_run_is_that_of_expectations(
     )
     pytester.syspathinsert()
     inside(*DIRECTORIES, "--linkmode-policy=tables:SHARING").assert_outcomes(passed=2)
+
+
+def test_what_comes_of_a_fault_is_not_real_and_what_came_before_it_is(
+    tmp_path: pathlib.Path,
+) -> None:
+    recorder = Recorder()
+    first, second, third = REFERENCE.edges[:3]
+    with Injection([Fault("mkdir", "EIO")]):
+        recorder.transition(Transition(first, "file", None))
+        with pytest.raises(OSError, match="Input/output"):
+            os.mkdir(tmp_path / "new")
+        recorder.transition(Transition(second, "file", None))
+    recorder.transition(Transition(third, "file", None))
+    assert list(recorder.edges) == [
+        (first.id, "real"),
+        (second.id, "injected"),
+        (third.id, "real"),
+    ]

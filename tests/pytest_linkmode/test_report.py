@@ -78,7 +78,7 @@ def test_the_terminal_ends_with_layouts_modes_and_edges(ledger: Ledger) -> None:
             "1 skipped on xfs: no mkfs.xfs ...",
             "1 skipped on disk: disk has no reflink",
             "1 deselected: no reflink there",
-            f"edges of reference on linux: 2 of {TOTAL} verified ({200 / TOTAL:.0f} %):",
+            f"edges of reference on linux: 2 of {TOTAL} verified ({200 / TOTAL:.0f} %): 2 real",
             f"  {first}  real, 4 tests",
             f"  {second}   real, 3 tests",
         ]
@@ -94,7 +94,7 @@ def test_a_narrow_terminal_gets_letters_and_a_legend(ledger: Ledger) -> None:
 
 def test_quiet_runs_get_failures_and_one_line(ledger: Ledger) -> None:
     assert printed(ledger, verbosity=-1).splitlines()[1:] == [
-        f"edges of reference on linux: 2 of {TOTAL} verified ({200 / TOTAL:.0f} %)"
+        f"edges of reference on linux: 2 of {TOTAL} verified ({200 / TOTAL:.0f} %): 2 real"
     ]
 
 
@@ -122,9 +122,58 @@ def test_many_edges_and_reasons_are_cut_and_say_so() -> None:
         enter(ledger, f"test_{number}", "xfs", "", "skipped", reason=f"reason {number}")
     said = printed(ledger)
     assert "... and 12 more reasons: see them with -v" in said
-    assert "  ... and 8 more: see them with -v" in said
+    assert "  clone/clone-file   16 of 16: 16 real\n" in said
+    assert "  hardlink/hardlink  4 of 16: 4 real; not: busy, no-effect, " in said
     assert len(said.splitlines()) < 40
     assert "more" not in printed(ledger, verbosity=1)
+
+
+def test_many_layouts_are_cut_but_for_those_in_which_not_all_passed() -> None:
+    ledger = Ledger()
+    for number in range(30):
+        enter(ledger, f"test_{number}", f"layout{number:02}", "clone", "passed", "passed")
+    enter(ledger, "test_red", "layout29", "clone", "passed", "failed")
+    said = printed(ledger)
+    assert "layout29  1, 1 failed" in said
+    assert "layout14  1" in said
+    assert "layout15" not in said
+    assert "... and 14 more layouts, all passed: see them with -v" in said
+    assert "layout15" in printed(ledger, verbosity=1)
+
+
+def test_a_cell_says_how_it_was_proven_where_there_is_room() -> None:
+    ledger = Ledger()
+    recorder = Recorder("btrfs", "clone")
+    recorder.evidence.update({"shared extents": 12, "empty file": 40, "independence": 3})
+    for when in ("setup", "call"):
+        ledger.add("test_it", when, "passed", data=recorder.plain())
+    assert "btrfs   1 by extents\n" in printed(ledger)
+    assert "btrfs   1\n" in printed(ledger, width=14)
+
+
+def test_sweeps_are_one_line_and_what_was_not_run_another() -> None:
+    ledger = Ledger()
+    said = ["swept 3 cases of ln: 0 failed", "swept 5 cases of ln: 0 failed; 7 of 12 not run"]
+    enter(ledger, "test_it", "btrfs", "clone", "passed", "passed", said=said)
+    lines = printed(ledger).splitlines()
+    assert "2 sweeps and explorations: see them with -v" in lines
+    assert "  swept 5 cases of ln: 0 failed; 7 of 12 not run: test_it" in lines
+    assert not any("swept 3" in line for line in lines)
+    assert "test_it: swept 3 cases of ln: 0 failed" in printed(ledger, verbosity=1)
+    assert "sweeps" not in printed(ledger, verbosity=-1)
+
+
+def test_edges_of_other_platforms_have_a_line_if_any_was_verified() -> None:
+    ledger = Ledger()
+    recorder = Recorder("disk", "clone")
+    other = REFERENCE.of("macos")[0]
+    recorder.transition(Transition(other, "file", None, proof="modelled"))
+    for when in ("setup", "call"):
+        ledger.add("test_it", when, "passed", data=recorder.plain())
+    total = len(REFERENCE.of("macos"))
+    line = f"edges of reference on macos: 1 of {total} verified ({100 / total:.0f} %): 1 modelled"
+    assert line in printed(ledger).splitlines()
+    assert "windows" not in printed(ledger)
 
 
 def test_failures_are_red_and_proofs_green(ledger: Ledger) -> None:

@@ -64,16 +64,19 @@ class Adapter(Protocol):
         """Link the tree below `source` into the directory `target`. Raises AdapterError."""
 
 
-def adapter_from(text: str | None, policy: Policy | None = None) -> Adapter:
+def adapter_from(
+    text: str | None, policy: Policy | None = None, *, witnessed: bool = False
+) -> Adapter:
     """Return the adapter that ``--linkmode-linker=TEXT`` names.
 
     Nothing is the reference linker, following `policy`; ``module:callable`` a Python function;
-    anything with a blank or a brace a command line. Raises UsageError, saying how to write it.
+    anything with a blank or a brace a command line. With `witnessed` the calls of a command line
+    are read, and told as edges of `policy`. Raises UsageError, saying how to write it.
     """
     if not text:
         return ReferenceAdapter(policy)
     if re.search(r"[\s{]", text):
-        return CommandAdapter(text)
+        return CommandAdapter(text, policy=policy if witnessed else None)
     return CallableAdapter(text)
 
 
@@ -163,10 +166,14 @@ class CommandAdapter:
     ``my-linker --mode={mode} {source} {target}`` has all four modes; ``clone,copy=my-linker
     --mode={mode} {source} {target}`` these two; ``copy=cp -a {source}/. {target}`` needs no
     ``{mode}``, for it has one. Several lines make one linker out of several commands.
+
+    With `policy` it runs under supervision, where the system allows that, and what it did is told
+    as edges of that policy.
     """
 
-    def __init__(self, text: str, *, timeout: float = 300) -> None:
+    def __init__(self, text: str, *, timeout: float = 300, policy: Policy | None = None) -> None:
         self._timeout = timeout
+        self._policy = policy
         self._templates: dict[LinkMode, tuple[str, ...]] = {}
         for line in filter(None, map(str.strip, text.splitlines())):
             modes, template = _template(line)
@@ -199,13 +206,36 @@ class CommandAdapter:
 
     def link(self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode) -> AdapterResult:
         """Run the command for `mode`; its exit status decides."""
-        from pytest_linkmode.processes import run
-
         start = time.perf_counter()
         with _Foreign(self._name):
-            done = run(self.command(source, target, mode), timeout=self._timeout)
-        output = "\n".join(filter(None, (done.stdout.strip(), done.stderr.strip())))
+            stdout, stderr = self._run(self.command(source, target, mode), mode)
+        output = "\n".join(filter(None, (stdout.strip(), stderr.strip())))
         return AdapterResult(time.perf_counter() - start, output=output)
+
+    def _run(self, command: tuple[str, ...], mode: LinkMode) -> tuple[str, str]:
+        """Run a command, watched if that is wanted and can be done; return what it printed."""
+        from pytest_linkmode import processes
+
+        if self._policy is not None:
+            from pytest_linkmode.faults.support import unavailable
+
+            if unavailable() is None:
+                return self._watched(command, mode, self._policy)
+        done = processes.run(command, timeout=self._timeout)
+        return done.stdout, done.stderr
+
+    def _watched(self, command: tuple[str, ...], mode: LinkMode, policy: Policy) -> tuple[str, str]:
+        from pytest_linkmode.faults.runner import FaultRunner
+        from pytest_linkmode.processes import CommandFailed, ended
+        from pytest_linkmode.witnessing import witness
+
+        runner = FaultRunner(witness=lambda run: witness(run, policy, mode))
+        environment = {**os.environ, "LC_ALL": "C"}
+        done = runner.run(command, timeout=self._timeout, log=(), env=environment)
+        if done.returncode:
+            why = ended(done.returncode)
+            raise CommandFailed(command, done.returncode, done.stderr, why=why)
+        return done.stdout, done.stderr
 
 
 _PLACES = re.compile(r"\{(mode|source|target)\}")

@@ -13,10 +13,10 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from linker.modes import LinkMode
+from pytest_linkmode.coverage import recorders
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.evidence import (
     AnyPath,
@@ -118,22 +118,9 @@ def assert_linked(
     if rows:
         raise LinkAssertionError(_message(rows, found, ours, theirs, usual), rows)
     proven = summary(found, usual)
-    for hear in _hearing:
-        hear(proven)
+    for recorder in recorders():
+        recorder.proven(proven)
     return proven
-
-
-_hearing: list[Callable[[Linked], None]] = []
-
-
-@contextmanager
-def hearing(hear: Callable[[Linked], None]) -> Iterator[None]:
-    """Tell `hear` of everything that is proven in this process while the context lasts."""
-    _hearing.append(hear)
-    try:
-        yield
-    finally:
-        _hearing.remove(hear)
 
 
 def _usual(wanted: LinkMode | Mapping[str, LinkMode]) -> LinkMode:

@@ -130,6 +130,24 @@ class Recorder:
         }
 
 
+_recorders: list[Recorder] = []
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """Let a recorder take notes of what is proven and witnessed while the context lasts."""
+    _recorders.append(recorder)
+    try:
+        yield
+    finally:
+        _recorders.remove(recorder)
+
+
+def recorders() -> tuple[Recorder, ...]:
+    """Return those that take notes now."""
+    return tuple(_recorders)
+
+
 @dataclass(frozen=True)
 class Failure:
     """One thing that failed in a test: the test itself, or one case of its sweep."""

@@ -141,7 +141,7 @@ def linkmode_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
     session = session_of(request.config)
     session.listener.observe(request.node)
     settings = session.settings
-    with faults_of(request, settings.fault, settings.budget) as runner:
+    with faults_of(request, settings.fault, settings.budget, session.witness) as runner:
         yield runner
 
 

@@ -38,8 +38,7 @@ class Listener:
         """Return what takes notes of the test that runs; from now on, if it did not before."""
         if self._recorder is None:
             from linker.report import observing
-            from pytest_linkmode.assertions import hearing
-            from pytest_linkmode.coverage import Recorder
+            from pytest_linkmode.coverage import Recorder, recording
             from pytest_linkmode.selection import Choice
 
             self._recorder = Recorder()
@@ -50,7 +49,7 @@ class Listener:
                 elif isinstance(choice, Choice):
                     self._recorder.layout = self._recorder.layout or choice.name
             self._listening.enter_context(observing(self._recorder))
-            self._listening.enter_context(hearing(self._recorder.proven))
+            self._listening.enter_context(recording(self._recorder))
         return self._recorder
 
     def gave(self, layout: str, can: Iterable[str]) -> None:

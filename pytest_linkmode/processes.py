@@ -98,11 +98,12 @@ def run(
             argv, None, "", why=f"it could not be started: {error.strerror or error}"
         ) from error
     if check and done.returncode != 0:
-        raise CommandFailed(argv, done.returncode, done.stderr, why=_ended(done.returncode))
+        raise CommandFailed(argv, done.returncode, done.stderr, why=ended(done.returncode))
     return Completed(argv, done.stdout, done.stderr, done.returncode)
 
 
-def _ended(status: int) -> str:
+def ended(status: int) -> str:
+    """Return in words how a program ended."""
     return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_linkmode.config import Settings
     from pytest_linkmode.coverage import Ledger
     from pytest_linkmode.errors import Unavailable
+    from pytest_linkmode.faults.running import Run
     from pytest_linkmode.filesystems.base import Kind
     from pytest_linkmode.judging import Judgement
     from pytest_linkmode.layouts import Layout, LayoutSpec, Workshop
@@ -164,11 +165,25 @@ class Session:
         """The linker that the tests drive."""
         return self.find_adapter()
 
+    @property
+    def is_witnessing(self) -> bool:
+        """Whether what programs do is held against a policy: only if one was asked for."""
+        return "policy" in self.settings.origins
+
+    @property
+    def witness(self) -> Callable[[Run], None] | None:
+        """What tells of the run of a program by the policy."""
+        if not self.is_witnessing:
+            return None
+        from pytest_linkmode.witnessing import witness_by
+
+        return witness_by(self.policy)
+
     def find_adapter(self) -> Adapter:
         """Return the linker that the settings name. Raises UsageError."""
         from pytest_linkmode.adapters import adapter_from
 
-        return adapter_from(self.settings.linker, self.policy)
+        return adapter_from(self.settings.linker, self.policy, witnessed=self.is_witnessing)
 
     @functools.cached_property
     def wanted(self) -> Mapping[str, Want]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_linkmode.faults.runner import FaultRunner
+    from pytest_linkmode.faults.runner import FaultRunner, Run
 
 PROPERTY = "linkmode_sweep"
 """The name under which the line of a sweep, or of an exploration, travels with the report of its
@@ -21,12 +21,15 @@ test, from workers too."""
 
 @contextmanager
 def faults_of(
-    request: pytest.FixtureRequest, replay: Iterable[str] = (), budget: int | None = None
+    request: pytest.FixtureRequest,
+    replay: Iterable[str] = (),
+    budget: int | None = None,
+    witness: Callable[[Run], None] | None = None,
 ) -> Iterator[FaultRunner]:
     """Give a test its `FaultRunner`, or skip it, saying why, where programs cannot have faults.
 
-    `replay` are the lines of ``--linkmode-fault``, `budget` is ``--linkmode-budget``. Raises
-    UsageError for a line that cannot be read.
+    `replay` are the lines of ``--linkmode-fault``, `budget` is ``--linkmode-budget``; `witness` is
+    told of every run of a program. Raises UsageError for a line that cannot be read.
     """
     from pytest_linkmode.faults.runner import FaultRunner
     from pytest_linkmode.faults.spec import parse_all
@@ -42,6 +45,7 @@ def faults_of(
         subtests=_subtests(request),
         say=saying(request),
         failures=(Exception, pytest.fail.Exception),
+        witness=witness,
     )
     yield runner
     runner.close()

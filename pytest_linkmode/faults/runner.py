@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Command", "FaultRunner", "ProgramTimedOut", "Run"]
 
+WITNESSED = frozenset({"clone", "hardlink", "symlink", "copy", "create"})
+"""The ops of which a witness wants to know."""
+
 Command = Sequence[str | os.PathLike[str]] | Callable[[], object]
 """A program with its arguments, or a function that is called in this process."""
 
@@ -50,7 +53,8 @@ class FaultRunner:
     """Runs programs with faults, and sweeps over all of them. The fixture `linkmode_faults`.
 
     `budget` bounds sweeps, `replay` narrows them to one case, `subtests` and `say` are where they
-    report to, `failures` are the exceptions that make a case fail; see `sweep`.
+    report to, `failures` are the exceptions that make a case fail; see `sweep`. `witness` is told
+    of every program that has run.
     """
 
     def __init__(
@@ -62,7 +66,9 @@ class FaultRunner:
         say: Callable[[str], None] | None = None,
         failures: tuple[type[BaseException], ...] = (Exception,),
         zygotes: Zygotes | None = None,
+        witness: Callable[[Run], None] | None = None,
     ) -> None:
+        self._witness = witness
         self.budget = budget
         self.replay = tuple(replay)
         self._subtests = subtests
@@ -131,12 +137,18 @@ class FaultRunner:
         argv = [os.fspath(word) for word in command]
         if not argv:
             raise UsageError("an empty command")
+        if self._witness is not None:
+            # What came of calls is part of what is witnessed.
+            logged |= WITNESSED
+            results = True
         plan = Plan(specs, logged, arch, results or serial)
         data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
         with self._pool().borrow() as zygote:
             streams = None if capture else (0, 1, 2)
             running = Running(zygote, plan, argv, data, streams, serial=serial)
             run, late = running.run(env, cwd, timeout)
+        if self._witness is not None:
+            self._witness(run)
         if late and timeout is not None:
             raise ProgramTimedOut(run, timeout)
         if check and run.returncode:

@@ -205,18 +205,21 @@ def _deselected(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
 
 
 def _summaries(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
-    """One line for all sweeps and explorations; those that left something out one by one."""
-    told = [(trial.test, line) for trial in verdict.trials for line in trial.said]
+    """Yield what sweeps and explorations came to: of failed tests, what was not run, the rest."""
+    told = [(trial, line) for trial in verdict.trials for line in trial.said]
     if verbosity > 0:
-        yield from ((Span(f"{test}: {line}"),) for test, line in told)
+        yield from ((Span(f"{trial.test}: {line}"),) for trial, line in told)
         return
-    if told:
-        yield (Span(_cut(f"{len(told)} sweeps and explorations: see them with -v", width)),)
-    cut = [(test, line) for test, line in told if "not run" in line]
-    for test, line in cut[:REASONS_SHOWN]:
-        yield (Span(_cut(f"  {line}: {test}", width), ("yellow",)),)
-    if len(cut) > REASONS_SHOWN:
-        yield (Span(f"  ... and {len(cut) - REASONS_SHOWN} more that did not run all"),)
+    failed = [(trial, line) for trial, line in told if trial.outcome is not Outcome.PASSED]
+    cut = [(trial, line) for trial, line in told if "not run" in line or "not all" in line]
+    odd = list(dict.fromkeys((trial.test, line) for trial, line in (*failed, *cut)))
+    for test, line in odd[:REASONS_SHOWN]:
+        # Never cut: at its end is what was not run.
+        yield (Span(f"{test.rpartition('::')[2]}: {line}", ("yellow",)),)
+    left = len(told) - len(odd[:REASONS_SHOWN])
+    if left:
+        more = " more" if odd else ""
+        yield (Span(_cut(f"{left}{more} sweeps and explorations: see them with -v", width)),)
 
 
 def _edges(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:

@@ -25,5 +25,10 @@ def build_wheel(directory: str) -> str:
         stdout=subprocess.DEVNULL,
         timeout=120,
     )
-    (wheel,) = (name for name in os.listdir(directory) if name.endswith(".whl"))
-    return os.path.join(directory, wheel)
+    return wheel_in(directory)
+
+
+def wheel_in(directory: str) -> str:
+    """Return the one wheel that lies in a directory."""
+    (name,) = (name for name in os.listdir(directory) if name.endswith(".whl"))
+    return os.path.join(directory, name)

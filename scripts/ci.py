@@ -1,0 +1,149 @@
+"""The steps of continuous integration: one command each, on every system, tried by our own tests.
+
+    python -m scripts.ci prepare     filesystem tools of this system, and what the tests need
+    python -m scripts.ci checks      the environments of tox that are no tests
+    python -m scripts.ci test        the suites of this system; each leaves a report in $REPORTS
+    python -m scripts.ci verdict     all reports as one, held against the committed list
+
+What a system runs is a table. A workflow only says where and in what order.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EXPECTED = os.path.join(ROOT, "scripts", "expected.txt")
+UNION = "all"
+"""What the merged report is called, without its suffix."""
+
+CHECKS = ("lint", "typing", "docs", "build")
+GROUPS = ("test", "changelog")
+
+
+@dataclass(frozen=True)
+class System:
+    """What one operating system tests on, by `sys.platform`.
+
+    `suites` maps the name of a report to the arguments of pytest that make it.
+    """
+
+    filesystems: tuple[str, ...]
+    suites: Mapping[str, tuple[str, ...]]
+
+
+def _conformance(*filesystems: str) -> Mapping[str, tuple[str, ...]]:
+    names = ",".join(filesystems)
+    arguments = ("--pyargs", "pytest_linkmode.conformance", f"--linkmode-fs={names}")
+    return {"conformance": arguments}
+
+
+_LINUX = ("btrfs", "xfs", "ext4", "tmpfs")
+_MACOS = ("apfs", "hfs")
+_WINDOWS = ("ntfs", "refs")
+
+SYSTEMS: Mapping[str, System] = {
+    "linux": System(_LINUX, {"own": ("tests",), **_conformance(*_LINUX)}),
+    "darwin": System(_MACOS, _conformance(*_MACOS)),
+    "win32": System(_WINDOWS, _conformance(*_WINDOWS)),
+}
+"""What runs where. The conformance suite, which holds the reference linker to its rules, runs on
+every system; the tests of this project itself are run on Linux."""
+
+Run = Callable[[Sequence[str]], int]
+
+
+def run(command: Sequence[str]) -> int:
+    """Run a command from the root of the checkout, on our own streams; return its exit status."""
+    print("$", *command, flush=True)
+    return subprocess.run(command, cwd=ROOT, check=False, stdin=subprocess.DEVNULL).returncode
+
+
+def requirements(groups: Sequence[str]) -> list[str]:
+    """Return what dependency groups of pyproject.toml ask for."""
+    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
+        table = tomllib.load(file)["dependency-groups"]
+    return [requirement for group in groups for requirement in table[group]]
+
+
+def prepare(run: Run = run) -> int:
+    """Install the tools of the machine (on Linux), the project and what its tests need."""
+    if sys.platform == "linux":
+        from scripts.bootstrap import ensure_tools
+
+        ensure_tools(("tests",))
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    return run([*pip, "--editable", ROOT]) or run([*pip, *requirements(GROUPS)])
+
+
+def checks(run: Run = run) -> int:
+    """Run the environments of tox that are no tests."""
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    return run([*pip, *requirements(("tox",))]) or run(
+        [sys.executable, "-m", "tox", "run", "-e", ",".join(CHECKS)]
+    )
+
+
+def suites(run: Run = run) -> int:
+    """Run every suite of this system, also after one has failed; return the first bad status."""
+    directory, name = os.environ["REPORTS"], os.environ["REPORT_NAME"]
+    status = 0
+    for suite, arguments in SYSTEMS[sys.platform].suites.items():
+        report = os.path.join(directory, f"{name}-{suite}.json")
+        command = (sys.executable, "-m", "pytest", "-n2", f"--linkmode-report={report}")
+        status = run([*as_root(), *command, *arguments]) or status
+    return status
+
+
+def as_root() -> tuple[str, ...]:
+    """Return what to put before a command so that it may mount everything, where that is needed."""
+    if sys.platform != "linux":
+        return ()
+    from scripts.bootstrap import elevation
+
+    prefix = elevation()
+    return (*prefix, "env", "PYTHONDONTWRITEBYTECODE=1") if prefix else ()
+
+
+def verdict() -> int:
+    """Merge what all jobs reported, in every form; fail if the list is not met."""
+    from pytest_linkmode.cli import main as linkmode
+    from pytest_linkmode.commands.merge import LIST
+    from pytest_linkmode.report import WRITERS
+
+    directory = os.path.join(ROOT, os.environ["REPORTS"])
+    reports = [
+        f"{name.removesuffix('.json')}={os.path.join(directory, name)}"
+        for name in sorted(os.listdir(directory))
+        if name.endswith(".json") and not name.startswith(f"{UNION}.")
+    ]
+    if not reports:
+        print(f"error: there is no report in {directory}", file=sys.stderr)
+        return 1
+    outputs = [f"--output={os.path.join(directory, UNION + suffix)}" for suffix in (*WRITERS, LIST)]
+    return int(linkmode(["merge", *reports, *outputs, f"--expect={EXPECTED}"]))
+
+
+STEPS: Mapping[str, Callable[[], int]] = {
+    "prepare": prepare,
+    "checks": checks,
+    "test": suites,
+    "verdict": verdict,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do one step; return the exit status."""
+    if len(arguments) != 1 or arguments[0] not in STEPS:
+        print(f"usage: python -m scripts.ci STEP, one of {', '.join(STEPS)}", file=sys.stderr)
+        return 2
+    return STEPS[arguments[0]]()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

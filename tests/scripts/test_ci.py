@@ -1,0 +1,179 @@
+"""The steps of continuous integration, of the action and of a release do what they say, here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_linkmode import namespaces
+from pytest_linkmode.filesystems import FILESYSTEMS
+from scripts import action, bootstrap, ci, release
+from scripts.ci import System
+
+SUITE = """
+def test_it(linkmode_layout, link_mode):
+    assert linkmode_layout.name == "tmpfs"
+"""
+
+
+class Commands:
+    """Notes the commands that a step runs; those whose last word is in `failing` fail."""
+
+    def __init__(self, *failing: str) -> None:
+        self.failing = failing
+        self.ran: list[Sequence[str]] = []
+
+    def __call__(self, command: Sequence[str]) -> int:
+        self.ran.append(command)
+        return int(command[-1] in self.failing)
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small suite, and steps of CI that run it and nothing else."""
+    refusal = namespaces.try_private()
+    if refusal is not None:
+        pytest.skip(f"mounts nothing: {refusal}")
+    for name in (namespaces.VARIABLE, "PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "suite" / "test_it.py"
+    path.parent.mkdir()
+    path.write_text(SUITE)
+    (path.parent / "pytest.ini").write_text("[pytest]\n")
+    arguments = (str(path), "--linkmode-layout=tmpfs", "-p", "no:cacheprovider")
+    monkeypatch.setitem(ci.SYSTEMS, sys.platform, System((), {"own": arguments}))
+    monkeypatch.setenv("REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("REPORT_NAME", "here")
+    return path
+
+
+def test_every_job_leaves_a_report_and_the_last_holds_all_against_the_list(
+    suite: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    wanted = tmp_path / "expected.txt"
+    wanted.write_text("cell linux tmpfs copy\n")
+    monkeypatch.setattr(ci, "EXPECTED", str(wanted))
+    assert ci.main(["test"]) == 0
+    assert os.listdir(tmp_path / "reports") == ["here-own.json"]
+    assert ci.main(["verdict"]) == 0
+    assert "all.json" in os.listdir(tmp_path / "reports")
+    assert "cell linux tmpfs copy" in (tmp_path / "reports" / "all.txt").read_text()
+    wanted.write_text("cell linux btrfs clone\n")
+    assert ci.main(["verdict"]) != 0
+    assert "linux btrfs clone: expected a test that passes there" in capfd.readouterr().err
+
+
+def test_a_suite_that_fails_makes_its_job_fail_and_the_others_run_all_the_same(
+    suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suites = {"first": ("a",), "second": ("b",)}
+    monkeypatch.setitem(ci.SYSTEMS, sys.platform, System((), suites))
+    commands = Commands("a")
+    assert ci.suites(commands) == 1
+    assert [command[-1] for command in commands.ran] == ["a", "b"]
+
+
+def test_without_a_report_there_is_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPORTS", str(tmp_path))
+    assert ci.main(["verdict"]) == 1
+
+
+def test_what_linux_is_tested_on_are_filesystems_of_the_table() -> None:
+    assert {*ci.SYSTEMS["linux"].filesystems} <= FILESYSTEMS.keys()
+    assert {"btrfs", "xfs"} <= {*ci.SYSTEMS["linux"].filesystems}
+
+
+def test_preparing_installs_the_tools_the_project_and_the_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(bootstrap, "ensure_tools", asked.append)
+    commands = Commands()
+    assert ci.prepare(commands) == 0
+    assert asked == [("tests",)]
+    project, groups = commands.ran
+    assert project[-2:] == ["--editable", ci.ROOT]
+    assert any(word.startswith("hypothesis") for word in groups)
+
+
+def test_the_checks_are_environments_of_tox() -> None:
+    config = Path(ci.ROOT, "tox.ini").read_text()
+    commands = Commands()
+    assert ci.checks(commands) == 0
+    assert commands.ran[-1][-1].split(",") == [*ci.CHECKS]
+    for name in ci.CHECKS:
+        assert f"[testenv:{name}]" in config
+
+
+def test_a_word_that_is_no_step_is_an_error() -> None:
+    assert ci.main(["tests"]) == ci.main([]) == 2
+
+
+def test_the_action_runs_pytest_with_its_inputs_and_leaves_a_report(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "report of a job.json"
+    monkeypatch.chdir(suite.parent)
+    monkeypatch.setenv("FILESYSTEMS", "")
+    monkeypatch.setenv("TMP_ON", "tmpfs")
+    monkeypatch.setenv("REPORT", str(report))
+    monkeypatch.setenv("ARGUMENTS", "--linkmode-layout=tmpfs\n\n  -k test_it or nothing  \n-q\n")
+    assert action.main(["test"]) == 0
+    assert json.loads(report.read_text())["runs"][0]["outcomes"] == {"passed": 4}
+
+
+def test_without_tmp_the_action_asks_for_filesystems() -> None:
+    words = action.command({"FILESYSTEMS": "btrfs,xfs", "TMP_ON": "", "REPORT": "r.json"})
+    assert words[1:] == ["-m", "pytest", "--linkmode-fs=btrfs,xfs", "--linkmode-report=r.json"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout that is ready for a release."""
+    (tmp_path / "changelog.d").mkdir()
+    (tmp_path / "changelog.d" / "README.md").write_text("x")
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.0"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [1.2.0] - 2026-11-21\n")
+    return tmp_path
+
+
+def test_a_release_that_is_ready_meets_no_objection(checkout: Path) -> None:
+    assert release.objections("v1.2.0", str(checkout)) == []
+
+
+def test_a_release_needs_its_tag_its_section_and_no_fragment_left(checkout: Path) -> None:
+    (checkout / "CHANGELOG.md").write_text("# Changelog\n\n## [1.1.0] - 2026-11-21\n")
+    (checkout / "changelog.d" / "x.fixed.md").write_text("x")
+    tag, section, fragments = release.objections("v1.2.1", str(checkout))
+    assert "v1.2.0" in tag
+    assert "1.2.0" in section
+    assert "x.fixed.md" in fragments
+
+
+def test_a_release_tests_the_very_wheel_that_it_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Sequence[str]] = []
+
+    def run(command: Sequence[str]) -> int:
+        ran.append(command)
+        if command[-1] == "build":
+            (tmp_path / "dist").mkdir()
+            (tmp_path / "dist" / "thing-1-py3-none-any.whl").write_text("")
+            (tmp_path / "dist" / "thing-1.tar.gz").write_text("")
+        return 0
+
+    monkeypatch.setenv("DIST", str(tmp_path / "dist"))
+    monkeypatch.setattr(ci, "run", run)
+    assert release.main(["build"]) == 0
+    assert ran[-1][-2:] == ["--installpkg", str(tmp_path / "dist" / "thing-1-py3-none-any.whl")]

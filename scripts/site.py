@@ -1,7 +1,7 @@
 """The navigation of the documentation, which docs/conf.py gives to Sphinx.
 
-`NAVIGATION` is the table of pages, by what a reader wants (Diátaxis): to learn, to get something done,
-to look something up, to understand. A page that is in no row is shown at the end, so that none is
+`NAVIGATION` is the table of pages, by what a reader wants (Diátaxis): to learn, to get something
+done, to look something up, to understand. A page that is in no row is shown at the end, so that none is
 lost; a row whose page is not there is left out.
 """
 

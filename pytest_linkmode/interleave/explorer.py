@@ -174,8 +174,8 @@ class Interleaver:
         try:
             for platform, calls in zip(self._platforms, own, strict=True):
                 platform.calls = seam.table(calls)
-            naming = standing(world) if python else random_names(world)
-            with naming, disturbing(lambda: True):
+            turns = standing(world) if python else random_names(world)
+            with turns, disturbing(lambda: True):
                 yield world
         finally:
             for platform, calls in zip(self._platforms, own, strict=True):

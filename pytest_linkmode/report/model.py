@@ -135,7 +135,8 @@ class Verdict:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to tell."""
-        return not (self.cells or self.deselected or self.failures or self.notes)
+        told = any(trial.said for trial in self.trials)
+        return not (self.cells or self.deselected or self.failures or self.notes or told)
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -156,8 +156,8 @@ def test_sweeps_are_one_line_and_what_was_not_run_another() -> None:
     said = ["swept 3 cases of ln: 0 failed", "swept 5 cases of ln: 0 failed; 7 of 12 not run"]
     enter(ledger, "test_it", "btrfs", "clone", "passed", "passed", said=said)
     lines = printed(ledger).splitlines()
-    assert "2 sweeps and explorations: see them with -v" in lines
-    assert "  swept 5 cases of ln: 0 failed; 7 of 12 not run: test_it" in lines
+    assert "1 more sweeps and explorations: see them with -v" in lines
+    assert "test_it: swept 5 cases of ln: 0 failed; 7 of 12 not run" in lines
     assert not any("swept 3" in line for line in lines)
     assert "test_it: swept 3 cases of ln: 0 failed" in printed(ledger, verbosity=1)
     assert "sweeps" not in printed(ledger, verbosity=-1)

@@ -710,8 +710,9 @@ class LinuxPlatform:
         try:
             writing = calls.open(name, _CREATE, 0o600, dir_fd=directory)
             try:
-                if calls.write(writing, data) != len(data):
-                    raise _short(0, len(data))
+                wrote = calls.write(writing, data)
+                if wrote != len(data):
+                    raise _short(wrote, len(data))
             finally:
                 calls.close(writing)
         except OSError as error:

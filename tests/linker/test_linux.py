@@ -678,6 +678,72 @@ def test_placing_replaces_nothing_and_exchanging_loses_nothing(
         assert os.listdir(room.here) == ["n"]
 
 
+KINDS = pytest.mark.parametrize(
+    "kind", [File(b"ours"), Symlink("nowhere"), Directory()], ids=["file", "symlink", "directory"]
+)
+
+
+def put_there(room: Room, name: str, entry: trees.Entry) -> None:
+    """Put an entry into the target."""
+    room.put(name, entry)
+    os.rename(f"{room.here}/{name}", f"{room.there}/{name}")
+
+
+@KINDS
+def test_a_placing_that_is_claimed_and_did_nothing_is_noticed(
+    room: Room, kind: trees.Entry
+) -> None:
+    room.put("n", kind)
+    platform = room.with_calls(renameat2=lambda *_: None)
+    with pytest.raises(Failed) as caught:
+        platform.place(room.source, "n", room.target, "m")
+    assert caught.value.primitive is Primitive.RENAME
+    assert platform.error_name(caught.value.error) == "NOEFFECT"
+    assert str(caught.value.error) == "rename claimed success and made nothing"
+
+
+@KINDS
+@pytest.mark.parametrize("others", ["took it away", "have a name like ours", "both"])
+def test_what_others_do_behind_a_placing_is_not_taken_for_nothing(
+    room: Room, kind: trees.Entry, others: str
+) -> None:
+    """Only an entry that still has its old name, where nobody has the new one, was not placed."""
+    room.put("n", kind)
+
+    def renameat2(*arguments: Any) -> None:
+        REFLINKING.renameat2(*arguments)
+        if others == "took it away":
+            os.rename(f"{room.there}/m", f"{room.root}/away")
+        else:
+            room.put("n", File(b"theirs"))
+        if others == "both":
+            os.rename(f"{room.there}/m", f"{room.root}/away")
+            put_there(room, "m", Symlink("nowhere"))
+
+    room.with_calls(renameat2=renameat2).place(room.source, "n", room.target, "m")
+
+
+@KINDS
+def test_an_exchange_that_is_claimed_and_did_nothing_is_noticed(
+    room: Room, kind: trees.Entry
+) -> None:
+    room.put("n", kind)
+    put_there(room, "m", File(b"old"))
+    platform = room.with_calls(renameat2=lambda *_: None)
+    with pytest.raises(Failed) as caught:
+        platform.exchange(room.source, "n", room.target, "m")
+    assert caught.value.primitive is Primitive.EXCHANGE
+    assert str(caught.value.error) == "exchange claimed success and made nothing"
+    platform.exchange(room.source, "missing", room.target, "m")  # nobody can say
+
+
+def test_an_exchange_of_two_names_of_one_file_is_none_that_did_nothing(room: Room) -> None:
+    room.put("n", File(b"n"))
+    os.link(f"{room.here}/n", f"{room.there}/m")
+    room.platform.exchange(room.source, "n", room.target, "m")
+    room.with_calls(renameat2=lambda *_: None).exchange(room.source, "n", room.target, "m")
+
+
 @pytest.mark.parametrize(("place", "exchange", "calls"), BOTH_WAYS)
 def test_exchanging_with_nothing_changes_nothing(
     room: Room, place: str, exchange: str, calls: Calls
@@ -754,6 +820,59 @@ def test_an_exchange_of_two_names_of_one_file_is_done(room: Room) -> None:
     room.with_calls(renameat2=renameat2).exchange(room.source, "n", room.target, "n")
     assert read(f"{room.there}/n") == b"one"
     assert read(f"{room.here}/n") == b"theirs"
+
+
+@pytest.mark.parametrize("calls", [WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS])
+def test_an_emulated_exchange_that_stops_halfway_overrides_nobody(room: Room, calls: Calls) -> None:
+    """What others did with the name while it was exchanged holds."""
+    for theirs in (None, File(b"theirs")):
+        room.put("n", File(b"new"))
+        put_there(room, "n", File(b"old"))
+
+        def rename(old: str, new: str, *, theirs: File | None = theirs, **where: Any) -> None:
+            if old == "n" and new == "n":
+                if os.path.exists(f"{room.there}/n"):
+                    os.unlink(f"{room.there}/n")
+                if theirs is not None:
+                    put_there(room, "theirs", theirs)
+                    os.rename(f"{room.there}/theirs", f"{room.there}/n")
+                raise injected(errno.EIO)
+            os.rename(old, new, **where)
+
+        platform = LinuxPlatform(dataclasses.replace(calls, rename=rename))
+        with pytest.raises(Failed):
+            platform.exchange_emulated(room.source, "n", room.target, "n")
+        if theirs is not None:
+            assert read(f"{room.there}/n") == b"theirs"
+        elif calls is WITHOUT_FLAGS:
+            assert os.listdir(room.there) == [], "they removed it"
+        else:
+            assert read(f"{room.there}/n") == b"old", "we had moved it"
+        for directory in (room.here, room.there):
+            trees.remove(directory)
+            os.mkdir(directory)
+        room.close()
+        room.source, room.target = (
+            os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (room.here, room.there)
+        )
+
+
+def test_a_symlink_is_placed_by_emulation_and_not_what_it_leads_to(room: Room) -> None:
+    room.put("f", File(b"f"))
+    room.put("ln", Symlink("f"))
+    platform = LinuxPlatform(WITHOUT_FLAGS)
+    platform.place_emulated(room.source, "ln", room.target, "ln")
+    assert os.readlink(f"{room.there}/ln") == "f"
+    assert os.listdir(room.here) == ["f"]
+
+
+def test_what_is_taken_is_told_by_emulation_as_by_the_system(room: Room) -> None:
+    for directory in (room.here, room.there):
+        os.mkdir(f"{directory}/n")
+    with pytest.raises(Failed) as caught:
+        LinuxPlatform(WITHOUT_FLAGS).place_emulated(room.source, "n", room.target, "n")
+    error = caught.value.error
+    assert (error.errno, error.strerror, error.filename) == (errno.EEXIST, "File exists", "n")
 
 
 def test_an_emulated_placing_that_stops_halfway_takes_the_name_back(room: Room) -> None:
@@ -1045,8 +1164,17 @@ def test_a_record_is_read_as_it_was_written(room: Room) -> None:
 
 def test_a_record_cut_short_is_an_error(room: Room) -> None:
     platform = room.with_calls(write=lambda handle, data: len(data) - 1)
-    with pytest.raises(Failed):
+    with pytest.raises(Failed) as caught:
         platform.write_record(room.target, "p1", b"whole")
+    assert caught.value.primitive is Primitive.CREATE
+    assert str(caught.value.error) == "claimed success with 4 of 5 bytes"
+
+
+def test_a_record_of_any_length_is_read_whole(room: Room) -> None:
+    data = trees.noise(600_000)
+    with open(f"{room.there}/p1", "wb") as writing:
+        writing.write(data)
+    assert room.platform.read_record(room.target, "p1") == data
 
 
 def test_pauses_grow_and_stay_short(room: Room) -> None:

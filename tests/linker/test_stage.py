@@ -294,6 +294,18 @@ def test_what_remains_of_a_tree_is_named(
     assert set(remaining) <= set(there)
 
 
+def test_a_directory_that_cannot_be_listed_remains_under_its_whole_path(full: Place) -> None:
+    inode = os.stat(f"{full.path}/t/d/e").st_ino
+
+    def listdir(handle: int) -> Any:
+        if os.fstat(handle).st_ino == inode:
+            raise injected(errno.EIO)
+        return os.scandir(handle)
+
+    remaining = remove_tree(with_calls(listdir=listdir), full.handle, "t")
+    assert sorted(remaining) == ["t", "t/d", "t/d/e", "t/d/e"]
+
+
 @pytest.mark.parametrize("call", ["unlink", "rmdir"])
 def test_what_somebody_else_removes_meanwhile_does_not_remain(full: Place, call: str) -> None:
     plain = getattr(os, call)
@@ -723,6 +735,29 @@ def test_a_directory_of_others_inside_one_of_ours_stays_and_nothing_else(
     assert target.undo() == []
     assert sorted(target.there()) == ["d/kept", "e/kept", "moved/f", f"new/{name}/f"]
     assert os.listdir(target.path("new")) == [name]
+
+
+def test_a_read_only_directory_placed_whole_is_taken_back_wherever_we_are(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkdir(f"{ground}/in", 0o777)
+    os.chmod(f"{ground}/in", 0o777)
+    with users.ordinary_user():
+        monkeypatch.chdir(f"{ground}/in")
+        target = Target(f"{ground}/in")
+        placed_whole(target)
+        for path in ("new/a", "new"):
+            os.chmod(target.path(path), 0o555)
+            target.node(path).mode = 0o555
+        assert target.undo() == []
+        assert os.listdir(target.place.path) == [target.stage.name]
+        target.close()
+
+
+def test_a_root_placed_whole_that_stays_is_named(target: Target) -> None:
+    placed_whole(target).root = True
+    assert target.undo(rmdir=refusing(errno.EIO, "new", call=os.rmdir)) == ["."]
+    assert os.listdir(target.path("new")) == []
 
 
 def test_what_stays_of_a_directory_placed_whole_is_named(target: Target) -> None:

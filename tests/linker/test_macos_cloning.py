@@ -6,6 +6,7 @@ The platform is macOS over the model of its calls, on a filesystem whose reflink
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
@@ -14,13 +15,16 @@ from typing import Any
 import pytest
 
 from linker import Existing, LinkError, LinkMode, LinkReport, link_tree
-from linker.conditions import Condition
+from linker.conditions import Condition, Scope
+from linker.platforms.base import Failed
+from linker.platforms.macos import NUMBERS
 from linker.policies import REFERENCE
 from linker.report import Transition
+from linker.store import Store
 from pytest_linkmode.faults.inprocess import injected
 from pytest_linkmode.models import clonefile
 from pytest_linkmode.models.clonefile import Quirk
-from tests.linker import model, trees
+from tests.linker import model, trees, users
 from tests.linker.macs import MacTap
 from tests.linker.scenes import Scene
 from tests.linker.seams import REFLINKING
@@ -32,6 +36,7 @@ PACKAGE: Tree = {
     "ns/bin/tool": File(trees.noise(5_000), 0o755),
     "ns/data/ro": Directory(0o555),
     "ns/data/ro/f": File(b"f", 0o444),
+    "ns/data/ro/ln": Symlink("f"),
     "ns/ln": Symlink("a.py"),
     "ns/empty": Directory(0o700),
     "RECORD": File(b"record"),
@@ -124,7 +129,7 @@ def test_a_new_directory_costs_one_clone_whatever_is_in_it(scene: str, way: str)
     assert counts["fclonefileat"] == 1  # RECORD, beside it
     assert counts["mkdir"] == 1  # the stage
     assert report.counts == {LinkMode.CLONE: 5}
-    assert (report.directories, report.symlinks) == (5, 1)
+    assert (report.directories, report.symlinks) == (5, 2)
     assert told.edges == []
     assert problems(stage) == []
 
@@ -165,7 +170,7 @@ def test_setuid_and_setgid_of_files_are_dropped_and_those_of_directories_kept(sc
     assert (seen["d"].mode, seen["d/f"].mode, seen["d/g"].mode) == (0o3755, 0o755, 0o644)
 
 
-@pytest.mark.parametrize("place", ["ns/a.py", "ns/data", "RECORD", "ns/data/ro/f"])
+@pytest.mark.parametrize("place", ["ns/a.py", "ns/data/ro", "RECORD", "ns/data/ro/f"])
 def test_attributes_of_the_source_do_not_come_along(scene: str, place: str) -> None:
     stage = Scene(scene, PACKAGE, None)
     mode = stage.wanted[place].mode
@@ -177,6 +182,195 @@ def test_attributes_of_the_source_do_not_come_along(scene: str, place: str) -> N
     assert os.listxattr(f"{stage.target}/{place}") == []
     assert os.listxattr(f"{stage.source}/{place}") == ["user.com.apple.quarantine"]
     assert report.counts == {LinkMode.CLONE: 5}
+    assert problems(stage) == []
+
+
+def test_attributes_of_the_systems_own_are_left_alone(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    os.setxattr(f"{stage.source}/ns/a.py", "user.com.apple.provenance", b"\1")
+    report, _, counts = link(stage)
+    assert counts["fremovexattr"] == 0
+    assert report.counts == {LinkMode.CLONE: 5}
+
+
+def test_an_attribute_that_a_clone_did_not_take_over_is_no_trouble(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    os.setxattr(f"{stage.source}/RECORD", "user.com.example", b"")
+
+    def twice(call: Function, given: tuple[Any, ...]) -> Any:
+        assert call(*given) == 0
+        return call(*given)
+
+    report, told, counts = link(stage, wrap=instead("fremovexattr", twice))
+    assert counts["fremovexattr"] == 1
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert told.edges == []
+
+
+def refusing(name: str, error: int) -> Callable[[], MacTap]:
+    """Return what makes a system of which one call always fails."""
+
+    def make() -> MacTap:
+        def deed(_number: int, called: str) -> None:
+            if called == name:
+                raise injected(error)
+
+        return MacTap(deed)
+
+    return make
+
+
+def test_a_volume_without_attributes_is_no_trouble(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    tap = refusing("flistxattr", errno.ENOTSUP)()
+    report = link_tree(stage.source, stage.target, platform=tap.platform)
+    assert "flistxattr" in tap.names
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert problems(stage) == []
+
+
+def test_what_passes_is_tried_as_often_as_the_policy_allows(scene: str) -> None:
+    stage = Scene(scene, {"d/f": File(b"f")}, {})
+    tap = refusing("clonefileat", errno.ENOENT)()
+    report = link_tree(stage.source, stage.target, platform=tap.platform)
+    assert tap.names.count("clonefileat") == 1 + REFERENCE.retries
+    assert report.counts == {LinkMode.CLONE: 1}
+    assert problems(stage) == []
+
+
+def test_times_and_permission_bits_that_a_clone_lost_are_given_to_it(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {})
+
+    def act(given: tuple[Any, ...]) -> None:
+        path = f"/proc/self/fd/{given[2]}/{os.fsdecode(given[3])}/a.py"
+        os.chmod(path, 0o600)
+        os.utime(path)
+
+    report, _, counts = link(stage, wrap=after("clonefileat", act))
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert counts["fclonefileat"] == 1
+    assert problems(stage) == []
+
+
+@users.ROOT_ONLY
+@pytest.mark.parametrize("user", ["root"], indirect=True)
+def test_what_others_than_its_owner_may_read_is_cloned_for_one_of_them(
+    scene: str, user: str
+) -> None:
+    tree: Tree = {"d/f": File(b"f", 0o604), "e": Directory(0o705), "e/g": File(b"g")}
+    stage = Scene(scene, tree, {})
+    os.chmod(f"{stage.source}/d/f", 0o005)
+    os.chmod(f"{stage.source}/e", 0o305)
+    os.chown(stage.target, users.NOBODY, users.NOBODY)
+    with users.ordinary_user():
+        report, _, counts = link(stage)
+    assert counts["clonefileat"] == 1  # e could not be looked through
+    assert report.counts == {LinkMode.CLONE: 2}
+    seen = stage.now()
+    assert (seen["d/f"].mode, seen["e"].mode) == (0o005, 0o305)
+    assert seen["d/f"].content == b"f"
+
+
+@pytest.mark.parametrize("mode", LinkMode)
+def test_an_odd_umask_shuts_nothing(scene: str, user: str, mode: LinkMode) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    umask = os.umask(0o777)
+    try:
+        link(stage, mode=mode)
+    finally:
+        os.umask(umask)
+    assert problems(stage, mode=mode.value) == []
+
+
+def test_after_a_directory_was_cloned_a_refusal_is_a_files_own(scene: str) -> None:
+    tree: Tree = {
+        "a/f": File(b"f"),
+        **{f"b/{name}": File(name.encode()) for name in "xyz"},
+    }
+    stage = Scene(scene, tree, {"b": Directory()})
+    refused: list[int] = []
+
+    def deed(number: int, name: str) -> None:
+        if name == "fclonefileat" and len(refused) < 2:
+            refused.append(number)
+            raise injected(errno.EOPNOTSUPP)
+
+    platform = MacTap(deed).platform
+    report = link_tree(stage.source, stage.target, platform=platform)
+    assert report.counts == {LinkMode.CLONE: 2, LinkMode.COPY: 2}
+    assert {each.scope for each in report.transitions} == {Scope.FILE}
+
+
+def test_where_files_are_not_cloned_directories_are_not_either(scene: str) -> None:
+    tree: Tree = {"x": File(b"x"), "y": File(b"y"), "d/f": File(b"f")}
+    stage = Scene(scene, tree, {})
+    tap = refusing("fclonefileat", errno.EOPNOTSUPP)()
+    report = link_tree(stage.source, stage.target, platform=tap.platform)
+    assert "clonefileat" not in tap.names
+    assert report.counts == {LinkMode.COPY: 3}
+
+
+def test_what_comes_from_a_store_is_no_directory_to_clone(scene: str) -> None:
+    stage = Scene(scene, {"d/f": File(b"f"), "d/e/g": File(b"g")}, {})
+    tap = MacTap()
+    store = Store(f"{scene}/store", platform=tap.platform)
+    manifest = store.add(stage.source)
+    report = store.link(manifest, f"{scene}/out", mode=LinkMode.CLONE)
+    assert "clonefileat" not in tap.names
+    assert report.counts == {LinkMode.CLONE: 2}
+
+
+def test_a_content_that_is_elsewhere_already_when_it_is_opened_is_told_as_such(scene: str) -> None:
+    stage = Scene(scene, {"d/f": File(b"f")}, {})
+
+    def elsewhere(name: str, call: Function) -> Function:
+        def opened(path: str, *given: Any, **more: Any) -> Any:
+            if path == "f":
+                raise OSError(NUMBERS["EDEADLK"], "deadlock")
+            return call(path, *given, **more)
+
+        return opened if name == "open" else call
+
+    for mode in (LinkMode.CLONE, LinkMode.COPY):
+        told = Told()
+        platform = clonefile.platform(host=REFLINKING, wrap=elsewhere)
+        with pytest.raises(LinkError, match="cannot copy d/f") as caught:
+            link_tree(stage.source, stage.target, mode=mode, platform=platform, observer=told)
+        assert caught.value.condition is Condition.DATALESS
+        assert {each.edge.condition for each in told.transitions} >= {Condition.DATALESS}
+        assert stage.untouched() == []
+
+
+def test_the_flag_of_a_file_that_has_another_name_is_not_taken_off(scene: str) -> None:
+    trees.build(f"{scene}/d", {"f": File(b"f"), "g": File(b"g")})
+    os.link(f"{scene}/d/f", f"{scene}/other")
+    for name in ("f", "g"):
+        clonefile.make_immutable(f"{scene}/d/{name}")
+    platform = clonefile.platform(scene, quirks={Quirk.FLAGS})
+    directory = platform.open_root(f"{scene}/d")
+    with pytest.raises(Failed):
+        platform.remove_file(directory, "f")
+    platform.remove_file(directory, "g")
+    platform.close(directory)
+    assert os.listdir(f"{scene}/d") == ["f"]
+    assert os.listxattr(f"{scene}/other")
+
+
+def test_a_directory_with_an_access_list_of_its_own_has_a_stage_of_its_own(scene: str) -> None:
+    stage = Scene(scene, PACKAGE, {"ns/there": File(b"there")})
+    clonefile.set_access_list(f"{stage.target}/ns", b"everyone allow read")
+    places: list[str] = []
+
+    def seen(name: str, call: Function) -> Function:
+        def made(new: str, *given: Any, dir_fd: int) -> Any:
+            places.append(os.path.realpath(f"/proc/self/fd/{dir_fd}"))
+            return call(new, *given, dir_fd=dir_fd)
+
+        return made if name == "mkdir" else call
+
+    link(stage, wrap=seen)
+    assert {f"{stage.target}/ns", stage.target} <= set(places)
+    os.removexattr(f"{stage.target}/ns", "user.linkmode.acl")
     assert problems(stage) == []
 
 
@@ -296,10 +490,10 @@ def test_a_success_that_made_nothing_is_noticed(scene: str) -> None:
 def test_a_volume_that_cannot_clone_is_asked_once_for_directories_and_falls_to_copy(
     scene: str,
 ) -> None:
-    stage = Scene(scene, PACKAGE, {})
+    stage = Scene(scene, {f"{name}/f": File(name.encode()) for name in "abc"}, {})
     report, told, counts = link(stage, quirks={Quirk.HFS})
     assert counts["clonefileat"] == 1
-    assert report.counts == {LinkMode.COPY: 5}
+    assert report.counts == {LinkMode.COPY: 3}
     assert "clone/clone-directory/unsupported" in told.edges
     assert {each.edge.id for each in report.transitions} == {"macos/clone/clone-file/unsupported"}
     assert problems(stage, mode="copy") == []

@@ -18,7 +18,7 @@ import fcntl
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from linker.platforms.macos import (
     RENAME_SWAP,
     MacPlatform,
 )
-from linker.tree import Trail
+from linker.tree import Trail, fold
 from pytest_linkmode.errors import LinkmodeError
 from pytest_linkmode.models import darwin
 from pytest_linkmode.models.darwin import as_darwin, darwin_error
@@ -53,6 +53,9 @@ class Quirk(enum.StrEnum):
     FLAGS = "flags"
     """Nobody changes, moves or removes what `make_immutable` marked, nor a clone of it: as with
     UF_IMMUTABLE of chflags(2)."""
+    CASE_INSENSITIVE = "case-insensitive"
+    """Names are found whatever the case or normal form of their letters, and keep those they were
+    made with: the volume that a Mac comes with."""
 
 
 Wrap = Callable[[str, Callable[..., Any]], Callable[..., Any]]
@@ -65,6 +68,19 @@ _HIDDEN = "user.linkmode."
 _DATALESS = "user.linkmode.dataless"
 _ACL = "user.linkmode.acl"
 _FLAGS_OF = "user.linkmode.flags"
+_NAMES: Mapping[str, Sequence[tuple[int, int | str]]] = {
+    **dict.fromkeys(
+        ("open", "stat", "chmod", "utime", "mkdir", "readlink", "rmdir", "unlink", "access"),
+        ((0, "dir_fd"),),
+    ),
+    "symlink": [(1, "dir_fd")],
+    "link": [(0, "src_dir_fd"), (1, "dst_dir_fd")],
+    "rename": [(0, "src_dir_fd"), (1, "dst_dir_fd")],
+    "clonefileat": [(1, 0), (3, 2)],
+    "fclonefileat": [(2, 1)],
+    "renameatx_np": [(1, 0), (3, 2)],
+}
+"""Call -> where its names are, and the directory of each: a place too, or a keyword."""
 UF_IMMUTABLE = 0x2
 _QUARANTINE = "user.com.apple.quarantine"
 _NAMELESS = os.O_RDWR | getattr(os, "O_TMPFILE", 0) | os.O_CLOEXEC
@@ -168,6 +184,25 @@ class Model:
         self._local.errno = number
 
     def _calls(self) -> macos.Calls:
+        calls = self._literal_calls()
+        if Quirk.CASE_INSENSITIVE in self.quirks:
+            found = {name: self._finding(name, getattr(calls, name)) for name in _NAMES}
+            calls = replace(calls, **found)
+        return calls
+
+    def _finding(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a call that finds the names it is given as such a volume does."""
+
+        def finding(*given: Any, **options: Any) -> Any:
+            names = list(given)
+            for place, directory in _NAMES[name]:
+                at = names[directory] if isinstance(directory, int) else options.get(directory)
+                names[place] = _found(at, names[place])
+            return function(*names, **options)
+
+        return finding
+
+    def _literal_calls(self) -> macos.Calls:
         host = self._host
         calls = {name: darwin.speaking(getattr(host, name)) for name in darwin.POSIX}
         if Quirk.DATALESS in self.quirks:
@@ -484,6 +519,22 @@ def _attributes(descriptor: int) -> dict[str, bytes]:
     except OSError:
         return {}
     return {name: os.getxattr(descriptor, name) for name in names if name.startswith(_USER)}
+
+
+def _found(directory: int | None, name: Any) -> Any:
+    """Return the name by which a directory knows what is called like this, else the name."""
+    if directory is None or isinstance(name, int) or not name:
+        return name
+    text = os.fsdecode(name)
+    if "/" in text or text in (".", ".."):
+        return name
+    again = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    with _closing(again):
+        there = os.listdir(again)
+    if text not in there:
+        wanted = fold(text)
+        text = next((other for other in there if fold(other) == wanted), text)
+    return os.fsencode(text) if isinstance(name, bytes) else text
 
 
 class _Stat:

@@ -583,6 +583,53 @@ class _With:
         return self._other.get(name, getattr(self._seen, name, None))
 
 
+FOLDING = {Quirk.CASE_INSENSITIVE}
+
+
+def test_names_that_the_volume_folds_into_one_are_refused(scene: str) -> None:
+    stage = Scene(scene, {"d/Read.me": File(b"a"), "d/READ.ME": File(b"b")}, {})
+    with pytest.raises(LinkError, match="does not tell upper from lower case"):
+        link(stage, quirks=FOLDING)
+    assert stage.untouched() == []
+    link(stage)
+    assert problems(stage) == []
+
+
+@pytest.mark.parametrize("mode", LinkMode)
+def test_what_is_there_in_other_letters_is_replaced_and_merged_under_its_name(
+    scene: str, mode: LinkMode
+) -> None:
+    tree: Tree = {"Readme": File(b"new"), "NS/A.py": File(b"a"), "NS/sub/f": File(b"f")}
+    there: Tree = {"README": File(b"old"), "ns/a.py": File(b"old"), "ns/theirs": File(b"theirs")}
+    stage = Scene(scene, tree, there)
+    report, _, _ = link(stage, quirks=FOLDING, mode=mode)
+    assert report.replaced == 2
+    assert {path for path in stage.now() if path} == {
+        *("README", "ns", "ns/a.py", "ns/theirs", "ns/sub", "ns/sub/f")
+    }
+    for path, content in (("README", b"new"), ("ns/a.py", b"a"), ("ns/theirs", b"theirs")):
+        with open(f"{stage.target}/{path}", "rb") as reading:
+            assert reading.read() == content
+
+
+def test_what_was_there_in_other_letters_is_put_back_by_the_undo(scene: str) -> None:
+    tree: Tree = {"Readme": File(b"new"), "NS/A.py": File(b"a"), "NS/sub/f": File(b"f")}
+    there: Tree = {"README": File(b"old"), "ns/a.py": File(b"old"), "ns/theirs": File(b"theirs")}
+    stage = Scene(scene, tree, there)
+    directories: list[int] = []
+
+    def deed(number: int, name: str) -> None:
+        directories.extend([number] if name == "clonefileat" else ())
+        if len(directories) == 2:  # NS, which turns out to be there, and NS/sub
+            directories.append(number)
+            raise injected(errno.ENOSPC)
+
+    with pytest.raises(LinkError) as caught:
+        link_tree(stage.source, stage.target, platform=MacTap(deed, quirks=FOLDING).platform)
+    assert caught.value.condition is Condition.NO_SPACE
+    assert stage.untouched() == []
+
+
 def test_strict_allows_what_ends_in_clones_all_the_same(scene: str) -> None:
     stage = Scene(scene, PACKAGE, {})
     report, told, _ = link(stage, strict=True, wrap=instead("clonefileat", lambda _call, _given: 0))

@@ -187,6 +187,25 @@ def test_attributes_are_listed_and_removed_as_in_c(place: int) -> None:
 
 
 @ONE
+def test_a_case_insensitive_volume_finds_names_in_any_letters_and_keeps_their_own(
+    place: int,
+) -> None:
+    model = Model(quirks={Quirk.CASE_INSENSITIVE})
+    calls = model.calls
+    assert clone(model, place, "FROM") == "EEXIST"
+    assert clone(model, place, "Caf\u00e9", source="From") == ""
+    assert clone(model, place, "CAFE\u0301") == "EEXIST"
+    with pytest.raises(FileExistsError):
+        calls.mkdir("fROM", dir_fd=place)
+    assert calls.stat("FROM", dir_fd=place) == os.stat("from", dir_fd=place)
+    assert calls.renameatx_np(place, b"from", place, "caf\u00c9".encode(), RENAME_EXCL) == -1
+    assert ERRORS[model.calls.errno()] == "EEXIST"
+    calls.rename("FROM", "To", src_dir_fd=place, dst_dir_fd=place)
+    assert sorted(os.listdir(here(place))) == ["Caf\u00e9", "To"]
+    assert clone(Model(), place, "to", source="To") == ""
+
+
+@ONE
 @pytest.mark.parametrize(
     ("old", "new", "flags", "error"),
     [

@@ -201,6 +201,13 @@ WAYS: tuple[Way, ...] = (
     Way("unlink", "rmdir", (Path(0),)),
 )
 
+LOCKING: tuple[Way, ...] = (
+    Way("lock", "flock", (Descriptor(0),)),
+    # F_SETLK, F_SETLKW and their F_OFD_ kin (asm-generic/fcntl.h)
+    *(Way("lock", "fcntl", (Descriptor(0),), Bits(1, 0xFFFFFFFF, n)) for n in (6, 7, 37, 38)),
+)
+"""The calls that lock a file: none of the ops, because no link is made by them."""
+
 OPEN_HOW = 2
 """The argument of openat2 that points to its flags."""
 
@@ -248,6 +255,8 @@ X86_64 = Architecture(
         "pwrite64": 18,
         "writev": 20,
         "sendfile": 40,
+        "fcntl": 72,
+        "flock": 73,
         "rename": 82,
         "mkdir": 83,
         "rmdir": 84,
@@ -283,7 +292,9 @@ AARCH64 = Architecture(
     name="aarch64",
     audit=0xC00000B7,
     numbers={
+        "fcntl": 25,
         "ioctl": 29,
+        "flock": 32,
         "mknodat": 33,
         "mkdirat": 34,
         "unlinkat": 35,

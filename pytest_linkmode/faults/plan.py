@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytest_linkmode.faults import bpf
-from pytest_linkmode.faults.ops import Architecture, Way, ways
+from pytest_linkmode.faults.ops import LOCKING, Architecture, Way, ways
 from pytest_linkmode.faults.spec import OPS, SHORT, Fault, Kill, Spec
 
 
@@ -14,13 +14,15 @@ from pytest_linkmode.faults.spec import OPS, SHORT, Fault, Kill, Spec
 class Plan:
     """What a filter answers by itself, and what somebody has to look at.
 
-    `results` says that the results of calls are needed: only a tracer sees them.
+    `results` says that the results of calls are needed: only a tracer sees them. Without `locks`
+    a file lock is answered with success and not taken, as on a filesystem that has none.
     """
 
     faults: tuple[Spec, ...]
     log: frozenset[str]
     arch: Architecture
     results: bool = False
+    locks: bool = True
     static: Mapping[Way, int] = field(init=False)
     watched: tuple[Way, ...] = field(init=False)
 
@@ -37,6 +39,8 @@ class Plan:
             # Only who sees files made can tell a write that copies from any other.
             watched.update(dict.fromkeys(ways(("create",), self.arch)))
             static = {way: number for way, number in static.items() if way not in watched}
+        if not self.locks:
+            static.update(dict.fromkeys(LOCKING, bpf.refuse(0)))  # error 0 is success
         object.__setattr__(self, "static", static)
         object.__setattr__(self, "watched", tuple(watched))
 

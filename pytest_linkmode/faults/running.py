@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pytest_linkmode.faults.log import Call
@@ -86,6 +87,8 @@ class Running:
         self._open = ExitStack()
         self._ended: Message | None = None
         self._exited = False
+        self._began = 0.0
+        self._outputs: list[list[bytes]] = []
 
     def run(
         self,
@@ -94,16 +97,48 @@ class Running:
         timeout: float | None,
     ) -> tuple[Run, bool]:
         """Return the finished run, and whether it was ended because its time was up."""
-        began = time.monotonic()
-        with self._open:
-            with ExitStack() as handed:
-                theirs = self._streams or self._pipes(handed)
-                outputs = list(self._output.values()) or [[], []]
-                self._start(_environment(env), _directory(cwd), theirs)
-            deadline = None if timeout is None else began + timeout
+        with self:
+            self.begin(env, cwd)
+            deadline = None if timeout is None else self._began + timeout
             late = not self._watch(deadline)
-            ended = self._end()
-            stdout, stderr = (_text(chunks) for chunks in outputs)
+            return self.finish(), late
+
+    def __enter__(self) -> Running:
+        self._open.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def begin(self, env: Mapping[str, str] | None, cwd: str | os.PathLike[str] | None) -> None:
+        """Start the program, inside the context of this object."""
+        self._began = time.monotonic()
+        with ExitStack() as handed:
+            theirs = self._streams or self._pipes(handed)
+            self._outputs = list(self._output.values()) or [[], []]
+            self._start(_environment(env), _directory(cwd), theirs)
+
+    @property
+    def over(self) -> bool:
+        """Whether the main process has ended and its output is closed."""
+        return self._exited and not self._output
+
+    def attend(self, seconds: float | None) -> bool:
+        """Serve what is ready, waiting for it at most so long; return whether anything was."""
+        ready = self._poll.poll(None if seconds is None else seconds * 1000)
+        for descriptor, event in ready:
+            self._serve(descriptor, event)
+        return bool(ready)
+
+    def finish(self) -> Run:
+        """End whatever still runs, and return what the program did."""
+        ended = self._end()
+        stdout, stderr = (_text(chunks) for chunks in self._outputs)
         log = self._found(ended)
         return Run(
             tuple(self._argv),
@@ -113,9 +148,9 @@ class Running:
             fired=self._judge.fired,
             counts=self._judge.counts,
             escapes=tuple(self._judge.escapes),
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - self._began,
             _log=log,
-        ), late
+        )
 
     def _pipes(self, handed: ExitStack) -> list[int]:
         """Return the program's ends of three pipes."""
@@ -159,19 +194,19 @@ class Running:
 
     def _watch(self, deadline: float | None) -> bool:
         """Go on until the program has ended; return False if its time was up before."""
-        while not (self._exited and not self._output):
+        while not self.over:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            for descriptor, event in self._poll.poll(None if left is None else left * 1000 + 1):
-                self._serve(descriptor, event)
+            self.attend(None if left is None else left + 0.001)
             if self._supervisor is not None and self._supervisor.killed:
                 return True
         return True
 
     def _serve(self, descriptor: int, event: int) -> None:
         if descriptor == self._listener:
-            if self._supervisor is not None and not self._supervisor.serve():
+            gone = not event & select.POLLIN  # nobody is left who could make a call
+            if self._supervisor is not None and (gone or not self._heed(self._supervisor)):
                 self._poll.unregister(descriptor)
         elif descriptor in self._output:
             chunk = os.read(descriptor, _CHUNK)
@@ -184,6 +219,10 @@ class Running:
             self._hear()
         else:
             self._feed(descriptor, event)
+
+    def _heed(self, supervisor: Supervisor) -> bool:
+        """Answer the calls that wait; return False once the last thread has gone."""
+        return supervisor.serve()
 
     def _feed(self, descriptor: int, event: int) -> None:
         """Write input as far as the program reads it."""

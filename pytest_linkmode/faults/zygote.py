@@ -54,6 +54,11 @@ class Zygote:
         self.namespaces = _namespaces()
 
     @property
+    def number(self) -> str:
+        """The number of its process, whose children are the programs."""
+        return str(self._process.pid)
+
+    @property
     def usable(self) -> bool:
         """Whether it is alive and sees the mounts that we see."""
         return self._process.poll() is None and self.namespaces == _namespaces()

@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_linkmode.interleave.explorer import Explored, Interleaver, ScheduleFailed
-    from pytest_linkmode.interleave.world import Diverged, Execution, Outcome
+    from pytest_linkmode.interleave.world import Diverged, Event, Execution, Outcome
 
-__all__ = ["Diverged", "Execution", "Explored", "Interleaver", "Outcome", "ScheduleFailed"]
+__all__ = [
+    "Diverged",
+    "Event",
+    "Execution",
+    "Explored",
+    "Interleaver",
+    "Outcome",
+    "ScheduleFailed",
+]
 
 _HOMES = {
     "Diverged": "world",
+    "Event": "world",
     "Execution": "world",
     "Explored": "explorer",
     "Interleaver": "explorer",

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_linkmode.coverage import disturbing
 from pytest_linkmode.errors import UsageError
@@ -19,9 +19,12 @@ from pytest_linkmode.faults.fresh import Fresh
 from pytest_linkmode.interleave.picture import side_by_side
 from pytest_linkmode.interleave.schedule import follow, shrunk, written
 from pytest_linkmode.interleave.seam import Seam
-from pytest_linkmode.interleave.search import Counts, Growing, Search, Shared, preemptions
+from pytest_linkmode.interleave.search import Counts, Growing, Search, Shared
 from pytest_linkmode.interleave.standing import random_names, standing
 from pytest_linkmode.interleave.world import Diverged, Execution, InProcess, World, names_of
+
+if TYPE_CHECKING:
+    from pytest_linkmode.interleave.programs import Adversary, Command
 
 Check = Callable[[Execution], object]
 Actor = Callable[[], Any]
@@ -137,13 +140,7 @@ class Interleaver:
         named = actors if isinstance(actors, Mapping) else names_of(actors)
         if len(named) < 2 or len(named) > 8:
             raise UsageError(f"{len(named)} actors", why="schedules have two to eight")
-        places = [os.path.realpath(path) for path in below]
-        if not places and target is not None:
-            places = [os.path.realpath(target)]
-        if not places or (prepare is None and target is None):
-            raise UsageError(
-                "where do the actors meet?", hint="give target=, or below= and prepare="
-            )
+        places = _places(target, below, prepare)
         with ExitStack() as stack:
             if prepare is None and target is not None:
                 prepare = stack.enter_context(Fresh(target)).restore
@@ -157,6 +154,55 @@ class Interleaver:
                 budget=self.budget if budget is None else budget,
                 name=name,
                 prunes=True,
+            )
+
+    def programs(
+        self,
+        commands: Sequence[Command | Adversary] | Mapping[str, Command | Adversary],
+        *,
+        check: Check,
+        target: str | os.PathLike[str] | None = None,
+        prepare: Callable[[], object] | None = None,
+        below: Iterable[str | os.PathLike[str]] = (),
+        preemptions: int | None = 1,
+        budget: int | None = None,
+        name: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        timeout: float = 60.0,
+        locks: bool = True,
+    ) -> Explored:
+        """Run the schedules of some programs by growing number of preemptions, none pruned.
+
+        Each is held at every call that makes, moves or removes a name below `target` (or `below`).
+        What `check` is given has for each program the `Run` as its outcome. A function among the
+        commands is an adversary: it is called once, just before a call of the first program that
+        is held, with this call (an `Event`); what it returns names what it did. Without `locks`
+        every file lock is answered with success and not taken, as on filesystems without locks; the
+        report says so. A schedule may take `timeout` seconds. The rest is as in `explore`.
+
+        Raises ScheduleFailed, UsageError, Unavailable where programs cannot be held here, and
+        LinkmodeError if they wait for each other.
+        """
+        __tracebackhide__ = True
+        from pytest_linkmode.interleave.programs import Programs, Setting
+
+        named = commands if isinstance(commands, Mapping) else names_of(commands)
+        places = _places(target, below, prepare)
+        with ExitStack() as stack:
+            if prepare is None and target is not None:
+                prepare = stack.enter_context(Fresh(target)).restore
+            assert prepare is not None  # one of them is given
+            world = Programs(named, places, prepare, Setting(env, cwd, timeout, locks))
+            return self._explore(
+                world,
+                places,
+                check,
+                preemptions=preemptions,
+                budget=self.budget if budget is None else budget,
+                name=name,
+                prunes=False,
+                note="" if locks else "file locks succeeded without being taken",
             )
 
     @contextmanager
@@ -218,7 +264,7 @@ class Interleaver:
         if failed:
             explored.failed = True
             self._tell(explored)
-            raise self._failure(world, places, explored, check, *failed[0])
+            raise self._failure(world, places, explored, check, *failed[0], prunes=prunes)
         self._tell(explored)
         return explored
 
@@ -243,6 +289,8 @@ class Interleaver:
         check: Check,
         execution: Execution,
         error: BaseException,
+        *,
+        prunes: bool,
     ) -> ScheduleFailed:
         """Return the failure of the simplest schedule that fails."""
         last = [error]
@@ -255,20 +303,20 @@ class Interleaver:
                 return True
             return False
 
-        had = preemptions(execution.plan, execution.ended)
+        had = execution.preemptions()
         if not explored.replayed:
-            execution = shrunk(world, execution, fails)
+            execution = shrunk(world, execution, fails, prunes=prunes)
         line = written(execution)
         if explored.name:
             line = f"{explored.name}={line}"
-        has = preemptions(execution.plan, execution.ended)
+        has = execution.preemptions()
         found = "" if has == had else f" (found with {had})"
         why = f"{type(last[0]).__name__}: {last[0]}"
         message = "\n".join(
             [
                 f"a schedule with {_preemptions(has)}{found} fails: {why}",
                 "",
-                side_by_side(execution, places),
+                side_by_side(execution, places, everything=not prunes),
                 "",
                 str(explored),
                 f"replay this schedule with --linkmode-schedule='{line}'",
@@ -277,6 +325,20 @@ class Interleaver:
         failure = ScheduleFailed(message, execution, line)
         failure.__cause__ = last[0]
         return failure
+
+
+def _places(
+    target: str | os.PathLike[str] | None,
+    below: Iterable[str | os.PathLike[str]],
+    prepare: Callable[[], object] | None,
+) -> list[str]:
+    """Return the directories in which actors meet. Raises UsageError where nobody says."""
+    places = [os.path.realpath(path) for path in below]
+    if not places and target is not None:
+        places = [os.path.realpath(target)]
+    if not places or (prepare is None and target is None):
+        raise UsageError("where do the actors meet?", hint="give target=, or below= and prepare=")
+    return places
 
 
 def _preemptions(count: int) -> str:

@@ -12,10 +12,10 @@ WIDTH = 44
 """Columns of one actor."""
 
 
-def side_by_side(execution: Execution, roots: Sequence[str]) -> str:
+def side_by_side(execution: Execution, roots: Sequence[str], *, everything: bool = False) -> str:
     """Return the calls of all actors in order of time, one column each.
 
-    Calls that nobody else could notice are counted, not shown.
+    Calls that nobody else could notice are counted, not shown, unless `everything` is.
     """
     shared = Shared()
     shared.learn(execution.events)
@@ -31,7 +31,7 @@ def side_by_side(execution: Execution, roots: Sequence[str]) -> str:
     for place, event in enumerate(execution.events):
         if place and event.actor != execution.events[place - 1].actor:
             flush(execution.events[place - 1].actor)
-        if shared.of(event.footprint) or event.error:
+        if everything or event.error or shared.of(event.footprint):
             flush(event.actor)
             lines.append(_one(execution, event.actor, called(event, roots)))
         else:

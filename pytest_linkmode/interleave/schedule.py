@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from pytest_linkmode.errors import UsageError
-from pytest_linkmode.interleave.search import Growing, Shared, preemptions
+from pytest_linkmode.interleave.search import Growing, Shared
 from pytest_linkmode.interleave.world import Execution, World
 
 SHRINKING = 3000
@@ -77,12 +77,16 @@ def follow(world: World, text: str) -> Execution:
     return world.run(plan) if execution is None else execution
 
 
-def shrunk(world: World, failed: Execution, fails: Fails) -> Execution:
+def shrunk(world: World, failed: Execution, fails: Fails, *, prunes: bool) -> Execution:
     """Return a schedule that fails as well and has the fewest preemptions that were found.
+
+    Without `prunes`, the search that found it had them in that order already.
 
     All schedules with fewer are tried, in order, as far as the bound reaches; then turns are moved
     to those who had them before.
     """
+    if not prunes:
+        return failed
     shared = Shared()
     shared.learn(failed.events)
     best = [failed]
@@ -93,7 +97,7 @@ def shrunk(world: World, failed: Execution, fails: Fails) -> Execution:
             return False
         return True
 
-    most = preemptions(failed.plan, failed.ended) - 1
+    most = failed.preemptions() - 1
     if most >= 0:
         Growing(world, budget=SHRINKING, most=most, shared=shared).run(better)
     return best[0] if best[0] is not failed else _merged(world, failed, fails)
@@ -118,9 +122,7 @@ def _merged(world: World, failed: Execution, fails: Fails) -> Execution:
             execution = _attempt(world, order)
             if execution is None or not fails(execution):
                 continue
-            if preemptions(execution.plan, execution.ended) < preemptions(
-                failed.plan, failed.ended
-            ):
+            if execution.preemptions() < failed.preemptions():
                 failed, again = execution, True
                 break
     return failed

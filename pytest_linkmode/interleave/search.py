@@ -60,15 +60,6 @@ class _Branch:
     sleeps: tuple[tuple[int, Sleeping], ...] = field(compare=False, default=())
 
 
-def preemptions(plan: bytes, ended: dict[int, int]) -> int:
-    """Return how often a schedule takes the turn from an actor that could have gone on."""
-    return sum(
-        1
-        for place in range(1, len(plan))
-        if plan[place] != plan[place - 1] and ended.get(plan[place - 1], len(plan) + 1) > place
-    )
-
-
 class Search:
     """Explores the schedules of a world.
 
@@ -119,7 +110,7 @@ class Search:
             self.counts.pruned += 1
             return True
         self.counts.ran += 1
-        self.counts.preemptions = max(self.counts.preemptions, preemptions(went, execution.ended))
+        self.counts.preemptions = max(self.counts.preemptions, execution.preemptions())
         return visit(execution)
 
     def _branch(
@@ -145,7 +136,10 @@ class Search:
         self._nodes[before] = node
         node.taken.add(actor)
         plan = before + bytes((actor,))
-        count = preemptions(plan, execution.ended)
+        count = execution.preemptions(first)
+        if first:
+            previous = execution.events[first - 1].actor
+            count += previous != actor and execution.could(previous, first)
         if self._most is not None and count > self._most:
             self.counts.beyond += 1
             return
@@ -318,16 +312,16 @@ class Growing:
 
     def _extend(self, branch: _Branch, execution: Execution) -> None:
         """Queue the schedules that part from this one after what was planned of it."""
-        went, ended = execution.plan, execution.ended
+        went = execution.plan
         for place in range(len(branch.plan), len(went)):
             before = went[place - 1] if place else None
-            free = before is None or ended[before] <= place
+            free = before is None or not execution.could(before, place)
             if not free and before != went[place]:
                 continue  # that was planned
             if not free and not self._noticed(execution.events[place]):
                 continue
             for actor in range(len(execution.actors)):
-                if actor == went[place] or ended[actor] <= place:
+                if actor == went[place] or not execution.could(actor, place):
                     continue
                 count = branch.preemptions + (not free)
                 if self._most is not None and count > self._most:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pytest_linkmode.errors import LinkmodeError
 from pytest_linkmode.interleave.crew import Crew
@@ -24,6 +24,7 @@ from pytest_linkmode.interleave.footprints import (
     conflict,
 )
 
+What = TypeVar("What")
 Sleeping = Mapping[int, Footprint]
 """Actors whose next operation need not come next: another schedule has it there."""
 NOBODY: Sleeping = {}
@@ -62,7 +63,8 @@ class Execution:
     """One schedule that was run.
 
     `events` are in the order of time; `ended` is how many there were when each actor had ended.
-    `sleeps` says from which event on which actors were asleep. A schedule that is `pruned` was
+    `sleeps` says from which event on which actors were asleep, `able` who could have had each turn
+    (empty: all that had not ended). A schedule that is `pruned` was
     broken off: all that could follow comes in others.
     """
 
@@ -72,11 +74,27 @@ class Execution:
     sleeps: list[tuple[int, Sleeping]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     pruned: bool = False
+    able: list[frozenset[int]] = field(default_factory=list)
 
     @property
     def plan(self) -> bytes:
         """Who had each turn."""
         return bytes(event.actor for event in self.events)
+
+    def could(self, actor: int, place: int) -> bool:
+        """Return whether an actor could have had a turn."""
+        if self.able:
+            return actor in self.able[place]
+        return self.ended.get(actor, len(self.events) + 1) > place
+
+    def preemptions(self, upto: int | None = None) -> int:
+        """Return how often the turn was taken from an actor that could have gone on."""
+        events = self.events[:upto]
+        return sum(
+            events[place - 1].actor != event.actor and self.could(events[place - 1].actor, place)
+            for place, event in enumerate(events)
+            if place
+        )
 
 
 class World(Protocol):
@@ -354,6 +372,6 @@ def is_plain(path: str) -> bool:
     return path[:1] == "/" and "/." not in path and "//" not in path
 
 
-def names_of(functions: Sequence[Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+def names_of(actors: Sequence[What]) -> dict[str, What]:
     """Give actors names: A, B, C, …"""
-    return {chr(ord("A") + number): function for number, function in enumerate(functions)}
+    return {chr(ord("A") + number): actor for number, actor in enumerate(actors)}

@@ -1,0 +1,133 @@
+"""Real programs under schedules: held at their calls, released in turn, and surprised."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+from pytest_linkmode.errors import LinkmodeError
+from pytest_linkmode.faults.fresh import empty
+from pytest_linkmode.faults.support import unavailable
+from pytest_linkmode.interleave import Event, Execution, Interleaver, ScheduleFailed
+
+CARELESS = """
+import os, sys
+target, name = sys.argv[1:]
+if not os.path.exists(target + "/first"):
+    os.mkdir(target + "/of-" + name)
+    with open(target + "/first", "w") as file:
+        file.write(name)
+    print("first")
+"""
+
+LOCKING = """
+import fcntl, os, sys
+target, name = sys.argv[1:]
+lock = os.open(target, os.O_RDONLY)
+fcntl.flock(lock, fcntl.LOCK_EX)
+there = os.path.exists(target + "/first")
+os.mkdir(target + "/of-" + name)
+if not there:
+    os.close(os.open(target + "/first", os.O_CREAT | os.O_WRONLY))
+    print("first")
+"""
+
+
+@pytest.fixture(autouse=True)
+def holdable() -> None:
+    refused = unavailable()
+    if refused is not None:
+        pytest.skip(str(refused))
+
+
+@pytest.fixture
+def target(meeting: str) -> str:
+    os.mkdir(f"{meeting}/target")
+    return f"{meeting}/target"
+
+
+def program(code: str, target: str, name: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", code, target, name]
+
+
+def one_is_first(execution: Execution) -> None:
+    said = [outcome.result().stdout for outcome in execution.outcomes]
+    assert said.count("first\n") == 1, said
+    assert not [run.stderr for run in (each.result() for each in execution.outcomes) if run.stderr]
+
+
+def test_a_race_of_programs_is_found_shrunk_and_replayed(target: str) -> None:
+    commands = [program(CARELESS, target, name) for name in "ab"]
+    with pytest.raises(ScheduleFailed, match="with 1 preemption") as caught:
+        Interleaver().programs(commands, target=target, check=one_is_first)
+    said = str(caught.value)
+    for line in ("mkdir of-b", "| create first", "create first  ", "--linkmode-schedule='A1-B'"):
+        assert line in said, said
+    empty(target)
+    with pytest.raises(ScheduleFailed):
+        Interleaver(replay="A1-B").programs(commands, target=target, check=one_is_first)
+    empty(target)
+    Interleaver(replay="B-A").programs(commands, target=target, check=one_is_first)
+
+
+def test_a_lock_holds_them_apart_and_nothing_does_without_it(target: str) -> None:
+    commands = [program(LOCKING, target, name) for name in "ab"]
+    explored = Interleaver().programs(commands, target=target, check=one_is_first)
+    assert explored.complete
+    assert explored.counts.preemptions == 1
+    empty(target)
+    with pytest.raises(ScheduleFailed, match="file locks succeeded without being taken"):
+        Interleaver().programs(commands, target=target, check=one_is_first, locks=False)
+
+
+def test_an_adversary_comes_just_before_each_call(target: str) -> None:
+    met = []
+
+    def link_first(call: Event) -> str:
+        met.append((call.name, os.path.basename(call.paths[-1]), sorted(os.listdir(target))))
+        os.symlink("nowhere", f"{target}/first")
+        return "a symlink appears"
+
+    def never_followed(execution: Execution) -> None:
+        assert os.path.islink(f"{target}/first") or len(execution.outcomes) == 2
+
+    explored = Interleaver().programs(
+        {"A": program(CARELESS, target, "a"), "Adversary": link_first},
+        target=target,
+        check=never_followed,
+    )
+    assert explored.complete
+    assert met == [("mkdir", "of-a", []), ("create", "first", ["of-a"])]
+    assert explored.counts.ran == 3  # once without it
+
+
+def test_what_is_prepared_comes_before_each_schedule(target: str, tmp_path: pathlib.Path) -> None:
+    prepared = []
+
+    def prepare() -> None:
+        prepared.append(sorted(os.listdir(target)))
+        for name in os.listdir(target):
+            place = f"{target}/{name}"
+            (os.rmdir if os.path.isdir(place) else os.unlink)(place)
+
+    Interleaver().programs(
+        [program(CARELESS, target, name) for name in "ab"],
+        below=[target],
+        prepare=prepare,
+        preemptions=0,
+        check=lambda execution: None,
+    )
+    assert prepared == [[], ["first", "of-a"]]
+
+
+def test_programs_that_wait_for_each_other_are_told(target: str) -> None:
+    waits = f"import time; time.sleep(0.01)\nimport os; os.read(os.pipe()[0], 1); {CARELESS!r}"
+    with pytest.raises(LinkmodeError, match="wait for each other"):
+        Interleaver().programs(
+            [program(waits, target, name) for name in "ab"],
+            target=target,
+            check=lambda execution: None,
+        )

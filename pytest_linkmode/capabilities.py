@@ -192,7 +192,7 @@ def _fare(
         try:
             name = attempt(source, target)
         except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, str(error.errno))
+            name = _error_name(error)
         if not name or condition_of(platform, primitive, name).scope is not Scope.RETRY:
             break
         # ZFS answers EAGAIN for blocks that it has not written yet; so might others.
@@ -201,7 +201,36 @@ def _fare(
     return name
 
 
+def _error_name(error: OSError) -> str:
+    """Return the name that the tables of conditions know an error by."""
+    if sys.platform == "win32":
+        from linker.platforms.windows import WINERRORS, winerror_of
+
+        return WINERRORS.get(winerror_of(error), str(winerror_of(error)))
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
+def _clone_by_platform(source: str, target: str) -> str:
+    """Clone as the reference linker does, where that takes more than one call."""
+    from linker.platforms import current
+    from linker.platforms.base import Failed
+
+    platform = current()
+    above = [platform.open_root(os.path.dirname(path)) for path in (source, target)]
+    names = [os.path.basename(path) for path in (source, target)]
+    try:
+        platform.clone_file(above[0], names[0], above[1], names[1])
+    except Failed as failed:
+        return platform.error_name(failed.error)
+    finally:
+        for handle in above:
+            platform.close(handle)
+    return _compare(source, target)
+
+
 def _clone_file(source: str, target: str) -> str:
+    if sys.platform == "win32":
+        return _clone_by_platform(source, target)
     if sys.platform != "linux":
         return "ENOSYS"
     import fcntl
@@ -268,8 +297,8 @@ def _stamps(stack: ExitStack, directory: str) -> dict[str, bool | None]:
     path = os.path.join(directory, _name("stamp"))
     stack.callback(_remove, path)
     try:
-        with open(path, "xb") as file:
-            os.fchmod(file.fileno(), _ODD_MODE)
+        with open(path, "xb"):
+            os.chmod(path, _ODD_MODE)
         os.utime(path, ns=(_ODD_TIME, _ODD_TIME))
         seen = os.stat(path)
     except OSError:

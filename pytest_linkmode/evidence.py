@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from linker.modes import LinkMode
-from pytest_linkmode import storage
+from pytest_linkmode import opening, storage
 from pytest_linkmode.errors import LinkmodeError, UsageError
 from pytest_linkmode.independence import Edit
+from pytest_linkmode.opening import Directory
 from pytest_linkmode.storage import Storage, Trial
 
 if TYPE_CHECKING:
@@ -155,13 +156,6 @@ def evidence_tree(
 
 # --- looking at names ------------------------------------------------------------------------
 
-_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-_READ_FILE = _READ | getattr(os, "O_NOFOLLOW", 0)
-_READ_ROOT = _READ | getattr(os, "O_DIRECTORY", 0)
-_READ_DIRECTORY = _READ_FILE | _READ_ROOT
-_LONG = 3000
-"""Paths longer than this are opened piece by piece: PATH_MAX is 4096 bytes."""
-
 _TYPES: Mapping[int, str] = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -191,8 +185,8 @@ class _Pair(NamedTuple):
     theirs: os.stat_result
     source: str
     target: str
-    source_directory: int | None
-    target_directory: int | None
+    source_directory: Directory | None
+    target_directory: Directory | None
 
 
 _Step: TypeAlias = "tuple[str, os.stat_result | None, os.stat_result | None, _Pair | None]"
@@ -200,12 +194,12 @@ _Step: TypeAlias = "tuple[str, os.stat_result | None, os.stat_result | None, _Pa
 
 def _walk(source: str, target: str, skip: Callable[[str], bool] | None) -> Iterator[_Step]:
     """Yield every name below either root, with the pair of both where both have it."""
-    absolute = os.path.abspath(source).rstrip("/")
+    absolute = os.path.abspath(source).rstrip(os.sep)
     with contextlib.ExitStack() as stack:
         roots = _open_root(source, "source"), _open_root(target, "target")
         for root in roots:
-            stack.callback(os.close, root)
-        if _identity(os.fstat(roots[0])) == _identity(os.fstat(roots[1])):
+            stack.callback(opening.close, root)
+        if _identity(opening.stat(roots[0])) == _identity(opening.stat(roots[1])):
             raise UsageError(
                 "source and target are the same directory",
                 why=f"{source!r} and {target!r} have the same inode",
@@ -225,7 +219,7 @@ def _walk(source: str, target: str, skip: Callable[[str], bool] | None) -> Itera
                     first, second = ours.get(name), theirs.get(name)
                     pair = None
                     if first is not None and second is not None:
-                        full = f"{absolute}/{path}"
+                        full = f"{absolute}/{path}".replace("/", os.sep)
                         pair = _Pair(full, one_place, first, second, name, name, here, there)
                     yield path, first, second, pair
                     inside = [
@@ -235,9 +229,9 @@ def _walk(source: str, target: str, skip: Callable[[str], bool] | None) -> Itera
                         pending.append((path, inside[0], inside[1]))
 
 
-def _open_root(path: str, what: str) -> int:
+def _open_root(path: str, what: str) -> Directory:
     try:
-        return os.open(path, _READ_ROOT)
+        return opening.open_root(path)
     except OSError as error:
         raise UsageError(
             f"the {what} {path!r} is not a directory that can be read", why=str(error.strerror)
@@ -246,47 +240,30 @@ def _open_root(path: str, what: str) -> int:
 
 @contextlib.contextmanager
 def _directory(
-    root: int | None, path: str
-) -> Iterator[tuple[int | None, dict[str, os.stat_result]]]:
+    root: Directory | None, path: str
+) -> Iterator[tuple[Directory | None, dict[str, os.stat_result]]]:
     """Open the directory `path` below `root` and list it; without a root, nothing is there."""
     if root is None:
         yield None, {}
         return
     try:
-        opened = _open_below(root, path)
+        opened = opening.open_below(root, path)
     except OSError as error:
         raise LinkmodeError(f"cannot list {path!r}", why=str(error.strerror)) from error
     try:
-        with os.scandir(opened) as entries:
-            listing = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
-        yield opened, listing
+        yield opened, opening.listing(opened)
     finally:
-        os.close(opened)
-
-
-def _open_below(root: int, path: str) -> int:
-    """Open the directory `path` below the directory `root`, however long it is."""
-    if len(path) * 4 < _LONG:
-        return os.open(path or ".", _READ_DIRECTORY, dir_fd=root)
-    at, piece = os.dup(root), b""
-    try:
-        for part in os.fsencode(path).split(b"/"):
-            if len(piece) + len(part) > _LONG:
-                below = os.open(piece, _READ_DIRECTORY, dir_fd=at)
-                os.close(at)
-                at, piece = below, b""
-            piece += part + b"/"
-        return os.open(piece, _READ_DIRECTORY, dir_fd=at)
-    finally:
-        os.close(at)
+        opening.close(opened)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _same(first: int | None, second: int | None) -> bool:
-    return first is not None and second is not None and os.path.sameopenfile(first, second)
+def _same(first: Directory | None, second: Directory | None) -> bool:
+    if first is None or second is None:
+        return False
+    return os.path.samestat(opening.stat(first), opening.stat(second))
 
 
 def _place(path: str) -> tuple[object, ...]:
@@ -401,9 +378,9 @@ class _Prover:
             return _unproven(f"the files cannot be read: {error.strerror}", error, facts)
 
     def _files(self, pair: _Pair, index: int, facts: dict[str, object]) -> Evidence | None:
-        source = os.open(pair.source, _READ_FILE, dir_fd=pair.source_directory)
+        source = opening.open_file(pair.source, pair.source_directory)
         try:
-            target = os.open(pair.target, _READ_FILE, dir_fd=pair.target_directory)
+            target = opening.open_file(pair.target, pair.target_directory)
             try:
                 seen = self._by_place(pair, source, target, facts)
                 if isinstance(seen, Evidence):
@@ -527,11 +504,11 @@ class _Prover:
         devices = pair.ours.st_dev, pair.theirs.st_dev
         directory = pair.target_directory
         if directory is None:
-            opened = os.open(os.path.dirname(os.path.abspath(pair.target)), _READ_ROOT)
+            opened = opening.open_root(os.path.dirname(os.path.abspath(pair.target)))
             try:
                 return storage.try_clone(source, opened)
             finally:
-                os.close(opened)
+                opening.close(opened)
         trial = storage.try_clone(source, directory)
         if trial.possible is None:
             return self._trials.get(devices, trial)
@@ -647,18 +624,18 @@ def _unproven(why: str, error: OSError, facts: dict[str, object]) -> Evidence:
 
 def _symlink(pair: _Pair, facts: dict[str, object]) -> Evidence:
     """Return the evidence of a target that is a symlink."""
-    text = facts["target_text"] = os.readlink(pair.target, dir_fd=pair.target_directory)
+    text = facts["target_text"] = opening.read_link(pair.target, pair.target_directory)
     if stat.S_ISLNK(pair.ours.st_mode):
-        original = os.readlink(pair.source, dir_fd=pair.source_directory)
+        original = opening.read_link(pair.source, pair.source_directory)
         facts["source_text"] = original
         if text == original:
             return _said(Proof.RECREATED, f"both are symlinks to {text!r}", _ALL, facts)
-    facts["absolute"] = text == pair.path
-    if text == pair.path:
+    facts["absolute"] = names_path(text, pair.path)
+    if facts["absolute"]:
         why = f"the target is a symlink to {text!r}"
         return _said(Proof.LINK_TARGET, why, _SYMLINK, facts, LinkMode.SYMLINK)
     try:
-        reached = os.stat(pair.target, dir_fd=pair.target_directory)
+        reached = opening.followed(pair.target, pair.target_directory)
     except OSError as error:
         why = f"the target is a symlink to {text!r}, which leads nowhere: {error.strerror}"
         return _said(Proof.DIFFERENT_LINK, why, _NOTHING, facts)
@@ -667,6 +644,13 @@ def _symlink(pair: _Pair, facts: dict[str, object]) -> Evidence:
         return _said(Proof.DIFFERENT_LINK, why, _NOTHING, facts)
     why = f"the target is a symlink to {text!r}, which is the source"
     return _said(Proof.LINK_TARGET, why, _SYMLINK, facts, LinkMode.SYMLINK)
+
+
+def names_path(text: str, path: str) -> bool:
+    r"""Return whether a symlink says a path; on Windows it may say it with ``\\?\`` before it."""
+    if sys.platform == "win32":
+        return os.path.normcase(text.removeprefix("\\\\?\\")) == os.path.normcase(path)
+    return text == path
 
 
 def _is_hole(file: int) -> bool:
@@ -684,7 +668,7 @@ def _first_difference(first: int, second: int) -> int | None:
     """Return the offset of the first byte in which two open files differ, or None."""
     offset = 0
     while True:
-        ours, theirs = os.pread(first, _CHUNK, offset), os.pread(second, _CHUNK, offset)
+        ours, theirs = (opening.read_at(each, _CHUNK, offset) for each in (first, second))
         if ours != theirs:
             pairs = enumerate(zip(ours, theirs, strict=False))
             end = min(len(ours), len(theirs))

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from pytest_linkmode import opening
+
 _FLIP = 0xFF
-_OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Edit:
@@ -24,7 +25,7 @@ class Edit:
     `error`; what fails while undoing is raised, for then a file is not as it was.
     """
 
-    def __init__(self, name: str, directory: int | None, descriptor: int) -> None:
+    def __init__(self, name: str, directory: opening.Directory | None, descriptor: int) -> None:
         """Open `name` for writing; `descriptor` is the same file, open for reading.
 
         Raises OSError, before anything was changed, where it cannot be written to.
@@ -32,24 +33,25 @@ class Edit:
         self.error: OSError | None = None
         self._status = os.fstat(descriptor)
         self._bytes: dict[int, bytes] = {}
+        self._path = os.path.join(directory, name) if isinstance(directory, str) else name
         try:
-            self.file = os.open(name, _OPEN, dir_fd=directory)
+            self.file = opening.open_file(name, directory, opening.WRITE_FILE)
         except PermissionError:
             # A read-only file of an ordinary user: its owner may write once the file is open.
             permissions = stat.S_IMODE(self._status.st_mode)
-            os.fchmod(descriptor, permissions | stat.S_IWUSR)
+            opening.change_mode(descriptor, self._path, permissions | stat.S_IWUSR)
             try:
-                self.file = os.open(name, _OPEN, dir_fd=directory)
+                self.file = opening.open_file(name, directory, opening.WRITE_FILE)
             finally:
-                os.fchmod(descriptor, permissions)
+                opening.change_mode(descriptor, self._path, permissions)
 
     def make(self) -> None:
         """Invert the bytes."""
         try:
             for offset in self._offsets():
-                before = os.pread(self.file, 1, offset)
+                before = opening.read_at(self.file, 1, offset)
                 self._bytes[offset] = before
-                os.pwrite(self.file, bytes((before[0] ^ _FLIP,)), offset)
+                opening.write_at(self.file, bytes((before[0] ^ _FLIP,)), offset)
         except OSError as error:
             self.error = error
 
@@ -57,10 +59,10 @@ class Edit:
         """Put bytes, permission bits and times back."""
         before = self._status
         for offset, byte in self._bytes.items():
-            os.pwrite(self.file, byte, offset)
+            opening.write_at(self.file, byte, offset)
         if os.fstat(self.file).st_mode != before.st_mode:  # writing takes setuid and setgid away
-            os.fchmod(self.file, stat.S_IMODE(before.st_mode))
-        os.utime(self.file, ns=(before.st_atime_ns, before.st_mtime_ns))
+            opening.change_mode(self.file, self._path, stat.S_IMODE(before.st_mode))
+        opening.set_times(self.file, self._path, (before.st_atime_ns, before.st_mtime_ns))
 
     def close(self) -> None:
         """Close the file."""
@@ -78,7 +80,7 @@ class Edit:
         return not all(self._unchanged(other))
 
     def _unchanged(self, file: int) -> Iterator[bool]:
-        return (os.pread(file, 1, at) == before for at, before in self._bytes.items())
+        return (opening.read_at(file, 1, at) == before for at, before in self._bytes.items())
 
     def _offsets(self) -> Iterable[int]:
         size = self._status.st_size

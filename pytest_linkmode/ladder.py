@@ -133,6 +133,8 @@ def _look_root(settings: Settings) -> Unavailable | None:
 def _look_sudo(settings: Settings) -> Unavailable | None:
     from pytest_linkmode import kernel
 
+    if sys.platform != "linux":
+        return Unavailable("no sudo", checked=[f"mounts of our own: not on {sys.platform}"])
     if sys.platform == "linux" and kernel.may_mount() and settings.provider is None:
         # Nobody needs it, and nothing is imported.
         return Unavailable(
@@ -180,6 +182,8 @@ def _look_user_namespace(settings: Settings) -> Unavailable | None:
 
 
 def _look_uml(settings: Settings) -> Unavailable | None:
+    if sys.platform != "linux":
+        return Unavailable("no guests", checked=[f"User-Mode Linux: not on {sys.platform}"])
     from pytest_linkmode.guests import uml
 
     return uml.look(settings)

@@ -126,6 +126,10 @@ def user_namespace_mends(step: str = "") -> tuple[str, ...]:
 
 def user_name() -> str:
     """Return the name of the effective user, or the number where there is no name."""
+    if sys.platform == "win32":
+        import getpass
+
+        return getpass.getuser()
     import pwd
 
     try:
@@ -150,7 +154,9 @@ def own_directory(name: str, mode: int) -> str:
     else:
         os.chmod(path, mode)  # whatever the umask
     found = os.lstat(path)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+    # On Windows the temporary directory is the user's own.
+    ours = sys.platform == "win32" or found.st_uid == os.geteuid()
+    if not stat.S_ISDIR(found.st_mode) or not ours:
         raise LinkmodeError(
             f"{path} is not a directory of this user",
             hint="remove it, or set TMPDIR to a directory of your own",
@@ -170,6 +176,8 @@ def try_private(*, user: bool = False) -> Refusal | None:
     what is asked for next (Ubuntu 24.04). Whoever cannot mount tries it in a user namespace,
     and so does root with `user`.
     """
+    if sys.platform != "linux":
+        return Refusal("start", f"no namespaces on {sys.platform}", privileged=False)
     if threading.get_native_id() != os.getpid():
         # unshare(2) moves the calling thread only: everything else would stay outside.
         return Refusal("start", "this is not the main thread", kernel.may_mount())
@@ -239,7 +247,7 @@ def find_place(namespace: str = AUTO, *, user: bool = False) -> Place:
         _places[inherited.kind] = inherited
         return inherited
     refusal = None
-    if namespace != HOST:
+    if namespace == PRIVATE or (namespace != HOST and sys.platform == "linux"):
         refusal = try_private(user=True) if user else try_private()
         if refusal is None:
             return enter_private(user=user)

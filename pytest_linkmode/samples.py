@@ -11,9 +11,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from linker.platforms.windows import why_unfit, winerror_of
+from pytest_linkmode import opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,8 @@ ODD_NAMES = (
     "cafe\u0301 decomposed",
     "\u202eright to left",
     "\U0001f40d",
-    os.fsdecode(b"latin-1 \xe9"),
-    os.fsdecode(b"\xff\xfe"),
+    b"latin-1 \xe9".decode("utf-8", "surrogateescape"),
+    b"\xff\xfe".decode("utf-8", "surrogateescape"),
     "n" * NAME_MAX,
 )
 """Names that are legal where it matters and that programs get wrong."""
@@ -178,7 +182,7 @@ def write_tree(directory: str | os.PathLike[str], entries: Iterable[Entry]) -> N
             try:
                 os.symlink(row.text, os.path.join(root, row.path))
             except OSError as error:
-                if error.errno in _NO_SYMLINKS:
+                if error.errno in _NO_SYMLINKS or winerror_of(error) == _NO_PRIVILEGE:
                     continue
                 raise
             if os.utime in os.supports_follow_symlinks:
@@ -193,19 +197,28 @@ _NOT_A_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.ENOENT)
 """How filesystems say that a name is none (a directory that is missing cannot be meant here)."""
 _NO_SYMLINKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 """How filesystems say that they have no symlinks: there the sample has none."""
+_NO_PRIVILEGE = 1314
+"""ERROR_PRIVILEGE_NOT_HELD: how Windows says that this user may not make any."""
 
 
 def content(row: File) -> bytes:
     """Return the bytes of a file of the tree: its own, and the same every time."""
-    data = bytearray(hashlib.shake_128(os.fsencode(row.path)).digest(row.size))
+    data = bytearray(
+        hashlib.shake_128(row.path.encode("utf-8", "surrogateescape")).digest(row.size)
+    )
     for start, end in row.holes:
         data[start:end] = bytes(end - start)
     return bytes(data)
 
 
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
 def _write(path: str, row: File, stamp: int) -> None:
+    if row.odd and sys.platform == "win32" and why_unfit(os.path.basename(row.path)):
+        return  # it could be made, under another name or in another file
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        file = os.open(path, _MAKE, 0o600)
     except OSError as error:
         if row.odd and error.errno in _NOT_A_NAME:
             return
@@ -213,10 +226,10 @@ def _write(path: str, row: File, stamp: int) -> None:
     try:
         data, start = content(row), 0
         for hole, end in (*row.holes, (row.size, row.size)):
-            os.pwrite(file, data[start:hole], start)
+            opening.write_at(file, data[start:hole], start)
             start = end
         os.ftruncate(file, row.size)
-        os.fchmod(file, row.mode)
     finally:
         os.close(file)
     os.utime(path, ns=(stamp, stamp))
+    os.chmod(path, row.mode)

@@ -96,7 +96,7 @@ class Trial:
     error: str = ""
 
 
-def try_clone(descriptor: int, directory: int) -> Trial:
+def try_clone(descriptor: int, directory: int | str) -> Trial:
     """Find out, by doing it, whether the open file `descriptor` can be cloned into `directory`.
 
     The clone has no name (O_TMPFILE, open(2)) and is gone at once; neither the directory nor
@@ -104,7 +104,9 @@ def try_clone(descriptor: int, directory: int) -> Trial:
     directory's times are put back. The answer holds for this file and this directory: a NOCOW
     attribute of either is taken into account.
     """
-    if sys.platform != "linux":
+    if sys.platform == "win32":
+        return _try_volume(descriptor)
+    if sys.platform != "linux" or isinstance(directory, str):
         return Trial(None, "ENOSYS")
     try:
         with _scratch(directory) as clone:
@@ -115,6 +117,22 @@ def try_clone(descriptor: int, directory: int) -> Trial:
         name = error_name(error)
         return Trial(False if name in NEVER else None, name)
     return Trial(possible=True)
+
+
+def _try_volume(descriptor: int) -> Trial:
+    """Find out whether the volume of an open file clones blocks at all, by what it says."""
+    import msvcrt
+
+    from linker.platforms import kernel32, windows
+
+    handle: int = msvcrt.get_osfhandle(descriptor)  # type: ignore[attr-defined,unused-ignore]
+    try:
+        flags = kernel32.calls().volume_flags(handle)
+    except OSError as error:
+        return Trial(None, windows.WINERRORS.get(windows.winerror_of(error), ""))
+    if flags & windows.SUPPORTS_BLOCK_REFCOUNTING:
+        return Trial(None, "the volume clones blocks")
+    return Trial(possible=False, error="ERROR_NOT_SUPPORTED")
 
 
 class _Untried(Exception):

@@ -7,6 +7,7 @@ that it is what its row says.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_linkmode.config import suggestion
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
-from pytest_linkmode.filesystems.base import MIB, Filesystem, Kind, Provider, directory_mends
+from pytest_linkmode.filesystems.base import (
+    MIB,
+    Elsewhere,
+    Filesystem,
+    Kind,
+    Provider,
+    directory_mends,
+)
 
 if TYPE_CHECKING:
     from pytest_linkmode.config import Settings
@@ -263,10 +271,18 @@ def kind_of(name: str) -> Kind:
     raise UsageError(f"no filesystem is called {name!r}", hint=suggestion(name, FILESYSTEMS))
 
 
+SYSTEMS: dict[str, str] = {
+    **dict.fromkeys(("loop", "sudo", "tmpfs", "overlay", "fuse", "uml"), "linux"),
+}
+"""Providers that are of one system (`sys.platform`); elsewhere they are not even imported."""
+
+
 def provider_of(word: str | Provider) -> Provider:
     """Return the provider of that name, imported if need be; a provider is one already."""
     if not isinstance(word, str):
         return word
+    if SYSTEMS.get(word, sys.platform) != sys.platform:
+        return Elsewhere(word, SYSTEMS[word])
     found = PROVIDERS[word]
     if isinstance(found, str):
         import importlib

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -98,6 +99,37 @@ class Provider(Protocol):
         self, kind: Kind, place: Place, settings: Settings
     ) -> AbstractContextManager[Filesystem]:
         """Return a context in which the filesystem exists. Entering it raises Unavailable."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A way that another system has: it stands in the ladder, and is never gone here."""
+
+    name: str
+    system: str
+
+    @property
+    def rung(self) -> str:
+        """No rung of this machine."""
+        return ""
+
+    def missing(self, kind: Kind, settings: Settings) -> Unavailable | None:
+        """Return on which system this works."""
+        del settings
+        return Unavailable(
+            f"no {kind.name} by {self.name}",
+            checked=[f"{self.name}: works on {self.system}, and this is {sys.platform}"],
+            mends=directory_mends(kind),
+        )
+
+    def open(
+        self, kind: Kind, place: Place, settings: Settings
+    ) -> AbstractContextManager[Filesystem]:
+        """Raise what is missing."""
+        del place
+        missing = self.missing(kind, settings)
+        assert missing is not None  # always something
+        raise missing
 
 
 class OwnedStack(ExitStack):

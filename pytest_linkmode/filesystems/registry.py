@@ -11,17 +11,22 @@ file goes when nothing is left to undo.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_linkmode import kernel, namespaces
+from pytest_linkmode import kernel, namespaces, opening
 from pytest_linkmode.filesystems.base import remove_tree
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 SUFFIX = ".steps"
 
@@ -91,9 +96,12 @@ class Ledger:
             if self._open:
                 self._write({"undone": number})
             else:
+                if _KEEPS_OPEN_FILES:
+                    os.close(self._file)
                 with suppress(FileNotFoundError):  # a temporary directory may be emptied by others
                     os.unlink(self._path)
-                os.close(self._file)
+                if not _KEEPS_OPEN_FILES:
+                    os.close(self._file)
                 self._file = None
 
     def owned(self) -> bool:
@@ -106,17 +114,60 @@ class Ledger:
         name = f"{self._pid}-{os.urandom(4).hex()}"
         hidden = os.path.join(self._directory, f".{name}")
         self._path = os.path.join(self._directory, name + SUFFIX)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        file = os.open(hidden, flags, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        first = self._path if _KEEPS_OPEN_FILES else hidden
+        file = os.open(first, _NOTES, 0o600)
+        _lock(file)
         owner = {"pid": self._pid, "start": _start_time(self._pid), "boot": _boot()}
         os.write(file, json.dumps(owner).encode() + b"\n")
-        os.rename(hidden, self._path)
+        if first == hidden:
+            os.rename(hidden, self._path)
         return file
 
     def _write(self, entry: Mapping[str, object]) -> None:
         if self._file is not None:
             os.write(self._file, json.dumps(entry).encode() + b"\n")
+
+
+_KEEPS_OPEN_FILES = sys.platform == "win32"
+"""Whether a file that is open can be neither renamed nor removed.
+
+There notes have their name at once: who meets them unlocked and empty leaves them alone.
+"""
+
+_NOTES = (
+    os.O_WRONLY
+    | os.O_APPEND
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+if sys.platform == "win32":
+    _FAR = 1 << 40
+    """Where a byte is locked: others may read the notes themselves."""
+
+    def _lock(file: int, *, wait: bool = True) -> bool:
+        """Lock an open file for this process's life; return whether it is ours."""
+        before = os.lseek(file, 0, os.SEEK_CUR)
+        os.lseek(file, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        finally:
+            os.lseek(file, before, os.SEEK_SET)
+        return True
+
+else:
+
+    def _lock(file: int, *, wait: bool = True) -> bool:
+        """Lock an open file for this process's life; return whether it is ours."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
 
 
 _ledger: Ledger | None = None
@@ -153,7 +204,13 @@ def clean(*, dry_run: bool = False) -> tuple[Finding, ...]:
         elif name.endswith(SUFFIX):
             with _locked(os.path.join(where, name)) as notes:
                 if notes is not None:
-                    findings += _settle(os.path.join(where, name), notes, dry_run=dry_run)
+                    found, settled = _settle(notes, dry_run=dry_run)
+                    findings += found
+                    if settled and not _KEEPS_OPEN_FILES:
+                        os.unlink(os.path.join(where, name))
+            if notes is not None and settled and _KEEPS_OPEN_FILES:
+                with suppress(OSError):  # another `clean` was faster
+                    os.unlink(os.path.join(where, name))
     return tuple(findings)
 
 
@@ -161,14 +218,12 @@ def clean(*, dry_run: bool = False) -> tuple[Finding, ...]:
 def _locked(path: str) -> Iterator[list[dict[str, Any]] | None]:
     """Hold the notes at `path`; None where a living process does, or where they are gone."""
     try:
-        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        held = os.open(path, opening.READ_FILE)
     except FileNotFoundError:
         yield None
         return
     with open(held, encoding="utf-8") as lines:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(held, wait=False):
             yield None
             return
         # Another `clean` may have settled and removed them while we waited to open them.
@@ -181,10 +236,12 @@ def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _settle(path: str, notes: list[dict[str, Any]], *, dry_run: bool) -> Iterator[Finding]:
+def _settle(notes: list[dict[str, Any]], *, dry_run: bool) -> tuple[list[Finding], bool]:
+    """Undo what notes say; return what was found, and whether they are settled."""
     owner = notes[0] if notes and "pid" in notes[0] else None
     if owner is None or _lives(owner):
-        return
+        return [], False
+    findings = []
     undone = {entry["undone"] for entry in notes if "undone" in entry}
     inodes = {entry["made"]: entry["inode"] for entry in notes if "made" in entry}
     steps = [entry for entry in notes if "step" in entry and entry["id"] not in undone]
@@ -198,12 +255,13 @@ def _settle(path: str, notes: list[dict[str, Any]], *, dry_run: bool) -> Iterato
                 action = UNDONE
             except OSError as error:
                 action, why, unsettled = KEPT, error.strerror or str(error), True
-        yield Finding(entry["step"], entry["path"], owner["pid"], action, why)
-    if not unsettled:
-        os.unlink(path)
+        findings.append(Finding(entry["step"], entry["path"], owner["pid"], action, why))
+    return findings, not unsettled
 
 
 def _lives(owner: Mapping[str, Any]) -> bool:
+    if sys.platform != "linux":  # the lock, which was free, says all there is to know
+        return False
     return bool(owner["boot"] == _boot() and owner["start"] == _start_time(owner["pid"]))
 
 
@@ -266,6 +324,8 @@ _STEPS: Mapping[str, _Remains] = {
 
 
 def _boot() -> str:
+    if sys.platform != "linux":
+        return ""
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as lines:
         return lines.read().strip()
 

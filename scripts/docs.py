@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pytest_linkmode.faults.ops import WAYS
 from pytest_linkmode.faults.spec import EFFECTS, OPS
 from pytest_linkmode.filesystems import FILESYSTEMS
+from scripts import reference
 from scripts.bootstrap import ROOT
 
 
@@ -45,6 +46,12 @@ def ops() -> str:
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/explanation.md", "filesystems"): filesystems,
     ("docs/faults.md", "ops"): ops,
+    ("docs/reference/options.md", "options"): reference.options,
+    ("docs/reference/commands.md", "commands"): reference.commands,
+    ("docs/reference/fixtures.md", "fixtures"): reference.fixtures,
+    ("docs/reference/fixtures.md", "hook"): reference.hook,
+    ("docs/reference/policies.md", "policies"): reference.policies,
+    ("docs/reference/conditions.md", "conditions"): reference.conditions,
 }
 """(page, name of the part) -> what makes it. A part lies between two comments with its name."""
 

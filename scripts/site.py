@@ -1,8 +1,8 @@
 """The navigation of the documentation, which docs/conf.py gives to Sphinx.
 
 `NAVIGATION` is the table of pages, by what a reader wants (Diátaxis): to learn, to get something
-done, to look something up, to understand. A page that is in no row is shown at the end, so that none is
-lost; a row whose page is not there is left out.
+done, to look something up, to understand. A page that is in no row is shown at the end, so that
+none is lost; a row whose page is not there is left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
     ),
     "Explanation": (
         "explanation",
-        "explanation/real-and-modelled",
+        "verified",
         "mutation",
     ),
 }

@@ -3,71 +3,73 @@ the tables of the code are in it."""
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from linker import LinkMode
+from pytest_linkmode import cli
 from pytest_linkmode.evidence import Proof
+from pytest_linkmode.options import BY_NAME, FLAG
+from tests.documentation import (
+    FAILS,
+    PAGES,
+    ROOT,
+    Example,
+    blocks,
+    commands,
+    examples,
+    runs,
+)
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
-MACOS = (ROOT / "docs" / "macos.md").read_text(encoding="utf-8")
-
-_BLOCK = re.compile(
-    r"(?:<!-- example: (?P<arguments>[^\n]*) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL
-)
 
 
-def _examples(*texts: str) -> list[tuple[str, str]]:
-    """Return (arguments of pytest, code) of each python block."""
-    return [
-        (found["arguments"] or "", found["code"])
-        for text in texts
-        for found in _BLOCK.finditer(text)
-    ]
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix().replace("/", "-")
 
 
-def test_every_python_block_says_how_it_is_run() -> None:
-    for text in (README, FAULTS, MACOS):
-        assert text.count("```python") == len(_examples(text)) > 0
-        assert all(arguments.split()[:1] == ["pytest"] for arguments, _ in _examples(text))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"), _examples(README, FAULTS, MACOS), ids=lambda value: ""
-)
-def test_the_examples_pass_as_they_stand(
-    pytester: pytest.Pytester, arguments: str, code: str
-) -> None:
-    pytester.makepyfile(test_example=code)
-    result = pytester.runpytest_subprocess(*arguments.split()[1:])
-    outcomes = result.parseoutcomes()
-    assert result.ret == 0
-    assert outcomes.get("passed", 0) > 0
-    assert "failed" not in outcomes
+@pytest.mark.parametrize("run", runs(), ids=lambda run: " ".join(run[0].arguments) or "plain")
+def test_the_examples_end_as_they_say(pytester: pytest.Pytester, run: list[Example]) -> None:
+    first = run[0]
+    for name, text in first.files.items():
+        (pytester.path / name).write_text(text, encoding="utf-8")
+    pages = [re.sub(r"\W", "_", each.page.lower()) for each in run]
+    names = [f"test_{number}_{page}.py" for number, page in enumerate(pages)]
+    for name, example in zip(names, run, strict=True):
+        (pytester.path / name).write_text(example.code, encoding="utf-8")
+    result = pytester.runpytest_subprocess("-v", *first.arguments)
+    ended = {
+        (found[1], found[2])
+        for line in result.outlines
+        if (found := re.match(r"(test_\w+\.py)::\S+ (PASSED|FAILED|ERROR)", line))
+    }
+    words = {"PASSED", "FAILED"} if first.what == FAILS else {"PASSED"}
+    assert ended == {(name, word) for name in names for word in words}
+    assert result.ret == (
+        pytest.ExitCode.TESTS_FAILED if first.what == FAILS else pytest.ExitCode.OK
+    )
 
 
 def test_the_first_example_without_its_fallback_fails_across_devices_as_promised(
     pytester: pytest.Pytester,
 ) -> None:
-    arguments, code = _examples(README)[0]
+    example = examples(ROOT / "README.md")[0]
     fallback = "        except OSError:\n            shutil.copy2(one, other)\n"
-    assert fallback in code
-    across = "test_install[[]tmpfs:disk-hardlink[]]"
-    test = pytester.makepyfile(test_example=code)
-    whole = pytester.runpytest_subprocess(*arguments.split()[1:], "-v")
-    if not re.search(r"tmpfs:disk-hardlink\] PASSED", str(whole.stdout)):
-        pytest.skip("tmpfs is the only filesystem here: there is no other device to fail on")
-    test.write_text(
-        code.replace(fallback, "        finally:\n            pass\n"), encoding="utf-8"
+    assert fallback in example.code
+    pytester.makepyfile(
+        test_example=example.code.replace(fallback, "        finally:\n            pass\n")
     )
-    result = pytester.runpytest_subprocess(*arguments.split()[1:], "-v")
+    result = pytester.runpytest_subprocess(*example.arguments, "-v")
+    if "tmpfs:disk-hardlink] SKIPPED" in str(result.stdout):
+        pytest.skip("tmpfs is the only filesystem here: there is no other device to fail on")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines([f"*{across} FAILED*"])
+    result.stdout.fnmatch_lines(["*test_install[[]tmpfs:disk-hardlink[]] FAILED*"])
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\$ \./(\S+)", README, re.MULTILINE))
@@ -75,14 +77,67 @@ def test_the_commands_that_are_named_are_there(command: str) -> None:
     assert os.access(ROOT / command, os.X_OK)
 
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "docs" in page.parts], ids=_name)
+def test_a_page_of_the_site_links_to_no_page_outside_of_it(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    outside = [
+        target
+        for target in targets
+        if not (page.parent / target).resolve().is_relative_to(ROOT / "docs")
+    ]
+    assert outside == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_the_commands_of_every_page_can_be_typed(page: Path) -> None:
+    for words in commands(page):
+        program, *rest = words
+        if program == "linkmode":
+            assert _takes(rest), words
+        elif program in ("python", "python3") and rest[:1] == ["-m"] and "scripts" in rest[1]:
+            assert importlib.util.find_spec(rest[1]), words
+        for word in rest:
+            if word.startswith("--linkmode-"):
+                name, equals, value = word.removeprefix("--linkmode-").partition("=")
+                assert name in BY_NAME, words
+                assert (BY_NAME[name].shape is FLAG) == (not equals and not value), words
+
+
+def _takes(words: list[str]) -> bool:
+    """Whether `linkmode` has this subcommand, and the subcommand all these options."""
+    command = next((command for command in cli.COMMANDS if command.name == words[0]), None)
+    if command is None:
+        return False
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    known = {name for action in parser._actions for name in action.option_strings}
+    ours = words[1 : words.index("--")] if "--" in words else words[1:]
+    return {word.partition("=")[0] for word in ours if word.startswith("-")} <= known
+
+
+def test_the_settings_that_pages_show_are_settings() -> None:
+    shown = [tomllib.loads(text) for page in PAGES for text in blocks(page, "toml")]
+    keys = {key for each in shown for key in each["tool"]["pytest"]["ini_options"]}
+    assert "linkmode_fs" in keys
+    assert keys <= {option.key for option in BY_NAME.values()}
+
+
+def test_the_workflow_that_the_documentation_shows_has_the_inputs_of_the_action() -> None:
+    action = (ROOT / "action.yml").read_text(encoding="utf-8").partition("\nruns:")[0]
+    page = ROOT / "docs" / "how-to" / "ci.md"
+    (shown,) = blocks(page, "yaml")
+    given = re.findall(r"^    (\w+):", shown, re.MULTILINE)
+    declared = re.findall(r"^  (\w+):$", action, re.MULTILINE)
+    assert len(given) == 3
+    assert {*given} <= {*declared}
+    assert re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE) == declared
 
 
 def test_the_table_of_the_main_job_is_whole_and_as_expected() -> None:

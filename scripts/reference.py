@@ -1,0 +1,125 @@
+"""The reference documentation, made from what the code says of itself.
+
+Options from their table, commands from their parsers, fixtures from their docstrings, policies and
+conditions from the graph and the tables that decide. `scripts.docs` puts each into its page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+
+from linker.conditions import TABLES, Condition
+from linker.policies import ALL, REFERENCE
+from pytest_linkmode import cli, graphs, hookspecs, plugin
+from pytest_linkmode.options import FLAG, LINES, OPTIONS, WORDS
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    cells = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(_escaped, row))} |" for row in cells)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def options() -> str:
+    """Return every option of pytest: how it is typed, how often, and what it means."""
+    several = {WORDS: "adds up; words between commas", LINES: "may be given again"}
+    rows = [
+        [
+            f"`{option.flag}`" if option.shape is FLAG else f"`{option.flag}={option.metavar}`",
+            f"`{option.key}`",
+            _sentence(option.help.replace("%%", "%")),
+            several.get(option.shape, ""),
+        ]
+        for option in OPTIONS
+    ]
+    return table(["option", "ini key", "meaning", "more than once"], rows)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def commands() -> str:
+    """Return every subcommand of `linkmode`: what it is for, and what it takes."""
+    parts = []
+    for command in cli.COMMANDS:
+        parser = argparse.ArgumentParser(prog=f"linkmode {command.name}", add_help=False)
+        command.configure(parser)
+        rows = [[_typed(action), action.help or ""] for action in parser._actions]
+        parts += [f"## `linkmode {command.name}`\n", f"{_sentence(command.help)}.\n"]
+        parts += [table(["argument", "meaning"], rows) + "\n"]
+    return "\n".join(parts).rstrip()
+
+
+def _typed(action: argparse.Action) -> str:
+    shown = action.metavar or action.dest.upper()
+    value = shown if isinstance(shown, str) else " ".join(shown)
+    if not action.option_strings:
+        return f"`{value}`"
+    names = ", ".join(f"`{name}`" for name in action.option_strings)
+    return names if action.nargs == 0 else f"{names} `{value}`"
+
+
+def fixtures() -> str:
+    """Return every fixture, the marker and the hook, in the words of their docstrings."""
+    parts = []
+    for name in sorted(plugin.__all__):
+        parts += [f"### `{name}`\n", f"{_words(getattr(plugin, name))}\n"]
+    return "\n".join(parts).rstrip()
+
+
+def hook() -> str:
+    """Return what the hook is for."""
+    return _words(hookspecs.pytest_linkmode_filesystems)
+
+
+def _words(documented: object) -> str:
+    text = inspect.getdoc(documented)
+    if not text:
+        raise ValueError(f"{documented!r} does not say what it is")
+    return re.sub(r"``([^`]+)``", r"`\1`", text)
+
+
+def policies() -> str:
+    """Return every fallback graph: what it says of itself, drawn for each platform."""
+    names = [
+        [f"[`{policy.name}`](#{policy.name})", str(policy.default), ", ".join(policy.platforms())]
+        for policy in ALL.values()
+    ]
+    parts = [table(["policy", "default mode", "platforms"], names) + "\n"]
+    for policy in ALL.values():
+        parts.append(f"## {policy.name}\n")
+        for platform in policy.platforms():
+            parts.append(f"### {policy.name} on {platform}\n")
+            parts += [f"- {fact}" for fact in graphs.facts(policy, platform)]
+            parts.append(f"\n```mermaid\n{graphs.mermaid(policy, platform)}\n```\n")
+            if policy is REFERENCE:
+                head, *rows = graphs.table(policy, platform)
+                parts.append(table(head, rows) + "\n")
+    return "\n".join(parts).rstrip()
+
+
+def conditions() -> str:
+    """Return what each error means on each platform, and how far each condition reaches."""
+    scopes = [[f"`{each}`", str(each.scope)] for each in Condition]
+    parts = ["## Conditions and their scopes\n", table(["condition", "scope"], scopes) + "\n"]
+    for platform, (common, special) in TABLES.items():
+        parts += [f"## {platform}\n", "Wherever it is met:\n"]
+        rows = [[f"`{name}`", f"`{found}`"] for name, found in common.items()]
+        parts += [table(["error", "condition"], rows) + "\n", "At one primitive:\n"]
+        parts += [table(["primitive", "error", "condition"], [*_special(special)]) + "\n"]
+    return "\n".join(parts).rstrip()
+
+
+def _special(special: object) -> Iterator[Sequence[str]]:
+    assert isinstance(special, dict)
+    for primitive, names in special.items():
+        for name, found in names.items():
+            yield (f"`{primitive}`", f"`{name}`", f"`{found}`")

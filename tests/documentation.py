@@ -1,0 +1,87 @@
+"""The examples of the documentation, as the pages have them, for the tests that run them.
+
+A block of Python says in the comment above it what becomes of it: `example: pytest ARGUMENTS`
+passes, `fails: pytest ARGUMENTS` has a test that fails, `file: NAME` lies beside the next example.
+A line of a console that begins with a dollar is a command; it goes on after a backslash.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
+)
+"""Every page that people read; fragments of the changelog are none."""
+
+_PYTHON = re.compile(
+    r"(?:<!-- (?P<what>\w+): (?P<words>[^\n]*) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL
+)
+_FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
+
+PASSES, FAILS, FILE = "example", "fails", "file"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One block of Python that is run: the arguments of pytest, and the files beside it."""
+
+    page: str
+    what: str
+    arguments: tuple[str, ...]
+    code: str
+    files: Mapping[str, str]
+
+    @property
+    def run(self) -> tuple[object, ...]:
+        """What examples have in common that can be run at once."""
+        return (self.what, self.arguments, tuple(self.files.items()))
+
+
+def examples(page: Path) -> list[Example]:
+    """Return the examples of a page. Raises ValueError for a block that nobody runs."""
+    found: list[Example] = []
+    files: dict[str, str] = {}
+    name = page.relative_to(ROOT).as_posix()
+    for block in _PYTHON.finditer(page.read_text(encoding="utf-8")):
+        words = (block["words"] or "").split()
+        if block["what"] == FILE and len(words) == 1:
+            files[words[0]] = block["code"]
+        elif block["what"] in (PASSES, FAILS) and words[:1] == ["pytest"]:
+            found.append(Example(name, block["what"], tuple(words[1:]), block["code"], files))
+            files = {}
+        else:
+            raise ValueError(f"{name}: does not say how it is run:\n{block['code']}")
+    if files:
+        raise ValueError(f"{name}: no example uses {', '.join(files)}")
+    return found
+
+
+def runs() -> list[list[Example]]:
+    """Return the examples of all pages, those together that can be run at once."""
+    grouped: dict[tuple[object, ...], list[Example]] = {}
+    for page in PAGES:
+        for example in examples(page):
+            grouped.setdefault(example.run, []).append(example)
+    return list(grouped.values())
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """Yield the text of each block in a language."""
+    for found in _FENCED.finditer(page.read_text(encoding="utf-8")):
+        if found["language"] == language:
+            yield found["text"]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield the words of each command of a page's consoles, `&&` being two commands."""
+    for block in blocks(page, "console"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("$ "):
+                for command in line[2:].split(" && "):
+                    yield shlex.split(command, comments=True)

@@ -17,8 +17,6 @@ FRAGMENTS = os.path.join(ROOT, "changelog.d")
 OTHERS = ("README.md", "template.md")
 """What else lies there."""
 
-WIDTH = 120
-
 
 def types(path: str = os.path.join(ROOT, "pyproject.toml")) -> tuple[str, ...]:
     """Return the types of fragments that towncrier is configured for."""
@@ -40,8 +38,6 @@ def objections(name: str, text: str, known: Sequence[str]) -> Iterable[str]:
         yield "must end with a full stop"
     if not text.endswith("\n") or text.endswith("\n\n"):
         yield "must end with one newline"
-    if any(len(line) > WIDTH for line in text.splitlines()):
-        yield f"has a line of more than {WIDTH} characters"
 
 
 def check(directory: str = FRAGMENTS) -> list[str]:

@@ -309,7 +309,7 @@ def test_what_a_killed_run_left_behind_is_removed_and_told(
 
 
 def test_wheels_that_cannot_be_had_are_an_error(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(directory: str, pins: Sequence[wheels.Pin]) -> None:
+    def refuse(*_: object) -> None:
         raise wheels.WheelsError("no index")
 
     monkeypatch.setattr(wheels, "download", refuse)

@@ -19,6 +19,7 @@ from linker.cli import Status, complain, tell, tell_json
 from linker.failures import printable
 from linker.modes import LinkMode
 from pytest_linkmode.commands import explain as commands_explain
+from pytest_linkmode.commands import matrix as commands_matrix
 from pytest_linkmode.commands import merge as commands_merge
 from pytest_linkmode.commands import mount as commands_mount
 from pytest_linkmode.commands import run as commands_run
@@ -523,6 +524,7 @@ COMMANDS = (
     Command(
         "merge", "the reports of many runs as one, held against a list", commands_merge.configure
     ),
+    Command("matrix", "what real installers do, against their policies", commands_matrix.configure),
     Command("clean", "undo what a killed run left on this machine", _configure_clean),
 )
 """Every subcommand, in the order in which they are shown."""

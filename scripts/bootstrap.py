@@ -61,6 +61,7 @@ MANAGERS: Mapping[str, Manager] = {
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "matrix": (),
     "tests": ("test", "lint", "typing", "changelog"),
+    "installers": (),
 }
 """What each purpose needs beyond the project: dependency groups of pyproject.toml."""
 
@@ -130,6 +131,10 @@ def missing_browsers(find: Callable[[str], str | None] = which) -> tuple[str, ..
     return tuple(missing)
 
 
+FETCHERS: Mapping[str, tuple[str, ...]] = {"npm": ("the installers of npm's index",)}
+"""Programs that only the matrix of installers has to have, to get its own."""
+
+
 def missing_tools(find: Callable[[str], str | None] = which) -> tuple[str, ...]:
     """Return the tools that this machine lacks."""
     return tuple(tool for tool in needed_tools() if find(tool) is None)
@@ -188,10 +193,12 @@ def ensure_tools(purposes: Sequence[str] = ()) -> None:
     missing = missing_tools()
     if "tests" in purposes:
         missing += missing_rungs(find_manager()) + missing_browsers()
+    if "installers" in purposes:
+        missing += tuple(tool for tool in FETCHERS if which(tool) is None)
     if not missing:
         return
     looking = dict.fromkeys(BROWSERS, ("a look at the HTML report",))
-    needed = {**needed_tools(), **RUNGS, **looking}
+    needed = {**needed_tools(), **RUNGS, **FETCHERS, **looking}
     what = ", ".join(f"{tool} (for {', '.join(needed[tool])})" for tool in missing)
     manager = find_manager()
     if manager is None:

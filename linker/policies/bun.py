@@ -1,10 +1,10 @@
 """BUN: what `bun install` does with a package from its cache.
 
 On macOS it clones the package's directory, or each of its directories; elsewhere it hardlinks file
-by file. What meets "cross-device" (on macOS also "unsupported") is copied from then on, the package
-at hand from its first file; every other error ends the package with what was made of it. Its copies
-are FICLONE where that works, then copy_file_range, sendfile, read and write. Where a name is taken
-the file is removed and linked again.
+by file. What meets "cross-device" (a clone also "unsupported", a hardlink also "denied") is copied
+from then on, the package at hand from its first file; every other error ends the package, of which
+nothing is left. Its copies are FICLONE where that works, then copy_file_range, sendfile, read and
+write. Where a name is taken the file is removed and linked again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _platform(platform: str) -> Rows:
         platform,
         directories(platform),
         falls(platform, _CLONE, _COPY, (C.CROSS_DEVICE, C.UNSUPPORTED)),
-        falls(platform, _HARDLINK, _COPY, (C.CROSS_DEVICE,)),
+        falls(platform, _HARDLINK, _COPY, (C.CROSS_DEVICE, C.DENIED)),
         stops(platform, LinkMode.SYMLINK),
     )
 
@@ -50,5 +50,6 @@ BUN = modelled(
     default=_HARDLINK,
     defaults={MACOS: _CLONE},
     memory=Memory.PROCESS,
+    undo=True,
     restarts=True,
 )

@@ -3,6 +3,7 @@
 pnpm 11 (TypeScript) tries the first package whole: by clone, after any error by hardlink, and where
 that is "cross-device" by copy; what took the first package is the mode of the process. From then on
 a clone that meets ENOTSUP, and a hardlink that meets anything but "exists", is a copy of that file.
+A package that meets an error is tried once more, in a place of its own.
 pnpm 12 (Rust) goes file by file with one state for the process, which only moves on: on Linux
 hardlink, clone, copy, elsewhere clone, hardlink, copy. A missing file stops it, and a file with too
 many links is copied alone. Modes that are asked for explicitly have graphs of their own.
@@ -23,7 +24,7 @@ from linker.policies.rows import (
     stops,
     told_apart,
 )
-from linker.policy import Memory, State, Step
+from linker.policy import PRIMITIVES, Memory, State, Step, edges
 
 _CLONE, _HARDLINK, _COPY = LinkMode.CLONE, LinkMode.HARDLINK, LinkMode.COPY
 _SOURCE_11 = (
@@ -35,6 +36,18 @@ _SOURCE_12 = (
 )
 
 
+def _twice(
+    platform: str, mode: LinkMode, otherwise: LinkMode | Step, but: Rows, state: State
+) -> Rows:
+    """Return what an error of a package means: once more in a place of its own, then `otherwise`.
+
+    `but` are the lines for those conditions that mean something else.
+    """
+    conditions = all_but(*(edge.condition for edge in but if not edge.error))
+    rows = edges(platform, mode, PRIMITIVES[mode], conditions, Step.RETRY, otherwise, state=state)
+    return (*rows, *but)
+
+
 def _not_supported(platform: str, state: State = State.ANY) -> Rows:
     """Return the one way on of a clone that is wanted: what Node calls ENOTSUP, and no other."""
     return (
@@ -44,9 +57,10 @@ def _not_supported(platform: str, state: State = State.ANY) -> Rows:
 
 
 def _auto_11(platform: str) -> Rows:
+    established = _not_supported(platform, State.ESTABLISHED)
     rows = (
-        *falls(platform, _CLONE, _HARDLINK, all_but(), state=State.INITIAL),
-        *_not_supported(platform, State.ESTABLISHED),
+        *_twice(platform, _CLONE, _HARDLINK, (), State.INITIAL),
+        *_twice(platform, _CLONE, Step.ABORT, established, State.ESTABLISHED),
         *falls(platform, _HARDLINK, _COPY, (C.CROSS_DEVICE,), state=State.INITIAL),
         *falls(
             platform,
@@ -66,7 +80,8 @@ def _hardlink_11(platform: str) -> Rows:
 
 
 def _clone_11(platform: str) -> Rows:
-    return graph(platform, _not_supported(platform))
+    rows = _twice(platform, _CLONE, Step.ABORT, _not_supported(platform), State.ANY)
+    return graph(platform, rows)
 
 
 def _auto_12(platform: str) -> Rows:
@@ -92,6 +107,7 @@ def _clone_12(platform: str) -> Rows:
 PNPM_11 = modelled(
     name="pnpm-11",
     rows=_auto_11,
+    retries=1,
     source=_SOURCE_11,
     default=_CLONE,
     defaults={WINDOWS: _HARDLINK},
@@ -103,6 +119,7 @@ PNPM_11 = modelled(
 PNPM_11_HARDLINK = modelled(
     name="pnpm-11-hardlink",
     rows=_hardlink_11,
+    retries=1,
     source=_SOURCE_11,
     default=_HARDLINK,
     undo=True,
@@ -110,6 +127,7 @@ PNPM_11_HARDLINK = modelled(
 PNPM_11_CLONE = modelled(
     name="pnpm-11-clone",
     rows=_clone_11,
+    retries=1,
     source=_SOURCE_11,
     default=_CLONE,
     undo=True,

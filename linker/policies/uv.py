@@ -26,7 +26,25 @@ def _platform(platform: str) -> Rows:
     rows = directories(platform)
     for mode, following in _ORDER:
         rows += falls(platform, mode, following, all_but(), state=State.INITIAL)
-        rows += stops(platform, mode, state=State.ESTABLISHED)
+        if mode is LinkMode.HARDLINK:
+            # The cached file is made anew, and gets the link then.
+            rows += edges(
+                platform,
+                mode,
+                PRIMITIVES[mode],
+                (C.TOO_MANY_LINKS,),
+                Step.RETRY,
+                state=State.ESTABLISHED,
+            )
+            rows += falls(
+                platform,
+                mode,
+                Step.ABORT,
+                all_but(C.TOO_MANY_LINKS),
+                state=State.ESTABLISHED,
+            )
+        else:
+            rows += stops(platform, mode, state=State.ESTABLISHED)
         rows += edges(platform, mode, PRIMITIVES[mode], (C.EXISTS,), Step.REPLACE)
     return graph(platform, rows)
 
@@ -39,4 +57,5 @@ UV = modelled(
     default=LinkMode.CLONE,
     defaults={WINDOWS: LinkMode.HARDLINK},
     memory=Memory.TREE,
+    retries=1,
 )

@@ -1,8 +1,9 @@
 """YARN: what yarn berry does when its copy algorithm is asked for links.
 
 Clone; ENOSYS or ENOTSUP of the first means hardlinks for the rest of the process, every other error
-is thrown, "cross-device" too. A hardlink that fails is thrown. From zip archives files are written.
-Times and permission bits are set on everything afterwards.
+is thrown, "cross-device" too. A hardlink that meets "cross-device" is copied (the mode
+hardlinks-global of the linker node-modules), every other error of it is thrown. From zip archives
+files are written. Times and permission bits are set on everything afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _platform(platform: str) -> Rows:
         ),
         told_apart(platform, LinkMode.CLONE, Step.ABORT, ("ENOTTY",), state=State.INITIAL),
         stops(platform, LinkMode.CLONE, state=State.ESTABLISHED),
-        stops(platform, LinkMode.HARDLINK),
+        falls(platform, LinkMode.HARDLINK, LinkMode.COPY, (C.CROSS_DEVICE,)),
     )
 
 
@@ -33,7 +34,7 @@ YARN = modelled(
     name="yarn",
     rows=_platform,
     source="yarnpkg/berry packages/yarnpkg-fslib/sources/algorithms/copyPromise.ts at 0070ca0, "
-    "read November 2026",
+    "read November 2026; held against yarn 4.18.1",
     default=LinkMode.CLONE,
     memory=Memory.PROCESS,
     waives=frozenset({Promise.PLAIN_COPY, Promise.WHOLE_NAMES, Promise.TOLD}),

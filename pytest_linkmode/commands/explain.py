@@ -167,11 +167,17 @@ class Happening:
 
 
 def happening(
-    policy: Policy, layout: Layout, mode: LinkMode, faults: Sequence[Spec] = ()
+    policy: Policy,
+    layout: Layout,
+    mode: LinkMode,
+    faults: Sequence[Spec] = (),
+    *,
+    strict: bool = False,
 ) -> Happening:
     """Link the source of a layout by a policy, with faults in the linker's calls, and look.
 
-    The source must be filled. What is remembered for the whole process is forgotten before.
+    The source must be filled. What is remembered for the whole process is forgotten before; with
+    `strict`, every fallback is an error.
     """
     from linker import LinkError, link_tree
     from linker.choices import forget_process
@@ -195,6 +201,7 @@ def happening(
                 policy=policy,
                 platform=platform,
                 observer=seen,
+                strict=strict,
             )
         except LinkError as error:
             seen.ended, seen.error, seen.left = "failed", str(error), error.left

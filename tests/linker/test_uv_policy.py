@@ -70,7 +70,7 @@ def wheel(ground: str) -> Wheel:
 def test_the_default_is_clone_and_nothing_is_undone() -> None:
     assert UV.default is LinkMode.CLONE
     assert not UV.undo
-    assert (UV.memory, UV.confirmations, UV.retries) == (Memory.TREE, 1, 0)
+    assert (UV.memory, UV.confirmations, UV.retries) == (Memory.TREE, 1, 1)
 
 
 def test_where_all_works_all_is_cloned(wheel: Wheel) -> None:
@@ -162,4 +162,6 @@ def test_the_graph_has_every_condition_of_every_mode_but_exists() -> None:
         initial = {edge.condition for edge in of_mode if edge.state == "initial"}
         established = {edge.condition for edge in of_mode if edge.state == "established"}
         assert initial == established == set(Condition) - {Condition.EXISTS}
-        assert {edge.then for edge in of_mode if edge.state == "established"} == {Step.ABORT}
+        ends = {edge.then for edge in of_mode if edge.state == "established"}
+        # A cached file with too many links is made anew.
+        assert ends == ({Step.ABORT, Step.RETRY} if mode is LinkMode.HARDLINK else {Step.ABORT})

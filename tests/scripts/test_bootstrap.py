@@ -144,6 +144,19 @@ def test_any_browser_of_the_family_will_do() -> None:
     assert bootstrap.missing_browsers(chrome.get) == ()
 
 
+def test_only_the_matrix_of_installers_needs_what_gets_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bootstrap, "missing_tools", lambda: ())
+    monkeypatch.setattr(bootstrap, "which", lambda name: None)
+    monkeypatch.setattr(bootstrap, "find_manager", lambda: "apt")
+    monkeypatch.setattr(bootstrap, "elevation", lambda: None)
+    bootstrap.ensure_tools(["matrix"])
+    assert capsys.readouterr().err == ""
+    bootstrap.ensure_tools(["installers"])
+    assert "npm (for the installers of npm's index)" in capsys.readouterr().err
+
+
 def test_missing_tools_without_privileges_are_said_with_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,108 @@
+"""`linkmode matrix`: what real installers do, held against their policies, as one page."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from linker.cli import Status, complain, tell
+from pytest_linkmode.errors import UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Say what `linkmode matrix` takes."""
+    parser.add_argument(
+        "--quick", action="store_true", help="few layouts and faults: within three minutes"
+    )
+    parser.add_argument(
+        "--program", type=_words, default=(), metavar="NAMES", help="only these, as in uv,bun"
+    )
+    parser.add_argument(
+        "--layout", type=_words, default=(), metavar="NAMES", help="only these, as in btrfs,ext4"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=2, metavar="N", help="on so many at a time (default: 2)"
+    )
+    parser.add_argument(
+        "--directory",
+        metavar="PATH",
+        help="where programs and results are kept, so that they are had and run only once "
+        "(default: .linkmode/installers of the checkout, or the user's cache)",
+    )
+    parser.add_argument("--page", metavar="PATH", help="the HTML page (default: in that directory)")
+    parser.add_argument("--markdown", metavar="PATH", help="the page for a documentation")
+    parser.add_argument("--json", metavar="PATH", help="the results as data")
+    parser.set_defaults(run=_matrix)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))
+
+
+def _matrix(arguments: argparse.Namespace) -> Status:
+    from pytest_linkmode import layouts
+    from pytest_linkmode.installers import kit, matrix, pages
+    from pytest_linkmode.installers.programs import PROGRAMS
+
+    known = [program.name for program in PROGRAMS]
+    unknown = [name for name in arguments.program if name not in known]
+    if unknown:
+        raise UsageError(f"no program is called {unknown[0]!r}", hint=f"known: {', '.join(known)}")
+    for name in arguments.layout:
+        layouts.parse(name)
+    if arguments.processes < 1:
+        raise UsageError("--processes must be at least 1")
+    directory = os.path.abspath(arguments.directory or kit.state_directory())
+    began = time.monotonic()
+    kit.ensure(directory, complain)
+    wanted = list(
+        matrix.asked(quick=arguments.quick, programs=arguments.program, chosen=arguments.layout)
+    )
+    complain(f"{len(wanted)} pairs of a program and a layout; results are kept in {directory}")
+    matrix.run(directory, wanted, _progress(len(wanted)), processes=arguments.processes)
+    whole = not (arguments.quick or arguments.program or arguments.layout)
+    cells = matrix.collect(directory, wanted)
+    results = pages.Results(cells, datetime.datetime.now(datetime.UTC), whole)
+    page = arguments.page or os.path.join(directory, "results.html")
+    _write(page, pages.page(results))
+    _write(
+        arguments.json or os.path.join(directory, "results.json"),
+        json.dumps(pages.plain(results), indent=1) + "\n",
+    )
+    if arguments.markdown:
+        _write(arguments.markdown, pages.markdown(results))
+    _show(pages.scores(results))
+    if results.differences:
+        _show(pages.differing(results))
+    tell(f"\n{pages.headline(results)}, in {time.monotonic() - began:.0f} s.\nPage: {page}")
+    return Status.DONE if results.ok else Status.FAILED
+
+
+def _progress(total: int) -> Callable[[str], None]:
+    done = 0
+
+    def say(line: str) -> None:
+        nonlocal done
+        done += 1
+        complain(f"[{done}/{total}] {line}")
+
+    return say
+
+
+def _show(table: Sequence[Sequence[str]]) -> None:
+    from pytest_linkmode.cli import Paint, aligned
+
+    paint = Paint.of_stdout()
+    colours = {"yes": paint.green, "no": paint.red}
+    tell("\n" + "\n".join(aligned([tuple(row) for row in table], paint, colours)))
+
+
+def _write(path: str, text: str) -> None:
+    part = f"{path}.part-{os.getpid()}"
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(part, path)

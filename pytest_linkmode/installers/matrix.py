@@ -1,0 +1,304 @@
+"""The whole matrix: which cells there are, run on two processes, each cell once for its versions.
+
+A cell's result is kept under a key of everything that it depends on: the program's version, the
+mode, the layout, the scenario, the policy and this room itself. A run that was interrupted goes on
+where it stopped; a program that hangs, crashes or cannot be had is a cell that says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from linker.policies import ALL
+from pytest_linkmode import config, layouts, namespaces
+from pytest_linkmode.errors import LinkmodeError, Unavailable
+from pytest_linkmode.installers import kit as kits
+from pytest_linkmode.installers import observing, predicting, scenarios
+from pytest_linkmode.installers.programs import PROGRAMS, Mode, Program
+
+ROOM = "2"
+"""The version of what a cell means: another one is another result."""
+
+CHIEF = ("btrfs", "ext4")
+"""Where every scenario is run: one filesystem with reflinks, one without."""
+OTHERS = (
+    "xfs",
+    "tmpfs",
+    "btrfs:tmpfs",
+    "ext4:btrfs",
+    "btrfs+subvolume",
+    "ext4+bind",
+    "ext4+overlay-lower",
+)
+"""Where programs are run undisturbed, and with the faults that matter most."""
+QUICK = ("btrfs", "btrfs:tmpfs", "ext4")
+SLOW = ("btrfs", "btrfs:tmpfs", "ext4")
+"""Where slow programs are run."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One program in one layout, and how deep."""
+
+    program: str
+    layout: str
+    depth: int
+
+
+@dataclass
+class Cell:
+    """One cell as it is kept: what was seen, what was said, and how the two differ."""
+
+    program: str
+    version: str
+    mode: str
+    asks: str
+    policy: str
+    layout: str
+    scenario: str
+    reflinks: bool = False
+    seen: dict[str, Any] | None = None
+    said: str = ""
+    shown: str = ""
+    differs: str = ""
+    why: str = ""
+
+    @property
+    def predicted(self) -> bool:
+        """Whether a policy says anything of it."""
+        return bool(self.said)
+
+
+def asked(
+    *, quick: bool, programs: Sequence[str] = (), chosen: Sequence[str] = ()
+) -> Iterator[Asked]:
+    """Yield what is to be run: every program, in its layouts."""
+    for program in PROGRAMS:
+        if programs and program.name not in programs:
+            continue
+        if chosen:
+            names: Sequence[str] = chosen
+        elif quick:
+            names = QUICK
+        else:
+            names = SLOW if program.slow else (*CHIEF, *OTHERS)
+        for name in names:
+            if quick:
+                depth = 0 if program.slow or name != "btrfs" else 1
+            else:
+                depth = 2 if name in CHIEF and not program.slow else 1
+            yield Asked(program.name, name, depth)
+
+
+def version_of(program: Program) -> str:
+    """Return the version of a program, as the pins or the program itself have it."""
+    if program.index:
+        return kits.versions().get(program.pin, "")
+    if program.name == "cp":
+        from pytest_linkmode.processes import run
+
+        return run(["cp", "--version"]).stdout.splitlines()[0].rpartition(" ")[2]
+    from importlib.metadata import version
+
+    return version("pytest-linkmode")
+
+
+def key_of(program: Program, version: str, mode: Mode, layout: str, scenario: str) -> str:
+    """Return the name under which a cell is kept."""
+    policy = ALL[mode.policy]
+    said = [ROOM, program.name, version, mode.word, layout, scenario, platform.release()]
+    said += [str(policy.memory), str(policy.restarts), str(policy.undo), *map(str, policy.edges)]
+    if program.name == "reference":
+        said.append(_own_code())
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:24]
+
+
+def _own_code() -> str:
+    """Return a digest of the reference linker: it is what changes from run to run."""
+    import linker
+
+    root = os.path.dirname(linker.__file__)
+    digest = hashlib.sha256()
+    for above, directories, names in os.walk(root):
+        directories.sort()
+        for name in sorted(names):
+            if name.endswith(".py"):
+                with open(os.path.join(above, name), "rb") as file:
+                    digest.update(file.read())
+    return digest.hexdigest()
+
+
+class Part:
+    """The cells that one process runs."""
+
+    def __init__(self, directory: str, kit: kits.Kit, say: Callable[[str], None]) -> None:
+        self._results = os.path.join(directory, "results")
+        os.makedirs(self._results, exist_ok=True)
+        self._kit = kit
+        self._say = say
+        self._workshop = layouts.Workshop(namespaces.find_place(), config.from_environment())
+
+    def run(self, wanted: Sequence[Asked]) -> None:
+        """Run every cell that has no result yet."""
+        try:
+            for one in wanted:
+                self._one(one)
+        finally:
+            self._workshop.close()
+
+    def _one(self, one: Asked) -> None:
+        program = next(each for each in PROGRAMS if each.name == one.program)
+        version = version_of(program)
+        todo = [
+            (mode, scenario, self._path(key_of(program, version, mode, one.layout, scenario.name)))
+            for mode in program.modes
+            for scenario in scenarios.scenarios(mode.asks, depth=one.depth)
+        ]
+        missing = [each for each in todo if not os.path.exists(each[2])]
+        if not missing:
+            return
+        spec = layouts.parse(one.layout)
+        bench: observing.Bench | None = None
+        against = self._kit.missing.get(program.index, "")
+        began = time.monotonic()
+        for mode, scenario, path in missing:
+            cell = Cell(
+                program=program.name,
+                version=version,
+                mode=mode.word,
+                asks=str(mode.asks),
+                policy=mode.policy,
+                layout=one.layout,
+                scenario=scenario.name,
+            )
+            try:
+                if against:
+                    raise LinkmodeError(f"{program.name} cannot be had", why=against)
+                if bench is None or bench.spoiled:
+                    bench = observing.Bench(self._kit, self._workshop.layout(spec), program)
+                self._fill(cell, bench, program, mode, scenario, spec)
+            except (LinkmodeError, OSError) as error:
+                cell.why = " ".join(str(error).split())[-400:]
+                if isinstance(error, Unavailable):
+                    cell.shown = "no such layout here"
+                else:
+                    against = against or ("" if bench else cell.why)
+                    cell.shown = "not run"
+            _write(path, asdict(cell))
+        self._say(
+            f"{program.name} on {one.layout}: {len(missing)} cells in "
+            f"{time.monotonic() - began:.1f} s"
+        )
+
+    def _fill(
+        self,
+        cell: Cell,
+        bench: observing.Bench,
+        program: Program,
+        mode: Mode,
+        scenario: scenarios.Scenario,
+        spec: layouts.LayoutSpec,
+    ) -> None:
+        seen = bench.cell(mode, scenario)
+        if seen is None:
+            cell.shown = "no such call"
+            return
+        cell.seen = seen.plain()
+        cell.shown = str(predicting.observed(seen))
+        cell.reflinks = "reflink" in bench.layout.can
+        if scenario.op and not seen.fired:
+            cell.shown = "not hit"
+        elif scenario.kind in predicting.PREDICTED:
+            layout = self._workshop.layout(spec)
+            said = predicting.predict(program, mode, scenario, layout, seen.calls)
+            layout.close()
+            cell.said = str(said)
+            cell.differs = predicting.differs(
+                said, seen, ALL[mode.policy], mode.asks, reflinks=cell.reflinks
+            )
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self._results, f"{key}.json")
+
+
+def _write(path: str, plain: dict[str, Any]) -> None:
+    part = f"{path}.part-{os.getpid()}"
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(plain, file)
+    os.replace(part, path)
+
+
+def collect(directory: str, wanted: Sequence[Asked]) -> list[Cell]:
+    """Return the cells of what was asked for, as far as they were run."""
+    cells = []
+    for one in wanted:
+        program = next(each for each in PROGRAMS if each.name == one.program)
+        version = version_of(program)
+        for mode in program.modes:
+            for scenario in scenarios.scenarios(mode.asks, depth=one.depth):
+                key = key_of(program, version, mode, one.layout, scenario.name)
+                path = os.path.join(directory, "results", f"{key}.json")
+                if os.path.exists(path):
+                    with open(path, encoding="utf-8") as file:
+                        cells.append(Cell(**json.load(file)))
+    return cells
+
+
+def run(
+    directory: str, wanted: Sequence[Asked], say: Callable[[str], None], *, processes: int = 2
+) -> None:
+    """Run the cells on so many processes of our own, and wait for them.
+
+    Raises KeyboardInterrupt through; what was finished by then is kept.
+    """
+    dear = sorted(wanted, key=lambda one: one.program)
+    shares = [dear[number::processes] for number in range(processes)]
+    running = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pytest_linkmode.installers.part", directory),
+                *itertools.chain.from_iterable(
+                    (one.program, one.layout, str(one.depth)) for one in share
+                ),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        for share in shares
+        if share
+    ]
+    tellers = [threading.Thread(target=_pass_on, args=(process, say)) for process in running]
+    try:
+        for teller in tellers:
+            teller.start()
+        for process in running:
+            process.wait()
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(timeout=60)
+        for teller in tellers:
+            teller.join()
+    for process in running:
+        if process.returncode:
+            raise LinkmodeError(f"a part of the matrix ended with status {process.returncode}")
+
+
+def _pass_on(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
+    assert process.stdout is not None  # a pipe, as asked for
+    with process.stdout as lines:
+        for line in lines:
+            say(line.rstrip())

@@ -1,0 +1,319 @@
+"""The results as one page: HTML for people, Markdown for the documentation, JSON for programs.
+
+All three are made from the same cells and say when, where and with which versions; nothing in them
+is written by hand.
+"""
+
+from __future__ import annotations
+
+import datetime
+import html
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pytest_linkmode.installers.known import cause_of
+from pytest_linkmode.installers.matrix import Cell
+from pytest_linkmode.installers.programs import NOT_RUN, PROGRAMS
+from pytest_linkmode.installers.scores import scoreboard
+
+SCHEMA = 1
+Table = Sequence[Sequence[str]]
+"""Rows of words; the first is the head."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A matrix that was run: its cells, and when and where."""
+
+    cells: Sequence[Cell]
+    made: datetime.datetime
+    whole: bool
+
+    @property
+    def differences(self) -> list[Cell]:
+        """The cells in which a program does something else than its policy says."""
+        return [cell for cell in self.cells if cell.differs]
+
+    @property
+    def unknown(self) -> list[Cell]:
+        """Those of them whose cause nobody has found."""
+        return [cell for cell in self.differences if not cause_of(cell)]
+
+    @property
+    def reference_fails(self) -> list[str]:
+        """The properties that the reference linker does not hold in every cell."""
+        return [
+            name
+            for name, scores in scoreboard(self.cells).items()
+            if "reference" in scores and scores["reference"].word in ("no", "partly")
+        ]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are cells, all differences are known, and the reference holds it all."""
+        return bool(self.cells) and not self.unknown and not self.reference_fails
+
+
+def headline(results: Results) -> str:
+    """Return the verdict in a line."""
+    run = [cell for cell in results.cells if cell.seen]
+    predicted = [cell for cell in run if cell.predicted]
+    agree = len(predicted) - len(results.differences)
+    line = (
+        f"{len(run)} cells of {len({cell.program for cell in run})} programs on "
+        f"{len({cell.layout for cell in run})} layouts: {agree} of {len(predicted)} predictions "
+        f"agree, {len(results.differences)} differ"
+    )
+    if results.differences:
+        line += f" ({len(results.unknown)} of them for no known reason)"
+    for name in results.reference_fails:
+        line += f"; the reference linker does not hold: {name}"
+    return line
+
+
+def scores(results: Results) -> Table:
+    """Return the scoreboard."""
+    board = scoreboard(results.cells)
+    names = list(next(iter(board.values()), {}))
+    rows = [["", *names]]
+    rows += [[row, *(board[row][name].word for name in names)] for row in board]
+    return rows
+
+
+def programs(results: Results) -> Table:
+    """Return the programs with their versions, and what each did where nobody asked for a mode."""
+    rows = [["program", "version", "modes", "policy", "cells", "agree", "differ", "not run"]]
+    for program in PROGRAMS:
+        cells = [cell for cell in results.cells if cell.program == program.name]
+        if not cells:
+            continue
+        predicted = [cell for cell in cells if cell.predicted]
+        differ = sum(bool(cell.differs) for cell in predicted)
+        rows.append(
+            [
+                program.name,
+                cells[0].version,
+                ", ".join(mode.word for mode in program.modes),
+                ", ".join(dict.fromkeys(mode.policy for mode in program.modes)),
+                str(len(cells)),
+                str(len(predicted) - differ),
+                str(differ),
+                str(sum(cell.seen is None and cell.shown == "not run" for cell in cells)),
+            ]
+        )
+    return rows
+
+
+def layouts(results: Results) -> Table:
+    """Return in which mode files end where nothing is disturbed, by layout."""
+    plain = [cell for cell in results.cells if cell.scenario == "plain"]
+    names = list(dict.fromkeys(cell.layout for cell in plain))
+    rows = [["program", "mode", *names]]
+    for program in PROGRAMS:
+        for mode in program.modes:
+            shown = {
+                cell.layout: cell.shown
+                for cell in plain
+                if (cell.program, cell.mode) == (program.name, mode.word)
+            }
+            if shown:
+                rows.append([program.name, mode.word, *(shown.get(name, "") for name in names)])
+    return rows
+
+
+def differing(results: Results) -> Table:
+    """Return every difference, with its cause where that is known; like ones in one row."""
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for cell in results.differences:
+        key = (cell.program, cell.mode, cell.said, cell.shown, cause_of(cell))
+        grouped.setdefault(key, []).append(f"{cell.layout} {cell.scenario}")
+    rows = [["program", "mode", "where", "policy says", "seen", "cause"]]
+    for (program, mode, said, shown, cause), where in grouped.items():
+        places = "; ".join(where[:4]) + (f"; and {len(where) - 4} more" if len(where) > 4 else "")
+        rows.append([program, mode, places, said, shown, cause or "not known"])
+    return rows
+
+
+def effects(results: Results) -> Table:
+    """Return what programs did beside installing, by kind."""
+    rows = [["program", "side effect", "cells", "for example"]]
+    for program in PROGRAMS:
+        counted: Counter[str] = Counter()
+        example: dict[str, str] = {}
+        for cell in results.cells:
+            if cell.program != program.name:
+                continue
+            for what in _effects(cell):
+                kind = what.partition(":")[0]
+                counted[kind] += 1
+                example.setdefault(
+                    kind, f"{cell.mode} on {cell.layout}, {cell.scenario}{what[len(kind) :]}"
+                )
+        rows += [
+            [program.name, kind, str(number), example[kind]] for kind, number in counted.items()
+        ]
+    return rows
+
+
+def _effects(cell: Cell) -> Iterable[str]:
+    seen = cell.seen
+    if seen is None:
+        if cell.why:
+            yield f"{cell.shown}: {cell.why[:200]}"
+        return
+    kind = cell.scenario.partition(":")[0]
+    if seen["polluted"]:
+        yield "changed files of the cache: " + ", ".join(seen["polluted"][:3])
+    if seen["written"]:
+        yield f"wrote {'' if kind == 'plain' else 'other '}files into the cache"
+    if seen["ended"] == "failed" and (seen["found"] or seen["damaged"]):
+        yield "left half a package"
+    if seen["damaged"] and seen["ended"] != "killed":
+        yield f"left damaged files: {seen['damaged']}"
+    if seen["escaped"]:
+        yield "wrote outside the target: " + ", ".join(seen["escaped"][:3])
+    if seen["left"] and seen["ended"] == "done":
+        yield "left files of its own: " + ", ".join(seen["left"][:2])
+    if seen["resumed"] is False:
+        yield "did not finish what a kill interrupted"
+    if not seen["exec_bits"] and kind == "plain":
+        yield "lost exec bits"
+    if seen["ended"] == "hung":
+        yield "hung"
+
+
+TITLE = "What installers really do"
+INTRODUCTION = (
+    "Real programs install one small package from a warm cache, offline, in each of their modes, "
+    "on real filesystems, undisturbed and with an error of one call. What became of every file is "
+    "proven from disk; what the program's policy says is what the reference linker does by that "
+    "policy under the same fault. Generated by `linkmode matrix`; not written by hand."
+)
+NOTES = (
+    "`partly` means: in some of the cells that speak of it; `-`: in none of them. A property of "
+    "the default mode is read off the mode that the program takes where nobody asks.",
+    "A clone that a program calls a copy is what the kernel makes of copy_file_range; the policies "
+    "say who does that.",
+    "Races of two programs in one target are not part of this matrix.",
+)
+
+
+def _sections(results: Results) -> Iterable[tuple[str, Table]]:
+    yield "Scoreboard", scores(results)
+    yield "Programs", programs(results)
+    yield "Undisturbed, by layout", layouts(results)
+    if results.differences:
+        yield "Where a program and its policy differ", differing(results)
+    yield "Side effects", effects(results)
+    not_run = [["system", "why"], *([name, why] for name, why in NOT_RUN.items())]
+    yield "Policies that no program is held against", not_run
+
+
+def _where(results: Results) -> str:
+    when = results.made.strftime("%Y-%m-%d %H:%M UTC")
+    extent = "the whole matrix" if results.whole else "a part of the matrix"
+    return f"{when}, kernel {platform.release()}, {os.cpu_count()} processors, {extent}."
+
+
+def markdown(results: Results) -> str:
+    """Return the page for the documentation."""
+    lines = [f"# {TITLE}", "", INTRODUCTION, "", _where(results), "", f"{headline(results)}."]
+    for title, table in _sections(results):
+        lines += ["", f"## {title}", ""]
+        head, *rows = [[cell.replace("|", "\\|") or " " for cell in row] for row in table]
+        lines.append("| " + " | ".join(head) + " |")
+        lines.append("|" + "---|" * len(head))
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lines += ["", *(f"- {note}" for note in NOTES)]
+    return "\n".join(lines) + "\n"
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
+th, td { border: 1px solid #ccc; padding: .2rem .5rem; text-align: left; vertical-align: top }
+th { background: #f3f3f3 } .yes { background: #d9f2d9 } .no { background: #f8d2d2 }
+.partly { background: #fdf0c8 } .differs { background: #f8d2d2 }
+@media (prefers-color-scheme: dark) {
+  body { background: #181818; color: #ddd } th { background: #2a2a2a } th, td { border-color: #444 }
+  .yes { background: #1f4d1f } .no, .differs { background: #5c2222 } .partly { background: #57480f }
+}
+"""
+
+
+def page(results: Results) -> str:
+    """Return the page as HTML, with every cell."""
+    parts = [
+        "<!DOCTYPE html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>',
+        f"<style>{_STYLE}</style></head><body>",
+        f"<h1>{TITLE}</h1>",
+        f"<p>{html.escape(INTRODUCTION.replace('`', ''))}</p>",
+        f"<p>{html.escape(_where(results))}</p><p><b>{html.escape(headline(results))}.</b></p>",
+    ]
+    for title, table in _sections(results):
+        parts += [f"<h2>{html.escape(title)}</h2>", _table(table)]
+    parts += ["<h2>Every cell</h2>", _table(_every(results))]
+    parts += [f"<p>{html.escape(note.replace('`', ''))}</p>" for note in NOTES]
+    return "\n".join([*parts, "</body></html>"]) + "\n"
+
+
+def _every(results: Results) -> Table:
+    rows = [["program", "mode", "layout", "scenario", "policy says", "seen", "", "told"]]
+    for cell in results.cells:
+        verdict = "differs" if cell.differs else "agrees" if cell.predicted else ""
+        told = (cell.seen or {}).get("told", "")
+        rows.append(
+            [
+                *(cell.program, cell.mode, cell.layout, cell.scenario),
+                *(cell.said, cell.shown, verdict, told[:120]),
+            ]
+        )
+    return rows
+
+
+def _table(table: Table) -> str:
+    head, *rows = table
+    lines = ["<table><thead><tr>"]
+    lines += [f"<th>{html.escape(cell)}</th>" for cell in head]
+    lines.append("</tr></thead><tbody>")
+    for row in rows:
+        cells = "".join(
+            f'<td class="{cell}">{cell}</td>'
+            if cell in ("yes", "no", "partly", "differs")
+            else f"<td>{html.escape(cell)}</td>"
+            for cell in row
+        )
+        lines.append(f"<tr>{cells}</tr>")
+    return "\n".join([*lines, "</tbody></table>"])
+
+
+def plain(results: Results) -> dict[str, Any]:
+    """Return it all as JSON has it: ``linkmode-matrix``, version 1."""
+    board = scoreboard(results.cells)
+    return {
+        "format": "linkmode-matrix",
+        "version": SCHEMA,
+        "ok": results.ok,
+        "made": results.made.isoformat(timespec="seconds"),
+        "whole": results.whole,
+        "machine": {
+            "kernel": platform.release(),
+            "architecture": platform.machine(),
+            "python": platform.python_version(),
+            "processors": os.cpu_count(),
+        },
+        "versions": {cell.program: cell.version for cell in results.cells},
+        "scoreboard": {
+            row: {
+                name: {"word": one.word, "held": one.held, "of": one.of, "example": one.example}
+                for name, one in scores_of.items()
+            }
+            for row, scores_of in board.items()
+        },
+        "cells": [{**asdict(cell), "cause": cause_of(cell)} for cell in results.cells],
+    }

@@ -1,0 +1,112 @@
+"""What is done to a program while it installs: nothing, a fault, a kill, a hostile target.
+
+A scenario is named by one line, which is what a results page shows and what asks for it again. The
+errors are those that the field has met; positions are counted in the calls of the program itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from glob import escape
+
+from linker.modes import LinkMode
+from pytest_linkmode.faults.spec import Fault, Kill, Spec
+
+OPS = {
+    LinkMode.CLONE: "clone",
+    LinkMode.HARDLINK: "hardlink",
+    LinkMode.SYMLINK: "symlink",
+    LinkMode.COPY: "copy",
+}
+"""The op that makes a file in a mode."""
+
+ERRORS = {
+    "clone": ("EXDEV", "EOPNOTSUPP", "EAGAIN", "EPERM", "EINVAL", "ENOSPC", "EIO"),
+    "hardlink": ("EXDEV", "EMLINK", "EPERM", "ENOSPC", "EIO"),
+    "symlink": ("EPERM", "ENOSPC", "EIO"),
+    "copy": ("ENOSPC", "EIO"),
+}
+"""The errors that each op is made to meet."""
+
+REFUSALS = ("EXDEV", "EOPNOTSUPP", "EPERM")
+"""Those that a filesystem may well give to every call."""
+
+FIRST, MIDDLE, LAST, EVERY = "first", "middle", "last", "every"
+PLAIN, UMASK, SYMLINKED, HARDLINKED, KILLED = (
+    "plain",
+    "umask",
+    "hostile-symlink",
+    "hostile-hardlink",
+    "kill",
+)
+COPIED = "*part-3*"
+"""The file whose copy fails: of other files that a program writes nobody can know the number."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario: `kind`, and for a fault its op, error and position."""
+
+    kind: str
+    op: str = ""
+    error: str = ""
+    position: str = ""
+
+    @property
+    def name(self) -> str:
+        """The line that names it."""
+        return ":".join(part for part in (self.kind, self.op, self.error, self.position) if part)
+
+    def nth(self, calls: int) -> int | None:
+        """Return which of so many calls is meant, None for all."""
+        return {FIRST: 1, MIDDLE: (calls + 1) // 2, LAST: calls}.get(self.position)
+
+    def faults(self, calls: int) -> tuple[Spec, ...]:
+        """Return the faults for a program that makes `calls` calls of the op."""
+        if not self.op:
+            return ()
+        if self.kind == KILLED:
+            return (Kill(self.op, self.nth(calls), "after"),)
+        if self.op == "copy":
+            return (Fault(self.op, self.error, path=COPIED),)
+        return (Fault(self.op, self.error, self.nth(calls)),)
+
+    def faults_within(self, source: str, files: int, calls: int) -> tuple[Spec, ...]:
+        """Return the same for the reference linker, which links so many files of a directory.
+
+        It makes hard links of its own beside those of the source; these are nobody's mode.
+        """
+        if not self.op:
+            return ()
+        nth = self.nth(min(calls, files) if self.op != "copy" else files)
+        path = os.path.join(escape(os.path.realpath(source)), "*")
+        return (Fault(self.op, self.error, nth, path=path if self.op == "hardlink" else None),)
+
+
+def scenarios(mode: LinkMode, *, depth: int) -> Iterator[Scenario]:
+    """Return the scenarios of a mode: none but the plain one, some, or all."""
+    yield Scenario(PLAIN)
+    if depth == 0:
+        return
+    op = OPS[mode]
+    if depth == 1:
+        if op != "copy":
+            yield Scenario("fault", op, "EPERM" if op == "symlink" else "EXDEV", EVERY)
+            error = {"clone": "EAGAIN", "hardlink": "EMLINK"}.get(op, "EIO")
+            yield Scenario("fault", op, error, MIDDLE)
+        return
+    yield Scenario(UMASK)
+    for error in ERRORS[op]:
+        if op == "copy":
+            yield Scenario("fault", op, error, MIDDLE)
+            continue
+        if error in REFUSALS:
+            yield Scenario("fault", op, error, EVERY)
+        for position in (FIRST, MIDDLE, LAST):
+            yield Scenario("fault", op, error, position)
+    if op != "copy":
+        yield Scenario(KILLED, op, "", MIDDLE)
+    yield Scenario(SYMLINKED)
+    yield Scenario(HARDLINKED)

@@ -1,0 +1,412 @@
+"""The matrix of installers: what is asked for, what a cell shows, what is made of cells.
+
+Programs that come from an index are not run here, but for uv, which the tests have anyway, and cp,
+which every machine has; the whole matrix is `run-matrix --installers`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linker.modes import LinkMode
+from linker.policies import ALL
+from pytest_linkmode.errors import LinkmodeError
+from pytest_linkmode.installers import kit as kits
+from pytest_linkmode.installers import (
+    known,
+    matrix,
+    observing,
+    pages,
+    predicting,
+    programs,
+    sample,
+    scenarios,
+    scores,
+)
+from pytest_linkmode.installers.matrix import Cell
+from pytest_linkmode.installers.scenarios import Scenario
+from pytest_linkmode.layouts import Layout
+
+BY_NAME = {program.name: program for program in programs.PROGRAMS}
+
+
+# --- the tables -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", programs.PROGRAMS, ids=lambda program: program.name)
+def test_every_program_has_a_pinned_version_and_a_policy_for_each_mode(
+    program: programs.Program,
+) -> None:
+    assert {mode.policy for mode in program.modes} <= set(ALL)
+    assert len({mode.word for mode in program.modes}) == len(program.modes)
+    assert matrix.version_of(program)
+
+
+def test_whoever_has_a_policy_is_run_or_it_is_said_why_not() -> None:
+    held = {mode.policy for program in programs.PROGRAMS for mode in program.modes}
+    assert held | set(programs.NOT_RUN) == set(ALL)
+    assert not held & set(programs.NOT_RUN)
+
+
+def test_every_file_that_is_downloaded_has_a_hash() -> None:
+    with open(kits.REQUIREMENTS, encoding="utf-8") as file:
+        text = file.read().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert all("==" in line and "--hash=sha256:" in line for line in lines)
+    with open(kits.LOCK, encoding="utf-8") as file:
+        locked = json.load(file)["packages"]
+    entries = {path: entry for path, entry in locked.items() if path}
+    assert all(entry["integrity"].startswith("sha512-") for entry in entries.values())
+    assert not any("resolved" in entry for entry in entries.values())
+
+
+def test_the_matrix_has_every_program_and_a_quick_one_has_fewer_cells() -> None:
+    whole, quick = list(matrix.asked(quick=False)), list(matrix.asked(quick=True))
+    assert {one.program for one in whole} == {one.program for one in quick} == set(BY_NAME)
+    assert len(quick) < len(whole) / 2
+    one = list(matrix.asked(quick=False, programs=["uv"], chosen=["ext4"]))
+    assert one == [matrix.Asked("uv", "ext4", 2)]
+
+
+# --- the sample -------------------------------------------------------------------------------
+
+
+def test_the_sample_is_the_same_in_every_package(tmp_path: Path) -> None:
+    with zipfile.ZipFile(sample.write_wheel(str(tmp_path))) as archive:
+        wheel = {name: archive.read(name) for name in archive.namelist()}
+    record = wheel.pop(f"{sample.INFO}/RECORD")
+    assert wheel == {name: content for name, (content, _) in sample.wheel_files().items()}
+    assert all(name.encode() in record for name in wheel)
+    with tarfile.open(sample.write_tarball(str(tmp_path))) as archive_of_npm:
+        names = {entry.name: entry.mode for entry in archive_of_npm}
+    assert names == {f"package/{name}": bits for name, (_, bits) in sample.package_files().items()}
+
+
+def test_every_file_of_the_sample_is_known_by_its_bytes(tmp_path: Path) -> None:
+    files = sample.wheel_files()
+    sample.write_tree(str(tmp_path), files)
+    assert {sample.digest(str(tmp_path / name)) for name in files} == set(sample.digests(files)), (
+        "no two files are alike"
+    )
+    assert all(len(content) >= sample.LARGE // 2 for content, _ in files.values())
+    tool = tmp_path / sample.PACKAGE / sample.EXECUTABLE
+    assert stat.S_IMODE(tool.stat().st_mode) == 0o755
+    assert int(tool.stat().st_mtime) == sample.SECONDS
+
+
+# --- scenarios --------------------------------------------------------------------------------
+
+
+def test_a_position_is_counted_in_the_calls_of_the_program() -> None:
+    def nth(position: str) -> int | None:
+        return Scenario("fault", "clone", "EIO", position).nth(9)
+
+    assert [nth(each) for each in ("first", "middle", "last", "every")] == [1, 5, 9, None]
+
+
+def test_the_reference_linker_meets_the_fault_at_the_same_place(tmp_path: Path) -> None:
+    fault = Scenario("fault", "hardlink", "EMLINK", "last")
+    (within,) = fault.faults_within(str(tmp_path), 8, 12)
+    assert (within.nth, within.path) == (8, f"{os.path.realpath(tmp_path)}/*")
+    assert [str(each) for each in fault.faults(12)] == ["hardlink:EMLINK:nth=12"]
+    assert Scenario("plain").faults(3) == Scenario("plain").faults_within("/", 3, 3) == ()
+
+
+def test_deeper_is_more_and_names_differ() -> None:
+    for mode in LinkMode:
+        names = [[each.name for each in scenarios.scenarios(mode, depth=n)] for n in range(3)]
+        assert names[0] == ["plain"]
+        assert len(names[0]) <= len(names[1]) <= len(names[2])
+        assert set(names[0]) <= set(names[1]) <= set(names[2])
+        assert len(set(names[2])) == len(names[2])
+
+
+# --- cells, with the programs that are here -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> kits.Kit:
+    """A kit in which there is the uv of the tests, and nothing else."""
+    import uv
+
+    directory = tmp_path_factory.mktemp("kit")
+    (directory / "python" / "bin").mkdir(parents=True)
+    (directory / "python" / "bin" / "uv").symlink_to(os.fsdecode(uv.find_uv_bin()))
+    return kits.Kit(str(directory))
+
+
+Open = Callable[[str], observing.Bench]
+
+
+@pytest.fixture
+def opened(kit: kits.Kit, linkmode_layout: Layout) -> Open:
+    """Open the bench of a program in the layout of the test."""
+    return lambda name: observing.Bench(kit, linkmode_layout, BY_NAME[name])
+
+
+def said(name: str, word: str, scenario: Scenario, layout: Layout, calls: int) -> str:
+    program = BY_NAME[name]
+    mode = next(mode for mode in program.modes if mode.word == word)
+    return str(predicting.predict(program, mode, scenario, layout, calls))
+
+
+@pytest.mark.linkmode(layout=["tmpfs", "btrfs", "btrfs:tmpfs"])
+@pytest.mark.parametrize("name", ["uv", "cp", "reference"])
+def test_a_program_undisturbed_does_what_its_policy_says(
+    opened: Open, name: str, kit: kits.Kit, linkmode_layout_factory: Any, linkmode_layout: Layout
+) -> None:
+    bench = opened(name)
+    for mode in bench.program.modes:
+        seen = bench.cell(mode, Scenario("plain"))
+        assert seen is not None
+        told = predicting.predict(
+            bench.program,
+            mode,
+            Scenario("plain"),
+            linkmode_layout_factory(linkmode_layout.name),
+            seen.calls,
+        )
+        reflinks = "reflink" in linkmode_layout.can
+        differs = predicting.differs(told, seen, ALL[mode.policy], mode.asks, reflinks=reflinks)
+        cell = cell_of(program=name, mode=mode.word, layout=linkmode_layout.name, differs=differs)
+        assert not differs or known.cause_of(cell), (mode.word, differs, seen.said)
+        assert not seen.polluted
+        assert seen.exec_bits
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_a_fault_in_the_middle_ends_uv_with_half_a_package(opened: Open) -> None:
+    bench = opened("uv")
+    mode = next(mode for mode in bench.program.modes if mode.word == "hardlink")
+    seen = bench.cell(mode, Scenario("fault", "hardlink", "EIO", "middle"))
+    assert seen is not None
+    assert (seen.ended, seen.fired) == ("failed", 1)
+    assert seen.found == {"hardlink": 4}
+    assert seen.missing == 5
+    assert bench.cell(mode, Scenario("fault", "clone", "EIO", "first")) is None, "no such call"
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_a_fallback_that_is_told_is_found_and_so_is_a_wrong_one(opened: Open) -> None:
+    bench = opened("uv")
+    clone = bench.program.modes[0]
+    seen = bench.cell(clone, Scenario("fault", "hardlink", "EXDEV", "every"))
+    assert seen is not None
+    assert seen.found == {"copy": 9}
+    assert "falling back" in seen.told
+    cell = cell_of(asks="clone", seen=seen.plain())
+    assert "hardlink" in seen.said
+    rows = {row.name: row.of(cell) for row in scores.PROPERTIES}
+    assert rows["says that it fell back"] is True
+    assert rows["names the mode that failed, if it says anything"] is False
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_the_reference_linker_is_whole_after_a_kill_and_stays_in_its_target(opened: Open) -> None:
+    bench = opened("reference")
+    mode = next(mode for mode in bench.program.modes if mode.word == "hardlink")
+    killed = bench.cell(mode, Scenario("kill", "hardlink", "", "middle"))
+    assert killed is not None
+    assert (killed.ended, killed.resumed, killed.left) == ("killed", True, [])
+    for kind in (scenarios.SYMLINKED, scenarios.HARDLINKED):
+        hostile = bench.cell(mode, Scenario(kind))
+        assert hostile is not None
+        assert hostile.escaped == [], kind
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_what_is_written_through_a_hostile_target_is_seen(
+    kit: kits.Kit, linkmode_layout: Layout
+) -> None:
+    careless = replace(
+        BY_NAME["cp"],
+        command=lambda place, mode: programs.Command(
+            ("cp", "-r", f"{place.supply}/plain/.", place.target)
+        ),
+    )
+    bench = observing.Bench(kit, linkmode_layout, careless)
+    through = bench.cell(careless.modes[-1], Scenario(scenarios.HARDLINKED))
+    assert through is not None
+    assert through.escaped == ["victim was written to"]
+    assert not through.missing
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_a_change_of_the_cache_is_seen(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = opened("uv")
+    mode = bench.program.modes[-1]
+    run = bench._run
+
+    def spoiling(*given: Any) -> Any:
+        done = run(*given)
+        path = next(iter(bench._origins().values()))
+        with open(path, "ab") as file:
+            file.write(b"more")
+        return done
+
+    monkeypatch.setattr(bench, "_run", spoiling)
+    seen = bench.cell(mode, Scenario("plain"))
+    assert seen is not None
+    assert len(seen.polluted) == 1
+    assert bench.spoiled
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_a_program_that_cannot_be_warmed_says_so(kit: kits.Kit, linkmode_layout: Layout) -> None:
+    broken = replace(
+        BY_NAME["uv"],
+        command=lambda place, mode: programs.Command(("sh", "-c", "echo no luck >&2; exit 3")),
+    )
+    with pytest.raises(LinkmodeError, match=r"cannot be warmed[^$]*no luck"):
+        observing.Bench(kit, linkmode_layout, broken)
+
+
+# --- agreement --------------------------------------------------------------------------------
+
+
+def seen_as(ended: str = "done", **found: int) -> observing.Observed:
+    return observing.Observed(ended=ended, found=found)
+
+
+def test_a_copy_that_the_kernel_cloned_agrees_where_nobody_promised_otherwise() -> None:
+    copied = predicting.Predicted("done", ("copy",), left=True)
+
+    def differs(name: str, *, reflinks: bool) -> str:
+        seen = seen_as(clone=9)
+        return predicting.differs(copied, seen, ALL[name], LinkMode.COPY, reflinks=reflinks)
+
+    assert differs("uv", reflinks=True) == ""
+    assert differs("uv", reflinks=False) == "clone instead of copy"
+    assert differs("pip", reflinks=True) == "clone instead of copy"
+
+
+def test_what_ends_otherwise_differs_and_so_does_what_is_left() -> None:
+    failing = predicting.Predicted("failed", (), left=False)
+
+    def differs(seen: observing.Observed, asks: LinkMode = LinkMode.CLONE) -> str:
+        return predicting.differs(failing, seen, ALL["uv"], asks, reflinks=False)
+
+    assert differs(seen_as(clone=9)) == "done instead of failed"
+    assert differs(seen_as("failed")) == ""
+    assert differs(seen_as("failed", clone=2)) == "something is left"
+    assert differs(seen_as("failed", symlink=2), LinkMode.SYMLINK) == ""
+
+
+# --- what is made of cells ----------------------------------------------------------------------
+
+
+def cell_of(**given: Any) -> Cell:
+    usual: dict[str, Any] = {
+        "program": "uv",
+        "version": "1",
+        "mode": "clone",
+        "asks": "clone",
+        "policy": "uv",
+        "layout": "btrfs",
+        "scenario": "plain",
+    }
+    return Cell(**{**usual, **given})
+
+
+def plain_of(**given: Any) -> dict[str, Any]:
+    return {**observing.Observed().plain(), **given}
+
+
+@pytest.fixture
+def results() -> pages.Results:
+    cells = [
+        cell_of(seen=plain_of(found={"clone": 9}), said="clone", shown="clone"),
+        cell_of(
+            layout="btrfs:tmpfs",
+            seen=plain_of(found={"copy": 9}, told="falling back to full copy"),
+            said="copy",
+            shown="copy",
+        ),
+        cell_of(
+            scenario="fault:clone:EAGAIN:middle",
+            seen=plain_of(ended="failed", found={"clone": 4}, missing=5, fired=1),
+            said="clone and copy",
+            shown="fails, half a package left",
+            differs="failed instead of done",
+        ),
+        cell_of(program="bun", mode="hardlink", asks="hardlink", shown="not run", why="no <npm>"),
+    ]
+    return pages.Results(cells, datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC), whole=False)
+
+
+def test_a_property_is_read_off_the_cells_that_speak_of_it(results: pages.Results) -> None:
+    board = scores.scoreboard(results.cells)
+    assert board["falls back instead of failing"]["uv"].word == "yes"
+    assert board["says that it fell back"]["uv"].word == "yes"
+    assert board["survives an error of one file"]["uv"].word == "no"
+    assert board["survives an error of one file"]["uv"].example.endswith("clone:EAGAIN:middle")
+    assert board["leaves nothing of a package after an error"]["uv"].word == "no"
+    assert board["works on overlay"]["uv"].word == "-"
+    assert {one.word for row in board.values() for name, one in row.items() if name == "bun"} == {
+        "-"
+    }
+
+
+def test_a_matrix_is_only_well_if_every_difference_is_known(results: pages.Results) -> None:
+    assert not results.ok
+    assert [cell.scenario for cell in results.unknown] == ["fault:clone:EAGAIN:middle"]
+    agreeing = replace(results, cells=[replace(each, differs="") for each in results.cells])
+    assert agreeing.ok
+    assert not replace(results, cells=[]).ok
+
+
+def test_the_reference_linker_must_hold_every_property(results: pages.Results) -> None:
+    fallen = replace(results.cells[2], program="reference", differs="")
+    worse = replace(results, cells=[fallen])
+    assert worse.reference_fails
+    assert not worse.ok
+    assert "the reference linker does not hold" in pages.headline(worse)
+
+
+def test_the_page_says_it_all_and_escapes_what_programs_said(results: pages.Results) -> None:
+    page = pages.page(results)
+    assert "2026-11-21 00:00 UTC" in page
+    assert "no &lt;npm&gt;" in page
+    assert "no <npm>" not in page
+    text = pages.markdown(results)
+    assert "a part of the matrix" in text
+    assert "| uv | clone | btrfs fault:clone:EAGAIN:middle | clone and copy |" in text
+    assert "2 of 3 predictions agree, 1 differ" in text
+    for name in ("orogene", "rattler", "cpython"):
+        assert f"| {name} |" in text
+    plain = pages.plain(results)
+    assert plain["format"] == "linkmode-matrix"
+    assert [each["program"] for each in plain["cells"]] == ["uv", "uv", "uv", "bun"]
+
+
+def test_a_known_difference_has_a_cause() -> None:
+    cell = cell_of(program="pnpm-12", mode="auto", scenario="umask", differs="copy")
+    assert "umask" in known.cause_of(cell)
+    assert known.cause_of(cell_of(differs="anything")) == ""
+    assert all(each.cause and each.program for each in known.KNOWN)
+
+
+def test_a_cell_has_another_key_when_what_it_depends_on_changes() -> None:
+    program = BY_NAME["uv"]
+    mode = program.modes[0]
+    key = matrix.key_of(program, "1", mode, "btrfs", "plain")
+    assert key == matrix.key_of(program, "1", mode, "btrfs", "plain")
+    others = {
+        matrix.key_of(program, "2", mode, "btrfs", "plain"),
+        matrix.key_of(program, "1", program.modes[1], "btrfs", "plain"),
+        matrix.key_of(program, "1", replace(mode, policy="pip"), "btrfs", "plain"),
+        matrix.key_of(program, "1", mode, "ext4", "plain"),
+        matrix.key_of(program, "1", mode, "btrfs", "umask"),
+    }
+    assert len({key, *others}) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 
 import pytest
@@ -11,6 +12,13 @@ from linker.failures import HINTS, VERBS
 
 OURS = {"NOEFFECT", "SHORT"}
 """Names of what our own checks find; no operating system has them."""
+
+
+@pytest.mark.parametrize("words", [Condition, Primitive, Scope])
+def test_words_are_the_names_in_lower_case(words: type[enum.StrEnum]) -> None:
+    """They stand in ids of edges, in reports and in fault specifications."""
+    wanted = [word.name.lower().replace("_", "-") for word in words]
+    assert [word.value for word in words] == wanted
 
 
 def test_one_error_means_different_things_at_different_primitives() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 
 from linker import LinkMode, policies
@@ -27,6 +29,12 @@ def edge(
 
 def policy(*given: Edge, memory: Memory = Memory.PAIR) -> Policy:
     return Policy("test", given, "here", memory=memory)
+
+
+@pytest.mark.parametrize("words", [Step, State, Memory])
+def test_words_are_the_names_in_lower_case(words: type[enum.StrEnum]) -> None:
+    """They stand in ids of edges, in reports and in diagrams."""
+    assert [word.value for word in words] == [word.name.lower() for word in words]
 
 
 @pytest.mark.parametrize("found", REFERENCE.edges, ids=lambda found: found.id)

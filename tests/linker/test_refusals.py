@@ -260,6 +260,7 @@ def test_globs_are_held_against_names_or_whole_paths() -> None:
         "x.dist-info/other.py",
     ]
     assert mutable(["a/b", "c/d"]) == []
+    assert mutable(["a/b", "*.dist-info/RECORD", "c/d"]) == ["x.dist-info/RECORD"]
     assert mutable(["no", "other.py"]) == ["x.dist-info/other.py"]
     assert mutable_matcher([]) is None
     assert mutable_matcher(iter(())) is None

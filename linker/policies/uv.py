@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from linker.conditions import Condition as C
 from linker.modes import LinkMode
-from linker.policies.rows import WINDOWS, Rows, all_but, directories, falls, graph, modelled, stops
+from linker.policies.rows import WINDOWS, Rows, all_but, directories, falls, graph, modelled
 from linker.policy import PRIMITIVES, Memory, State, Step, edges
 
 _ORDER = (
@@ -25,27 +25,13 @@ _ORDER = (
 def _platform(platform: str) -> Rows:
     rows = directories(platform)
     for mode, following in _ORDER:
-        rows += falls(platform, mode, following, all_but(), state=State.INITIAL)
-        if mode is LinkMode.HARDLINK:
-            # The cached file is made anew, and gets the link then.
-            rows += edges(
-                platform,
-                mode,
-                PRIMITIVES[mode],
-                (C.TOO_MANY_LINKS,),
-                Step.RETRY,
-                state=State.ESTABLISHED,
-            )
-            rows += falls(
-                platform,
-                mode,
-                Step.ABORT,
-                all_but(C.TOO_MANY_LINKS),
-                state=State.ESTABLISHED,
-            )
-        else:
-            rows += stops(platform, mode, state=State.ESTABLISHED)
-        rows += edges(platform, mode, PRIMITIVES[mode], (C.EXISTS,), Step.REPLACE)
+        # A cached file with too many links is made anew, and gets the link then.
+        anew = (C.TOO_MANY_LINKS,) if mode is LinkMode.HARDLINK else ()
+        primitive = PRIMITIVES[mode]
+        for state, then in ((State.INITIAL, following), (State.ESTABLISHED, Step.ABORT)):
+            rows += falls(platform, mode, then, all_but(*anew), state=state)
+            rows += edges(platform, mode, primitive, anew, Step.RETRY, then, state=state)
+        rows += edges(platform, mode, primitive, (C.EXISTS,), Step.REPLACE)
     return graph(platform, rows)
 
 

@@ -35,7 +35,7 @@ SAID = 600
 """Characters of what a program said that are kept."""
 
 _FALLBACK = re.compile(
-    r"(fall\w*[ -]back|falling back)[^\n]*|[^\n]*(cross-device link not permitted)[^\n]*", re.I
+    r"[^\n]*(fall\w*[ -]back|cross-device link not permitted|asked for \w+, got)[^\n]*", re.I
 )
 
 
@@ -82,7 +82,7 @@ class Bench:
         self.layout = layout
         self.program = program
         self.names: dict[str, frozenset[str]] = {}
-        self.calls: dict[str, dict[str, int]] = {}
+        self.calls: dict[str, Mapping[str, int]] = {}
         self.spoiled = False
         self._runner = FaultRunner()
         self._number = 0
@@ -174,7 +174,7 @@ class Bench:
         mask = HOSTILE_UMASK if scenario.kind == UMASK else USUAL_UMASK
         with umask(mask), self.layout.acting():
             try:
-                run = self._run(place, command, command.arguments, scenario.faults(calls))
+                run = self._run(place, command, command.arguments, scenario.faults(calls, target))
             except ProgramTimedOut as late:
                 run, seen.ended = late.run, HUNG
         seen.status, seen.seconds = run.returncode, round(run.seconds, 3)
@@ -191,7 +191,10 @@ class Bench:
         self._compare_cache(before, seen)
         if scenario.kind == "plain":
             self.names[mode.word] = frozenset(_names(target))
-            self.calls[mode.word] = dict(run.counts)
+            inside = os.path.join(os.path.realpath(target), "")
+            self.calls[mode.word] = Counter(
+                call.op for call in run.calls if call.paths and call.paths[-1].startswith(inside)
+            )
             seen.calls = self.calls[mode.word].get(OPS[mode.asks], 0)
         elif mode.word in self.names:
             seen.left = sorted(set(_names(target)) - self.names[mode.word])[:20]
@@ -213,6 +216,8 @@ class Bench:
         after = Observed()
         self._look(place, after)
         seen.resumed = again.returncode == 0 and after.missing == 0 and after.damaged == 0
+        if not seen.resumed:
+            seen.said = f"{seen.said}\n{again.stdout}\n{again.stderr}".strip()[-SAID:]
         seen.left = sorted(set(_names(place.target)) - self.names[mode.word])[:20]
 
     def _make_hostile(self, scenario: Scenario, place: Place, outside: str) -> None:

@@ -258,7 +258,7 @@ PROGRAMS: tuple[Program, ...] = (
         "reference", "", "", sample.wheel_files,
         (
             *_modes("reference", clone=CLONE, hardlink=HARDLINK, symlink=SYMLINK, copy=COPY),
-            Mode("clone, strict", CLONE, "reference", strict=True),
+            Mode("clone --strict", CLONE, "reference", strict=True),
         ),
         _reference, sample.PACKAGE, warms=False,
     ),

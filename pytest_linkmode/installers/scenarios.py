@@ -63,15 +63,15 @@ class Scenario:
         """Return which of so many calls is meant, None for all."""
         return {FIRST: 1, MIDDLE: (calls + 1) // 2, LAST: calls}.get(self.position)
 
-    def faults(self, calls: int) -> tuple[Spec, ...]:
-        """Return the faults for a program that makes `calls` calls of the op."""
+    def faults(self, calls: int, target: str) -> tuple[Spec, ...]:
+        """Return the faults for a program that makes `calls` calls of the op in its target."""
         if not self.op:
             return ()
         if self.kind == KILLED:
-            return (Kill(self.op, self.nth(calls), "after"),)
+            return (Kill(self.op, self.nth(calls), "after", below=target),)
         if self.op == "copy":
-            return (Fault(self.op, self.error, path=COPIED),)
-        return (Fault(self.op, self.error, self.nth(calls)),)
+            return (Fault(self.op, self.error, path=COPIED, below=target),)
+        return (Fault(self.op, self.error, self.nth(calls), below=target),)
 
     def faults_within(self, source: str, files: int, calls: int) -> tuple[Spec, ...]:
         """Return the same for the reference linker, which links so many files of a directory.

@@ -119,8 +119,9 @@ def test_the_reference_linker_meets_the_fault_at_the_same_place(tmp_path: Path) 
     fault = Scenario("fault", "hardlink", "EMLINK", "last")
     (within,) = fault.faults_within(str(tmp_path), 8, 12)
     assert (within.nth, within.path) == (8, f"{os.path.realpath(tmp_path)}/*")
-    assert [str(each) for each in fault.faults(12)] == ["hardlink:EMLINK:nth=12"]
-    assert Scenario("plain").faults(3) == Scenario("plain").faults_within("/", 3, 3) == ()
+    assert [str(each) for each in fault.faults(12, "/t")] == ["hardlink:EMLINK:nth=12:below=/t"]
+    assert Scenario("plain").faults(3, "/t") == ()
+    assert Scenario("plain").faults_within("/", 3, 3) == ()
 
 
 def test_deeper_is_more_and_names_differ() -> None:

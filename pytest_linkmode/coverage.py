@@ -8,6 +8,7 @@ controller's `Ledger` merges all of it. Only a test that passed verifies anythin
 from __future__ import annotations
 
 import enum
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 REAL, INJECTED, MODELLED = PROOFS = ("real", "injected", "modelled")
 """How an edge can have been met, best first."""
+
+PLATFORM = {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+"""The platform of this machine, by its word in conditions and policies."""
 
 _disturbances: list[Callable[[], bool]] = []
 
@@ -92,10 +96,15 @@ class Recorder:
     """How many files were proven by which fact, as `assert_linked` found."""
 
     def transition(self, transition: Transition) -> None:
-        """Take note of one edge taken; what a fault or a schedule may have led to is not real."""
+        """Take note of one edge taken; what a fault or a schedule may have led to is not real.
+
+        Nor is an edge of another platform: here, something stands for it.
+        """
         proof = transition.proof
         if proof == REAL and any(begun() for begun in _disturbances):
             proof = INJECTED
+        elif proof == REAL and transition.edge.platform != PLATFORM:
+            proof = MODELLED
         self.edges[transition.edge.id, proof] = None
 
     def linked(self, report: LinkReport) -> None:

@@ -6,21 +6,18 @@ Only the controller judges; a worker hands over what it has to say.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_linkmode.coverage import PLATFORM
 from pytest_linkmode.report.model import Circumstances, Verdict, verdict
 from pytest_linkmode.report.terminal import Row, Span, lines
 
 if TYPE_CHECKING:
     from pytest_linkmode.sessions import Session
-
-PLATFORMS = {"darwin": "macos", "win32": "windows"}
-"""``sys.platform`` -> the word of conditions and policies, where they differ."""
 
 
 GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -37,7 +34,7 @@ class Judgement:
             session.settings,
             session.ledger,
             session.policy,
-            platform=PLATFORMS.get(sys.platform, sys.platform),
+            platform=PLATFORM,
             place=session.place_words,
             narrowed=_is_narrowed(session.config),
             order=session.selection.order if session.ledger.trials else (),

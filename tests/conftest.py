@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from pytest_linkmode.axes import ours
+
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # A run in the background of a shell ignores SIGINT, and its children would inherit that.
@@ -28,3 +30,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     from pytest_linkmode.config import Settings
 
     return [f"rungs: {ladder.in_words(Settings())}"]
+
+
+@pytest.fixture
+@ours
+def counted() -> None:
+    """Let the edges count that the linker takes in a test which uses nothing of the plugin's."""

@@ -25,10 +25,15 @@ _FATAL = (C.NO_SPACE, C.READ_ONLY, C.IO, C.MISSING, C.NO_MEMORY, C.TOO_MANY_OPEN
 
 
 def _mode(
-    platform: str, mode: LinkMode, primitive: P, extra: tuple[C, ...] = ()
+    platform: str,
+    mode: LinkMode,
+    primitive: P,
+    extra: tuple[C, ...] = (),
+    *,
+    refused: tuple[C, ...] = _REFUSED,
 ) -> tuple[Edge, ...]:
     return (
-        *edges(platform, mode, primitive, (*_REFUSED, *extra), LinkMode.COPY),
+        *edges(platform, mode, primitive, (*refused, *extra), LinkMode.COPY),
         *edges(platform, mode, primitive, _RETRIED, Step.RETRY, LinkMode.COPY),
         *edges(platform, mode, primitive, _FATAL, Step.ABORT),
     )
@@ -97,10 +102,12 @@ def _macos() -> tuple[Edge, ...]:
 
 def _windows() -> tuple[Edge, ...]:
     platform = "windows"
+    # No error of hard links and symlinks says that it is for an attribute.
+    refused = tuple(condition for condition in _REFUSED if condition is not C.ATTRIBUTE)
     return (
         *_mode(platform, LinkMode.CLONE, P.CLONE_FILE, (C.SHORT, C.TOO_MANY_LINKS)),
-        *_mode(platform, LinkMode.HARDLINK, P.HARDLINK, (C.TOO_MANY_LINKS,)),
-        *_mode(platform, LinkMode.SYMLINK, P.SYMLINK, (C.NAME_TOO_LONG,)),
+        *_mode(platform, LinkMode.HARDLINK, P.HARDLINK, (C.TOO_MANY_LINKS,), refused=refused),
+        *_mode(platform, LinkMode.SYMLINK, P.SYMLINK, (C.NAME_TOO_LONG,), refused=refused),
         *edges(platform, LinkMode.COPY, P.COPY, (*_RETRIED, C.SHORT), Step.RETRY, Step.ABORT),
         *edges(platform, LinkMode.COPY, P.COPY, (*_FATAL, C.DENIED, C.BUSY), Step.ABORT),
         *edges(platform, None, P.CREATE, (C.NO_SPACE,), Step.ABORT),

@@ -15,6 +15,8 @@ from tests.linker.scenes import EXISTING, Scene
 from tests.linker.seams import REFLINKING
 from tests.linker.verdicts import Ended, wrong
 
+pytestmark = pytest.mark.usefixtures("counted")
+
 EVERY_WAY = {"atomic": True, "item-by-item": False}
 
 

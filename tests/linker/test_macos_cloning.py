@@ -30,6 +30,8 @@ from tests.linker.scenes import Scene
 from tests.linker.seams import REFLINKING
 from tests.linker.trees import Directory, File, Symlink, Tree
 
+pytestmark = pytest.mark.usefixtures("counted")
+
 PACKAGE: Tree = {
     "ns/__init__.py": File(),
     "ns/a.py": File(b"a = 1\n"),

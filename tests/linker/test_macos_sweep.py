@@ -19,6 +19,8 @@ from tests.linker.scenes import EXISTING, Scene
 from tests.linker.seams import Fault, Tap, descriptors
 from tests.linker.verdicts import Ended, wrong
 
+pytestmark = pytest.mark.usefixtures("counted")
+
 ALWAYS = ("EIO",)
 ERRORS: dict[str, tuple[str, ...]] = {
     "open": ("EACCES", "EMFILE", "ENOENT", "ENOSPC", "ELOOP", "EINTR"),

@@ -258,8 +258,7 @@ class _Run:
         left: list[str] = []
         records = self.merger.records
         if self.policy.undo and any(record.changes for record in records):
-            company = stages.company or any(stage.was_marked() for stage in stages.all)
-            undo = Undo(self.platform, root, base, self._source_inode, company=company)
+            undo = Undo(self.platform, root, base, self._source_inode, company=stages.had_company)
             left = undo.run(records)
             self.source.reset()
         return left + self._clean(stages)

@@ -29,7 +29,7 @@ SAVED = ".linkmode-saved-"
 """Reserved: a stage that holds files which could not be put back. Never removed by us."""
 
 _MARK = "c"
-"""First letter of a record in a stage: another linker was there at the same time."""
+"""A record in a stage: another linker was there at the same time."""
 
 _PENDING = "p"
 """First letter of a record in a stage: a directory whose permission bits are not final yet."""
@@ -96,8 +96,8 @@ class Stage:
             except Failed:  # gone: its linker has finished
                 continue
             try:
-                self._platform.write_record(handle, _MARK + self.name[len(STAGE) :], b"")
-            except Failed:  # going, or another user's: nothing to tell
+                self._platform.write_record(handle, _MARK, b"")
+            except Failed:  # told already, or going, or another user's: nothing to tell
                 continue
             finally:
                 self._platform.close(handle)
@@ -105,10 +105,9 @@ class Stage:
     def was_marked(self) -> bool:
         """Return whether another linker told us that it was here; True if that is unknown."""
         try:
-            names = self._platform.entries(self.handle).files
+            return self._platform.look(self.handle, _MARK) is not None
         except Failed:
             return True
-        return any(name.startswith(_MARK) for name in names)
 
     def close(self) -> None:
         """Close the handles; the lock goes with them."""
@@ -366,10 +365,11 @@ class Twice:
 class Undo:
     """Puts a target back as it was.
 
-    `company` says that another linker which makes hard links was in the same target: a name that
-    holds a shared inode may then be its own as well as ours, and stays. `source_inode` tells the
-    inode of a file of the source, None if that is gone. `left` collects what could not be
-    undone, as paths relative to `root`.
+    `company` says whether another linker which makes hard links was in the same target by now: a
+    name that holds a shared inode may then be its own as well as ours, and stays. Who comes tells
+    us before it gives any name, so we ask once more when we have taken a name away.
+    `source_inode` tells the inode of a file of the source, None if that is gone. `left` collects
+    what could not be undone, as paths relative to `root`.
     """
 
     def __init__(
@@ -379,7 +379,7 @@ class Undo:
         base: Node,
         source_inode: Callable[[Node, str], int | None],
         *,
-        company: bool,
+        company: Callable[[], bool],
     ) -> None:
         self._platform = cast(Platform, Twice(platform))
         self._source_inode = source_inode
@@ -467,20 +467,30 @@ class Undo:
             if replaced:
                 self._place(stage, stage.handle, number, handle, change.name)
             return
-        if not change.inode and self._company:
+        if self._may_be_anothers(change):
             self._leave(node, change, keep=replaced)
             return
         if replaced:
             self._exchange(stage, number, handle, change.name)
             landed = platform.look(stage.handle, number)
-            if landed is not None and landed.inode != ours:
+            shared = self._may_be_anothers(change)
+            if shared or (landed is not None and landed.inode != ours):
                 self._exchange(stage, number, handle, change.name)
+            if shared:
+                self._leave(node, change)
             return
         aside = stage.number()
         self._place(stage, handle, change.name, stage.handle, aside)
         landed = platform.look(stage.handle, aside)
-        if landed is not None and landed.inode != ours:
+        shared = self._may_be_anothers(change)
+        if shared or (landed is not None and landed.inode != ours):
             self._put_back(stage, aside, handle, change.name)
+        if shared:
+            self._leave(node, change, keep=False)
+
+    def _may_be_anothers(self, change: Change) -> bool:
+        """Return whether a name that holds what we placed may be another linker's as well."""
+        return not change.inode and self._company()
 
     def _put_back(self, stage: Stage, aside: str, handle: int, name: str) -> None:
         """Give another linker's entry its name again, unless a newer one has it by now."""

@@ -76,6 +76,11 @@ class Stages:
         self.company = self.company or bool(others)
         stage.mark(others)
 
+    def had_company(self) -> bool:
+        """Return whether another linker was at work here up to now."""
+        self.company = self.company or any(stage.was_marked() for stage in self.all)
+        return self.company
+
     def meet_in_target(self, node: Node, target: int) -> None:
         """Have a stage in the target itself, where those look who came when it was there."""
         if node not in self.of:

@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -204,6 +205,62 @@ def test_a_hard_link_of_another_linker_stays_and_is_listed(ground: str, kind: Tr
     assert os.path.samefile(f"{scene.target}/b/z", f"{scene.source}/b/z")
     assert "could not be undone: " in str(error)
     assert not reserved(ground)
+
+
+class Coming:
+    """Fails at one call, and has another linker come before the `when`-th call after that."""
+
+    late = False
+
+    def __init__(self, at: int, when: int, come: Callable[[], object]) -> None:
+        self.at = at
+        self.when = when
+        self.come = come
+        self.last = 0
+
+    def __call__(self, number: int, name: str) -> None:
+        self.last = number
+        if number == self.at:
+            raise injected(errno.EIO)
+        if number == self.at + self.when:
+            self.come()
+
+
+@pytest.mark.parametrize("old", [{}, {"a": File(b"old"), "d/c": File(b"old")}], ids=["new", "old"])
+def test_a_hard_linker_that_comes_during_the_undo_loses_nothing(ground: str, old: Tree) -> None:
+    """Whichever step of the undo it comes before."""
+    tree: Tree = {"a": File(b"a"), "d/c": File(b"c"), "d/e/f": File(b"f"), "y/z": File(b"z")}
+    names = Tap()
+    scene = Scene(f"{ground}/names", tree, {"y": Directory(), **old})
+    link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=names.platform)
+    at = max(number for number, name in enumerate(names.names, 1) if name == "link")
+    when = 1
+    while True:
+        scene = Scene(f"{ground}/{when}", tree, {"y": Directory(), **old})
+        come = partial(
+            link_tree,
+            scene.source,
+            scene.target,
+            mode=LinkMode.HARDLINK,
+            platform=Tap().platform,
+        )
+        deed = Coming(at, when, come)
+        with pytest.raises(LinkError):
+            link_tree(
+                scene.source, scene.target, mode=LinkMode.HARDLINK, platform=Tap(deed).platform
+            )
+        if deed.last < at + when:
+            break
+        lost = [
+            path
+            for path in ("a", "d/c", "d/e/f", "y/z")
+            if not os.path.exists(f"{scene.target}/{path}")
+            or not os.path.samefile(f"{scene.target}/{path}", f"{scene.source}/{path}")
+        ]
+        assert not lost, f"{when} calls after the failure"
+        assert not [path for path in reserved(scene.target) if STAGE in path]
+        when += 1
+    assert when > 30
 
 
 @pytest.mark.parametrize("mode", LinkMode)

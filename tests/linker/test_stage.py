@@ -713,7 +713,8 @@ def placed_whole(target: Target) -> Node:
         node.inodes = {"f": target.wrote(f"new/{name}/f", b"ours")}
     top.directories = [target.node(f"new/{name}") for name in ("a", "b", "c")]
     for path in ("new", "new/a", "new/b", "new/c"):
-        target.node(path).inode = os.stat(target.path(path)).st_ino
+        seen = os.stat(target.path(path))
+        target.node(path).inode, target.node(path).mtime_ns = seen.st_ino, seen.st_mtime_ns
     target.changed("new", 0, whole=top)
     return top
 

@@ -1,0 +1,258 @@
+"""What merging refuses and says, which stage a directory uses, and what errors name."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import pytest
+
+from linker import LinkError, LinkMode, link_tree
+from linker.choices import Choices
+from linker.conditions import Condition, Primitive
+from linker.merging import refuse_conflict
+from linker.modes import Existing
+from linker.platforms.base import Failed, Kind
+from linker.platforms.linux import LinuxPlatform
+from linker.policies import REFERENCE
+from linker.staging import Stages, stage_path
+from linker.tree import Node
+from pytest_linkmode.faults.inprocess import injected
+from tests.linker import trees
+from tests.linker.scenes import Scene
+from tests.linker.seams import REFLINKING, Fault, Tap, descriptors
+from tests.linker.trees import Directory, File, Symlink, Tree
+
+# Conflicts.
+
+THEIRS = {
+    Kind.FILE: "file",
+    Kind.DIRECTORY: "directory",
+    Kind.SYMLINK: "symlink",
+    Kind.OTHER: "special file",
+}
+
+
+@pytest.mark.parametrize("ours", [Kind.FILE, Kind.DIRECTORY])
+@pytest.mark.parametrize(("theirs", "word"), THEIRS.items())
+def test_nothing_may_exist_where_that_was_asked_for(ours: Kind, theirs: Kind, word: str) -> None:
+    with pytest.raises(LinkError) as caught:
+        refuse_conflict(Existing.FAIL, "d/n", ours, theirs)
+    error = caught.value
+    assert (error.what, error.path) == ("d/n exists already", "d/n")
+    assert error.why == f"the target has a {word} of that name"
+    assert error.hint == "link into an empty target, or allow merging (Existing.MERGE)"
+    assert error.condition is Condition.EXISTS
+
+
+@pytest.mark.parametrize("theirs", [Kind.FILE, Kind.SYMLINK, Kind.OTHER])
+def test_a_directory_takes_the_place_of_nothing_else(theirs: Kind) -> None:
+    with pytest.raises(LinkError) as caught:
+        refuse_conflict(Existing.MERGE, "d/n", Kind.DIRECTORY, theirs)
+    error, symlink = caught.value, theirs is Kind.SYMLINK
+    assert (error.what, error.path) == ("cannot merge the directory d/n", "d/n")
+    never = ", which is never followed" if symlink else ""
+    assert error.why == f"the target has a {THEIRS[theirs]} of that name{never}"
+    assert error.hint == f"remove the {THEIRS[theirs]} from the target"
+    assert error.condition is (Condition.IS_SYMLINK if symlink else Condition.NOT_DIRECTORY)
+
+
+def test_a_file_takes_no_directorys_place() -> None:
+    with pytest.raises(LinkError) as caught:
+        refuse_conflict(Existing.MERGE, "d/n", Kind.FILE, Kind.DIRECTORY)
+    error = caught.value
+    assert (error.what, error.path) == ("cannot replace d/n", "d/n")
+    assert error.why == "the target has a directory of that name, and the source a file"
+    assert error.hint == "remove the directory from the target"
+    assert error.condition is Condition.IS_DIRECTORY
+
+
+def test_what_can_be_merged_or_replaced_is_not_refused() -> None:
+    refuse_conflict(Existing.MERGE, "n", Kind.DIRECTORY, Kind.DIRECTORY)
+    for theirs in (Kind.FILE, Kind.SYMLINK, Kind.OTHER):
+        refuse_conflict(Existing.MERGE, "n", Kind.FILE, theirs)
+
+
+# Stages.
+
+
+def test_what_is_left_beside_a_directory_is_named_from_the_target() -> None:
+    base = Node("", None)
+    d = Node("d", base)
+    for above in (False, True):
+        choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
+        stages = Stages(LinuxPlatform(), choices, base, [], base_is_above=above)
+        assert stages.beside(d, ["x", "y"]) == ("d/x", "d/y")
+        assert stages.beside(None, ["x"]) == ("../x",)
+        assert stages.beside(base, ["x"]) == (("../x",) if above else ("x",))
+        assert not stages.company
+        assert (stages.all, stages.of) == ([], {})
+
+
+def test_the_way_from_a_stage_to_a_directory_is_told_by_names(ground: str) -> None:
+    base = Node("", None)
+    a = Node("a", base)
+    b = Node("b", a)
+    trees.build(f"{ground}/t", {"a/b": Directory()})
+    choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
+    stages = Stages(LinuxPlatform(), choices, base, [], base_is_above=False)
+    before = descriptors()
+    handles = [os.open(f"{ground}/t/{path}", os.O_RDONLY) for path in ("", "a", "a/b")]
+    first = stages.open(handles[0], base)
+    assert [stage_path(node, first) for node in (base, a, b)] == [(), ("a",), ("a", "b")]
+    assert stages.at(a, handles[1]) is first
+    assert stages.at(b, handles[2]) is first
+    second = stages.open(handles[1], a)
+    assert second is not first
+    assert stage_path(b, second) == ("b",)
+    del stages.of[b]
+    assert stages.at(b, handles[2]) is second, "that of the directory above"
+    assert stages.all == [first, second]
+    for stage in (first, second):
+        stage.remove()
+    stages.close()
+    assert stages.all == []
+    for handle in handles:
+        os.close(handle)
+    assert descriptors() == before
+
+
+def test_names_that_fold_into_one_are_refused_by_trying(ground: str) -> None:
+    os.mkdir(f"{ground}/t")
+    node = Node("d", Node("", None))
+
+    class Folding(LinuxPlatform):
+        def look(self, directory: int, name: str) -> Any:
+            return super().look(directory, name.lower() if name.isalpha() else name)
+
+    choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
+    handle = os.open(f"{ground}/t", os.O_RDONLY)
+    folding = [(node, "readme", "README")]
+    plain = Stages(LinuxPlatform(), choices, Node("", None), folding, base_is_above=False)
+    stage = plain.open(handle, Node("", None))
+    assert os.listdir(f"{ground}/t/{stage.name}") == []
+    stage.remove()
+    plain.close()
+    stages = Stages(Folding(), choices, Node("", None), folding, base_is_above=False)
+    with pytest.raises(LinkError) as caught:
+        stages.open(handle, Node("", None))
+    error = caught.value
+    assert error.what == "cannot link both d/readme and d/README"
+    assert error.why == (
+        "the target does not tell upper from lower case, so that one would replace the other"
+    )
+    assert error.hint == "rename one of them in the source, or link to another filesystem"
+    assert (error.path, error.condition) == ("d/README", Condition.EXISTS)
+    for each in stages.all:
+        assert os.listdir(f"{ground}/t/{each.name}") == []
+        each.remove()
+    stages.close()
+    os.close(handle)
+
+
+@pytest.mark.parametrize("path", ["", "d"])
+def test_a_stage_that_cannot_be_made_is_told_by_its_directory(ground: str, path: str) -> None:
+    os.mkdir(f"{ground}/t")
+    handle = os.open(f"{ground}/t", os.O_RDONLY)
+    base = Node("", None)
+    node = Node(path, base) if path else base
+
+    class Refusing(LinuxPlatform):
+        def lock(self, directory: int) -> bool:
+            raise Failed(Primitive.LOCK, injected(errno.EIO))
+
+        def remove_directory(self, directory: int, name: str) -> None:
+            raise Failed(Primitive.RMDIR, injected(errno.EIO))
+
+    platform = Refusing()
+    choices = Choices(REFERENCE, platform, LinkMode.COPY, (), strict=False)
+    stages = Stages(platform, choices, base, [], base_is_above=False)
+    with pytest.raises(LinkError) as caught:
+        stages.open(handle, node)
+    (name,) = os.listdir(f"{ground}/t")
+    assert caught.value.path == (path or "the target")
+    assert caught.value.what == f"cannot lock the stage for {path or 'the target'}"
+    assert caught.value.left == ((f"{path}/{name}",) if path else (name,))
+    assert caught.value.primitive is Primitive.LOCK
+    assert isinstance(caught.value.__cause__, OSError)
+    stages.close()
+    os.close(handle)
+
+
+# Errors of whole links.
+
+SOURCE: Tree = {
+    "a": File(b"a", mode=0o600),
+    "ln": Symlink("a"),
+    "d/f": File(b"f"),
+    "d/new/g": File(b"g"),
+    "new": Directory(0o555),
+    "new/h": File(b"h"),
+}
+EXISTING: Tree = {"a": File(b"old"), "d/f": File(b"old"), "d/kept": File(b"kept")}
+
+LINKS = [
+    (LinkMode.CLONE, EXISTING),
+    (LinkMode.HARDLINK, EXISTING),
+    (LinkMode.COPY, None),
+]
+
+
+@pytest.mark.parametrize(("mode", "existing"), LINKS, ids=["clone", "hardlink", "copy-new"])
+def test_an_error_names_what_it_met_whichever_call_fails(
+    ground: str, mode: LinkMode, existing: Tree | None
+) -> None:
+    scene = Scene(ground, SOURCE, existing)
+    dry = Tap()
+    link_tree(scene.source, scene.target, mode=mode, platform=dry.platform)
+    places = {scene.source, scene.target, ground, "the target", "the source", "the stage", "target"}
+    places |= {path for path in scene.wanted if path} | {""}
+    before, told = descriptors(), 0
+    for at in range(1, dry.count + 1):
+        scene.rebuild()
+        fault = Fault(at, errno.EIO)
+        error = error_of(scene, mode, Tap(fault).platform)
+        assert descriptors() == before, fault.hit
+        if error is None:
+            continue
+        told += 1
+        where = f"{fault.hit}, call {at}: {error}"
+        assert error.path in places, where
+        assert error.primitive is not None, where
+        if fault.hit != "access":  # which has no errors: it lied
+            assert error.condition is Condition.IO, where
+            assert error.why == "Input/output error (EIO)", where
+        assert error.what.startswith("cannot "), where
+        assert isinstance(error.__cause__, OSError), where
+        assert not error.left, where
+        assert not scene.untouched(), where
+    assert told > 20
+
+
+def error_of(scene: Scene, mode: LinkMode, platform: LinuxPlatform) -> LinkError | None:
+    """Link; return what was raised, None where the link found a way round."""
+    try:
+        link_tree(scene.source, scene.target, mode=mode, platform=platform)
+    except LinkError as error:
+        return error
+    return None
+
+
+def test_what_a_link_says_when_all_is_done(ground: str) -> None:
+    scene = Scene(ground, SOURCE, EXISTING)
+    seen: list[tuple[int, int]] = []
+    report = link_tree(
+        scene.source,
+        scene.target,
+        mode=LinkMode.COPY,
+        platform=LinuxPlatform(REFLINKING),
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert report.requested is LinkMode.COPY
+    assert report.counts == {LinkMode.COPY: 4}
+    assert (report.directories, report.symlinks, report.replaced) == (2, 1, 2)
+    assert (report.policy, report.transitions, report.leftovers) == ("reference", (), ())
+    assert seen[-1] == (4, 4)
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {4}

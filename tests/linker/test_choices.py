@@ -20,8 +20,8 @@ import pytest
 from linker import LinkError, LinkMode, LinkReport, Transition, link_tree
 from linker.conditions import Condition, Primitive, Scope
 from linker.platforms.base import Failed
-from linker.platforms.linux import LinuxPlatform
-from linker.policies import REFERENCE
+from linker.platforms.linux import RENAME_EXCHANGE, LinuxPlatform
+from linker.policies import REFERENCE, UV
 from linker.policy import Memory, Policy, Step
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees
@@ -454,6 +454,44 @@ def test_observers_are_told_why_a_file_was_made_in_the_stage(ground: str) -> Non
         observer=trial,
     )
     assert (Scope.PAIR, "f0", errno.EOPNOTSUPP, Step.STAGE) in told(trial)
+
+
+def test_a_policy_may_begin_the_whole_tree_again_in_the_next_mode(trial: Trial) -> None:
+    policy = remembering(Memory.TREE, restarts=True)
+    report = trial.link(lambda name, attempt: 0 if name == "f0" else errno.EXDEV, policy=policy)
+    assert trial.order == ["f0", "f1", "f2"], "and nothing is tried a second time"
+    assert report.counts == {LinkMode.COPY: len(FILES)}
+    assert [told.scope for told in report.transitions] == [Scope.PAIR]
+    assert set(trial.modes().values()) == {"new"}
+
+
+def test_what_fails_in_a_mode_that_is_not_the_pairs_retires_no_mode(trial: Trial) -> None:
+    policy = dataclasses.replace(UV, confirmations=2)
+    errors = {"f0": errno.EXDEV, "f1": errno.EOPNOTSUPP}
+    platform = type("NoLinks", (LinuxPlatform,), {"hardlink": _refused_link})
+    report = trial.link(lambda name, attempt: errors.get(name, 0), policy=policy, platform=platform)
+    assert trial.order == FILES
+    assert report.counts == {LinkMode.CLONE: 4, LinkMode.COPY: 2}
+
+
+def _refused_link(*_: object) -> int:
+    raise Failed(Primitive.HARDLINK, injected(errno.EPERM))
+
+
+def test_what_was_seen_to_be_there_is_replaced_without_trying(ground: str) -> None:
+    trial = Trial(ground, "existing")
+    for name in ("f1", "f3"):
+        with open(f"{trial.target}/{name}", "wb") as old:
+            old.write(b"old")
+    flags: list[int] = []
+
+    def renameat2(*arguments: Any) -> None:
+        flags.append(arguments[-1])
+        REFLINKING.renameat2(*arguments)
+
+    platform = LinuxPlatform(dataclasses.replace(REFLINKING, renameat2=renameat2))
+    link_tree(trial.source, trial.target, platform=platform)
+    assert flags == [RENAME_EXCHANGE] * 2
 
 
 @pytest.mark.parametrize("memory", [Memory.TREE, Memory.PROCESS])

@@ -800,6 +800,25 @@ def test_an_exchange_that_is_claimed_and_not_done_is_noticed(room: Room) -> None
     assert platform.error_name(caught.value.error) == "NOEFFECT"
 
 
+def test_an_exchange_in_which_others_take_part_is_none_that_did_nothing(room: Room) -> None:
+    put_there(room, "m", File(b"old"))
+    room.put("n", File(b"new"))
+
+    def taken(*arguments: Any) -> None:
+        CALLS.renameat2(*arguments)
+        os.unlink(f"{room.here}/n")  # the old entry, before we look at it
+
+    room.with_calls(renameat2=taken).exchange(room.source, "n", room.target, "m")
+    assert read(f"{room.there}/m") == b"new"
+
+    def come(*arguments: Any) -> None:
+        room.put("n", File(b"theirs"))  # where nothing was when we looked
+        CALLS.renameat2(*arguments)
+
+    room.with_calls(renameat2=come).exchange(room.source, "n", room.target, "m")
+    assert read(f"{room.there}/m") == b"theirs"
+
+
 def test_an_exchange_of_two_names_of_one_file_is_done(room: Room) -> None:
     """Also where another linker changes the file, or replaces it, at the same moment."""
     room.put("n", File(b"one"))
@@ -870,7 +889,7 @@ def test_what_is_taken_is_told_by_emulation_as_by_the_system(room: Room) -> None
     for directory in (room.here, room.there):
         os.mkdir(f"{directory}/n")
     with pytest.raises(Failed) as caught:
-        LinuxPlatform(WITHOUT_FLAGS).place_emulated(room.source, "n", room.target, "n")
+        LinuxPlatform(WITHOUT_FLAGS_AND_LINKS).place_emulated(room.source, "n", room.target, "n")
     error = caught.value.error
     assert (error.errno, error.strerror, error.filename) == (errno.EEXIST, "File exists", "n")
 

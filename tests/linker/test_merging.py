@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 from typing import Any
 
 import pytest
 
-from linker import LinkError, LinkMode, link_tree
+from linker import LinkError, LinkMode, LinkReport, Transition, link_tree
 from linker.choices import Choices
 from linker.conditions import Condition, Primitive
 from linker.merging import refuse_conflict
@@ -16,10 +17,11 @@ from linker.modes import Existing
 from linker.platforms.base import Failed, Kind
 from linker.platforms.linux import LinuxPlatform
 from linker.policies import REFERENCE
+from linker.policy import Step
 from linker.staging import Stages, stage_path
 from linker.tree import Node
 from pytest_linkmode.faults.inprocess import injected
-from tests.linker import trees
+from tests.linker import trees, users
 from tests.linker.scenes import Scene
 from tests.linker.seams import REFLINKING, Fault, Tap, descriptors
 from tests.linker.trees import Directory, File, Symlink, Tree
@@ -149,6 +151,73 @@ def test_names_that_fold_into_one_are_refused_by_trying(ground: str) -> None:
         each.remove()
     stages.close()
     os.close(handle)
+
+
+def test_a_stage_in_the_target_finds_who_is_there_and_tells_them(ground: str) -> None:
+    os.mkdir(f"{ground}/t")
+    base = Node("", None)
+    node = Node("t", base)
+    handle = os.open(f"{ground}/t", os.O_RDONLY)
+    choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.HARDLINK, (), strict=False)
+    ours, theirs = (
+        Stages(LinuxPlatform(), choices, base, [], base_is_above=False) for _ in range(2)
+    )
+    theirs.meet_in_target(node, handle)
+    assert not theirs.company
+    assert theirs.of[node].node is node
+    ours.meet_in_target(node, handle)
+    assert ours.company
+    assert theirs.of[node].was_marked()
+    assert not ours.of[node].was_marked()
+    theirs.all[0].remove()
+    ours.look_for_company(ours.all[0], handle)
+    assert ours.company, "who was there once may have left something"
+    ours.meet_in_target(node, handle)
+    assert len(ours.all) == 1
+    ours.all[0].remove()
+    for stages in (ours, theirs):
+        stages.close()
+    os.close(handle)
+
+
+def test_names_are_tried_whatever_the_umask(ground: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkdir(f"{ground}/t", 0o777)
+    os.chmod(f"{ground}/t", 0o777)
+    with users.ordinary_user():
+        monkeypatch.chdir(f"{ground}/t")
+        before, handle = os.umask(0o777), os.open(f"{ground}/t", os.O_RDONLY)
+        choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
+        folding = [(Node("d", Node("", None)), "readme", "README")]
+        stages = Stages(LinuxPlatform(), choices, Node("", None), folding, base_is_above=False)
+        try:
+            stages.open(handle, Node("", None)).remove()
+        finally:
+            os.umask(before)
+        stages.close()
+        os.close(handle)
+
+
+def test_observers_are_told_that_a_stage_has_no_lock(ground: str) -> None:
+    scene = Scene(ground, {"a": File(b"a")}, {})
+    seen: list[Transition] = []
+
+    class Observing:
+        def transition(self, transition: Transition) -> None:
+            seen.append(transition)
+
+        def linked(self, report: LinkReport) -> None:
+            assert report.counts == {LinkMode.COPY: 1}
+
+    def flock(handle: int, how: int) -> None:
+        raise injected(errno.ENOLCK)
+
+    platform = LinuxPlatform(dataclasses.replace(REFLINKING, flock=flock))
+    link_tree(
+        scene.source, scene.target, mode=LinkMode.COPY, platform=platform, observer=Observing()
+    )
+    (told,) = seen
+    assert (told.path, told.edge.primitive) == ("the stage", Primitive.LOCK)
+    assert told.edge.then is Step.PROCEED
 
 
 @pytest.mark.parametrize("path", ["", "d"])

@@ -8,7 +8,7 @@ import pytest
 
 from linker import LinkMode, policies
 from linker.conditions import Condition, Primitive
-from linker.policy import PRIMITIVES, Edge, Memory, Policy, State, Step, edges
+from linker.policy import PRIMITIVES, Edge, Memory, Policy, Promise, State, Step, edges
 
 REFERENCE, UV = policies.REFERENCE, policies.UV
 CLONE, HARDLINK, SYMLINK, COPY = LinkMode
@@ -31,10 +31,11 @@ def policy(*given: Edge, memory: Memory = Memory.PAIR) -> Policy:
     return Policy("test", given, "here", memory=memory)
 
 
-@pytest.mark.parametrize("words", [Step, State, Memory])
+@pytest.mark.parametrize("words", [Step, State, Memory, Promise])
 def test_words_are_the_names_in_lower_case(words: type[enum.StrEnum]) -> None:
     """They stand in ids of edges, in reports and in diagrams."""
-    assert [word.value for word in words] == [word.name.lower() for word in words]
+    wanted = [word.name.lower().replace("_", "-") for word in words]
+    assert [word.value for word in words] == wanted
 
 
 @pytest.mark.parametrize("found", REFERENCE.edges, ids=lambda found: found.id)

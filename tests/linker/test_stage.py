@@ -158,7 +158,11 @@ def test_linkers_in_one_target_tell_each_other(place: Place) -> None:
     (mark,) = os.listdir(f"{place.path}/{theirs.name}")
     assert mark == "c"
     assert os.stat(f"{place.path}/{theirs.name}/{mark}").st_size == 0
-    ours.mark([theirs.name])  # it is there already
+    third = open_stage(LinuxPlatform(), place.handle, never)
+    ours.mark([theirs.name, third.name])  # in one of them it is already
+    assert third.was_marked()
+    third.remove()
+    third.close()
     for stage in (ours, theirs):
         stage.remove()
         stage.close()
@@ -759,6 +763,55 @@ def test_a_root_placed_whole_that_stays_is_named(target: Target) -> None:
     placed_whole(target).root = True
     assert target.undo(rmdir=refusing(errno.EIO, "new", call=os.rmdir)) == ["."]
     assert os.listdir(target.path("new")) == []
+
+
+def empty_whole(target: Target, path: str) -> Node:
+    """Place an empty directory."""
+    os.mkdir(target.path(path), 0o750)
+    node, seen = target.node(path), os.stat(target.path(path))
+    node.inode, node.mode = seen.st_ino, 0o750
+    node.atime_ns = node.mtime_ns = seen.st_mtime_ns
+    target.changed(path, 0, whole=node)
+    return node
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_an_empty_directory_that_another_linker_touched_stays(
+    target: Target, *, root: bool
+) -> None:
+    node = empty_whole(target, "d/new")
+    node.root = root
+    os.utime(target.path("d/new"))
+    assert target.undo() == ["." if root else "d/new"]
+    assert stat.S_IMODE(os.stat(target.path("d/new")).st_mode) == 0o750
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_a_directory_that_is_touched_while_it_is_removed_is_made_again(
+    target: Target, *, root: bool
+) -> None:
+    node = empty_whole(target, "d/new")
+    node.root = root
+    made: list[int] = []
+
+    def rmdir(name: str, **where: Any) -> None:
+        os.utime(target.path("d/new"))
+        os.rmdir(name, **where)
+
+    def mkdir(name: str, mode: int, **where: Any) -> None:
+        made.append(mode)
+        os.mkdir(name, mode, **where)
+
+    assert target.undo(rmdir=rmdir, mkdir=mkdir) == ["." if root else "d/new"]
+    assert made == [0o750], "never more open than it was"
+    seen = os.stat(target.path("d/new"))
+    assert (stat.S_IMODE(seen.st_mode), seen.st_mtime_ns) == (0o750, node.mtime_ns)
+
+
+def test_an_empty_directory_that_nobody_touched_is_taken_back(target: Target) -> None:
+    empty_whole(target, "d/new")
+    assert target.undo() == []
+    assert os.listdir(target.path("d")) == ["kept"]
 
 
 def test_what_stays_of_a_directory_placed_whole_is_named(target: Target) -> None:

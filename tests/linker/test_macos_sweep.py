@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from linker import LinkError, LinkMode, link_tree
+from linker.platforms.linux import CALLS
 from linker.policies import REFERENCE
 from linker.report import LinkReport, Transition
+from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import Killed
 from tests.linker.macs import MacEnds, MacTap
 from tests.linker.scenes import EXISTING, Scene
@@ -122,6 +124,27 @@ def test_whatever_call_fails_the_link_is_whole_or_undone(
         assert ("item_file" in usual.names) is not WAYS[way]
         said = {edge for edge in taken if "/clone-directory/" in edge}
         assert len(said) >= 8
+
+
+@pytest.mark.linkmode(fs=["btrfs", "xfs", "tmpfs"])
+def test_on_real_volumes_too_a_broken_disk_at_any_call_leaves_the_target_as_it_was(
+    linkmode_fs: TestFilesystem,
+) -> None:
+    stage = Scene(f"{linkmode_fs.path}/scene")
+    atomic = linkmode_fs.name != "btrfs"
+    usual = MacTap(atomic=atomic, host=CALLS)
+    ended, _ = link(stage, LinkMode.CLONE, usual)
+    assert ended.report is not None
+    clones = "reflink" in linkmode_fs.can
+    assert ended.report.counts == {LinkMode.CLONE if clones else LinkMode.COPY: 7}
+    assert {each.proof for each in ended.report.transitions} == (set() if clones else {"modelled"})
+    stage.rebuild()
+    for at, name in enumerate(usual.names, 1):
+        tap = MacTap(Fault(at, errno.EIO), atomic=atomic, host=CALLS)
+        ended, _ = link(stage, LinkMode.CLONE, tap)
+        assert wrong(stage, LinkMode.CLONE, ended) == [], f"call {at} ({name}): {ended.error}"
+        if ended.error is None:
+            stage.rebuild()
 
 
 @pytest.mark.parametrize("user", ["ordinary-user"], indirect=True)

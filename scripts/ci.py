@@ -46,14 +46,16 @@ def _conformance(*filesystems: str) -> Mapping[str, tuple[str, ...]]:
 _LINUX = ("btrfs", "xfs", "ext4", "tmpfs")
 _MACOS = ("apfs", "hfs")
 _WINDOWS = ("ntfs", "refs")
+_CONTRACT = "tests/pytest_linkmode/models/test_clonefile_contract.py"
 
 SYSTEMS: Mapping[str, System] = {
     "linux": System(_LINUX, {"own": ("tests",), **_conformance(*_LINUX)}),
-    "darwin": System(_MACOS, _conformance(*_MACOS)),
+    "darwin": System(_MACOS, {"clonefile": (_CONTRACT,), **_conformance(*_MACOS)}),
     "win32": System(_WINDOWS, _conformance(*_WINDOWS)),
 }
 """What runs where. The conformance suite, which holds the reference linker to its rules, runs on
-every system; the tests of this project itself are run on Linux."""
+every system, the contract of clonefile(2) where the real call is; the tests of this project itself
+are run on Linux."""
 
 Run = Callable[[Sequence[str]], int]
 

@@ -31,8 +31,8 @@ from pytest_linkmode.selection import Choice
 from tests.linker import trees
 
 ON_A_MAC = sys.platform == "darwin"
-OTHER_VOLUME = "LINKMODE_DIR_HFS"
-"""Environment variable: a directory on a volume of a Mac that cannot clone."""
+OTHER_VOLUME = "CLONEFILE_SECOND_VOLUME"
+"""Environment variable: a directory of a Mac on a second volume, one that cannot clone."""
 
 NOT_A_MAC = "not applicable: the real call is there on macOS only"
 NO_MODEL = "not applicable: the model stands on reflinks of Linux"

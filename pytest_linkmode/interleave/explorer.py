@@ -95,15 +95,15 @@ class Interleaver:
         self.replay = replay
         self._say = say
         self._failures = failures
-        self._platforms: list[Any] = []
+        self._tables: list[tuple[Any, str]] = []
 
-    def platform(self, platform: Scheduled) -> Scheduled:
+    def platform(self, platform: Scheduled, table: str = "calls") -> Scheduled:
         """Have every call of a platform of the reference linker be a turn in explorations.
 
-        Of anything, that is, whose attribute `calls` is a dataclass of the functions that it calls.
+        Of anything, that is, one of whose attributes is a dataclass of the functions that it calls.
         Returns the same object.
         """
-        self._platforms.append(platform)
+        self._tables.append((platform, table))
         return platform
 
     def explore(
@@ -216,16 +216,16 @@ class Interleaver:
     ) -> Iterator[InProcess]:
         world = InProcess(actors, places, prepare)
         seam = Seam(world, guarded=False)
-        own = [platform.calls for platform in self._platforms]
+        own = [getattr(one, name) for one, name in self._tables]
         try:
-            for platform, calls in zip(self._platforms, own, strict=True):
-                platform.calls = seam.table(calls)
+            for (one, name), functions in zip(self._tables, own, strict=True):
+                setattr(one, name, seam.table(functions))
             turns = standing(world) if python else random_names(world)
             with turns, disturbing(lambda: True):
                 yield world
         finally:
-            for platform, calls in zip(self._platforms, own, strict=True):
-                platform.calls = calls
+            for (one, name), functions in zip(self._tables, own, strict=True):
+                setattr(one, name, functions)
             world.close()
 
     def _explore(

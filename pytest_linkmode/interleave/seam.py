@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from linker.platforms.macos import ERRORS
 from pytest_linkmode.interleave.world import Event, InProcess, is_plain, new_event
 
 Function = Callable[..., Any]
@@ -77,7 +78,7 @@ ROWS: Mapping[str, One | Two] = {
         ("read", "fstat", "stat", "lstat", "ioctl", "listxattr", "getxattr", "fstype"),
         One("reads"),
     ),
-    **dict.fromkeys(("access", "readlink"), One("reads")),
+    **dict.fromkeys(("access", "readlink", "access_list", "flistxattr"), One("reads")),
     "birth": One("reads", directory=True),
     **dict.fromkeys(("listdir", "scandir"), One("lists")),
     **dict.fromkeys(("write", "truncate"), One("writes", "writes")),
@@ -89,10 +90,25 @@ ROWS: Mapping[str, One | Two] = {
     "ioctl-ficlone": Two(_cloned),
     "link": Two(_names),
     **dict.fromkeys(("rename", "replace"), Two(_names, moves=True)),
-    "renameat2": Two(_between, moves=True),
+    **dict.fromkeys(("renameat2", "renameatx_np"), Two(_between, moves=True)),
 }
 """Function -> how it is read. `open`, `close`, `flock` and `sleep` have code of their own; `seek`
 moves a position that is nobody else's."""
+
+
+MAKES: Mapping[str, tuple[int, int | None]] = {
+    "clonefileat": (2, 3),
+    "fclonefileat": (1, 2),
+    "item_directory": (0, 1),
+    "item_file": (2, 3),
+    "item_symlink": (2, 3),
+    "item_finish": (1, None),
+    "fchflags": (0, None),
+    "fremovexattr": (0, None),
+}
+"""Functions of macOS, and of its model: where the directory and the name of what they change are.
+Each may do several things that are one operation, or, as the clone of a directory item by item, be
+made of others that have their own turns."""
 
 
 class Seam:
@@ -105,9 +121,11 @@ class Seam:
     def __init__(self, world: InProcess, *, guarded: bool) -> None:
         self._world = world
         self._guarded = guarded
+        self._errno: Callable[[], int] | None = None
 
     def table(self, calls: Table) -> Table:
         """Return a copy of a dataclass of functions, all of them scheduled that are known."""
+        self._errno = getattr(calls, "errno", None)
         fields = [each.name for each in dataclasses.fields(calls)]  # type: ignore[arg-type]
         made = {name: self.function(name, getattr(calls, name)) for name in fields}
         return dataclasses.replace(
@@ -124,6 +142,8 @@ class Seam:
             "sleep": self._sleep,
         }
         row = ROWS.get(name)
+        if name in MAKES:
+            return self._elsewhere(name, *MAKES[name], function)
         if name in special:
             stand_in = special[name](function)
         elif isinstance(row, One):
@@ -221,6 +241,7 @@ class Seam:
 
     def _two(self, name: str, row: Two, function: Function) -> Function:
         world, path, find = self._world, self._path, row.operands
+        said_in_c = self._naming()
 
         def paths(
             given: tuple[Any, ...], options: Mapping[str, Any]
@@ -241,6 +262,9 @@ class Seam:
                 world.note(name, told, world.pairs["reads", "reads", *places], said(error))
                 raise
             source, target = places
+            if type(result) is int and result < 0:  # as C tells errors
+                world.note(name, told, world.pairs["reads", "reads", *places], said_in_c())
+                return result
             if row.moves:
                 world.note(name, told, world.pairs["writes", "writes", *places])
                 if source is not None and target is not None:
@@ -250,6 +274,49 @@ class Seam:
                 if source is None and type(given[0]) is str and given[0].startswith(_DESCRIPTORS):
                     # A file without a name has got one.
                     world.track(int(given[0][len(_DESCRIPTORS) :]), target)
+            return result
+
+        return stepped
+
+    def _naming(self) -> Callable[[], str]:
+        """Return what names the error that a function of the table has left, as C has it."""
+        left = self._errno
+        return lambda: "failed" if left is None else ERRORS.get(left(), "failed")
+
+    def _elsewhere(self, name: str, at: int, named: int | None, function: Function) -> Function:
+        world, said_in_c = self._world, self._naming()
+
+        def found(given: tuple[Any, ...]) -> str | None:
+            # What it opened inside is not known here, and numbers are used again: ask each time.
+            try:
+                base = os.getcwd() if given[at] < 0 else os.readlink(f"{_DESCRIPTORS}{given[at]}")
+            except OSError:
+                return None
+            path = base if named is None else os.path.join(base, os.fsdecode(given[named]))
+            path = os.path.normpath(path)
+            return path if world.watched(path) else None
+
+        def stepped(*given: Any) -> Any:
+            place = found(given)
+            if place is None:
+                with world.inside_of_one():
+                    return function(*given)
+            if world.turn():
+                place = found(given) or place
+            before = len(world.events)
+            world.note(name, (place,), world.reads[place])  # it looks first, in the same turn
+            try:
+                with world.inside_of_one():
+                    result = function(*given)
+            except BaseException:
+                world.amend(world.removals[place], "failed")
+                raise
+            alone = len(world.events) == before + 1
+            if type(result) is int and result < 0:
+                touched = world.reads[place] if alone else world.removals[place]
+                world.amend(touched, said_in_c())
+            elif alone:
+                world.amend(world.writes[place])
             return result
 
         return stepped

@@ -8,7 +8,8 @@ linker, or any other table of functions (`seam`), and from Python's own function
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -22,6 +23,7 @@ from pytest_linkmode.interleave.footprints import (
     Removals,
     Writes,
     conflict,
+    union,
 )
 
 What = TypeVar("What")
@@ -167,6 +169,7 @@ class InProcess:
         """Whether `turn` must be called before an operation."""
         self.drowsy = False
         """Whether `rouse` must be called after one."""
+        self._within = False
         self.me = 0
         """Who has the baton."""
         self.running: _Actor | None = None
@@ -220,7 +223,7 @@ class InProcess:
 
     def acts(self) -> bool:
         """Return whether the calling thread is an actor that has begun."""
-        return self.running is not None and self._crew.acts()
+        return self.running is not None and not self._within and self._crew.acts()
 
     def watched(self, path: str) -> bool:
         """Return whether a path lies where the actors meet."""
@@ -260,6 +263,23 @@ class InProcess:
         self.events.append(new_event(Event, (self.me, name, paths, footprint, error)))
         if self.drowsy:
             self.rouse(footprint)
+
+    def amend(self, footprint: Footprint, error: str = "") -> None:
+        """Say more of the operation that was entered last: what else it touched, how it ended."""
+        last = self.events[-1]
+        joined = union(last.footprint, footprint)
+        self.events[-1] = last._replace(footprint=joined, error=error or last.error)
+        if self.drowsy:
+            self.rouse(joined)
+
+    @contextmanager
+    def inside_of_one(self) -> Iterator[None]:
+        """Let nothing be a turn that Python's own functions do meanwhile: it is part of one."""
+        before, self._within = self._within, True
+        try:
+            yield
+        finally:
+            self._within = before
 
     def rouse(self, footprint: Footprint) -> None:
         """Wake those whose next operation conflicts with one that was just done."""

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from linker.platforms.linux import FICLONE
+from linker.platforms.macos import ERRORS
+from pytest_linkmode.interleave import Interleaver
+from pytest_linkmode.models.clonefile import Model
 from tests.linker.seams import REFLINKING
 
 RENAME_NOREPLACE = 1
@@ -50,6 +53,10 @@ class Cloning:
         self._items(source, made)
         self.calls.renameat2(-100, made, -100, target, RENAME_NOREPLACE)  # from AT_FDCWD
 
+    def meet(self, interleaver: Interleaver) -> None:
+        """Let whoever explores have every call of this be a turn."""
+        interleaver.platform(self)
+
     def _items(self, source: str, target: str) -> None:
         self.calls.mkdir(target)
         for name in sorted(os.listdir(source)):
@@ -67,6 +74,24 @@ class Cloning:
         for name, is_directory in entries:
             (self.remove if is_directory else self.calls.unlink)(f"{path}/{name}")
         self.calls.rmdir(path)
+
+
+class Modelled(Cloning):
+    """The same by clonefile(2), in the model of it."""
+
+    def __init__(self, hidden: str, *, atomic: bool) -> None:
+        super().__init__(hidden, atomic=atomic)
+        self._model = Model(atomic=atomic, host=REFLINKING)
+
+    def meet(self, interleaver: Interleaver) -> None:
+        super().meet(interleaver)
+        interleaver.platform(interleaver.platform(self._model), "steps")
+
+    def directory(self, source: str, target: str) -> None:
+        calls = self._model.calls
+        if calls.clonefileat(-100, os.fsencode(source), -100, os.fsencode(target), 0):
+            number = calls.errno()
+            raise OSError(number, ERRORS[number], target)
 
 
 Linker = Callable[[Cloning, str, str], object]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,20 +18,46 @@ from linker.platforms.base import Platform
 from linker.platforms.linux import LinuxPlatform
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.interleave import Execution, Explored, Interleaver
+from pytest_linkmode.models.clonefile import Model, Quirk
 from tests.linker import trees
 from tests.linker.seams import REFLINKING, Fault, Tap
 from tests.linker.trees import Directory, Entry, File, Symlink, Tree
 
-Making = Callable[[Fault | None], tuple[Platform, Tap | None]]
-"""Makes the platform of one linker, which meets a fault or none; with what counts its calls."""
+Making = Callable[[Interleaver, Fault | None, str], tuple[Platform, Tap | None]]
+"""Makes the platform of one linker, whose calls are turns, and which meets a fault or none; with
+what counts its calls. The last argument is a directory where its targets will lie."""
 
 
-def linux(fault: Fault | None) -> tuple[Platform, Tap | None]:
+def linux(
+    interleaver: Interleaver, fault: Fault | None, _ground: str
+) -> tuple[Platform, Tap | None]:
     """The Linux platform on a filesystem with reflinks, wherever the test runs."""
-    if fault is None:
-        return LinuxPlatform(REFLINKING, proof="injected"), None
-    tap = Tap(fault, REFLINKING)
-    return tap.platform, tap
+    tap = None if fault is None else Tap(fault, REFLINKING)
+    platform = LinuxPlatform(REFLINKING, proof="injected") if tap is None else tap.platform
+    return interleaver.platform(platform), tap
+
+
+def mac(*quirks: Quirk, atomic: bool) -> Making:
+    """macOS over the model of clonefile(2)."""
+
+    def make(
+        interleaver: Interleaver, fault: Fault | None, ground: str
+    ) -> tuple[Platform, Tap | None]:
+        tap = None if fault is None else Tap(fault, REFLINKING)
+        host = REFLINKING if tap is None else tap.calls
+        model = Model(atomic=atomic, quirks=set(quirks), host=host)
+        with tempfile.TemporaryDirectory(dir=ground) as place:
+            # It finds once what the volume can do: not in the first schedule only.
+            directory = os.open(place, os.O_RDONLY)
+            if tap is not None:
+                tap.count = NEVER
+            open(f"{place}/one", "wb").close()
+            assert model.calls.clonefileat(directory, b"one", directory, b"two", 0) == 0
+            os.close(directory)
+        interleaver.platform(model, "steps")
+        return interleaver.platform(model.platform), tap
+
+    return make
 
 
 def package(name: str, content: bytes, *, shared: bytes | None = None) -> Tree:
@@ -51,6 +78,9 @@ class Scenario:
     conflict: bool = False
     one_source: bool = False
 
+
+NEVER = 1 << 20
+"""A number that no call of a linker has."""
 
 NS: Tree = {"ns": Directory()}
 A, B, C = package("a", b"aa"), package("b", b"b"), package("c", b"ccc")
@@ -111,7 +141,7 @@ class Race:
         self._mode = mode
         self._faults = dict(faults or {})
         self._making = making
-        self._place = f"{ground}/place"
+        self._ground, self._place = ground, f"{ground}/place"
         self.target = f"{self._place}/target"
         self._sources = []
         for number, tree in enumerate(scenario.sources):
@@ -126,8 +156,10 @@ class Race:
 
     def explore(self, interleaver: Interleaver, budget: int | None, name: str = "") -> Explored:
         """Explore the race."""
-        made = [self._making(self._faults.get(number)) for number in range(len(self._sources))]
-        platforms = [interleaver.platform(platform) for platform, _ in made]
+        numbers = range(len(self._sources))
+        made = [
+            self._making(interleaver, self._faults.get(number), self._ground) for number in numbers
+        ]
 
         def prepare() -> None:
             empty(self._place)
@@ -139,11 +171,11 @@ class Race:
                     tap.names.clear()
 
         def actor(number: int) -> Callable[[], LinkReport]:
-            source, platform = self._sources[number], platforms[number]
+            source, platform = self._sources[number], made[number][0]
             return lambda: link_tree(source, self.target, mode=self._mode, platform=platform)
 
         return interleaver.explore(
-            [actor(number) for number in range(len(self._sources))],
+            [actor(number) for number in numbers],
             below=[self.target if self._scenario.before is not None else self._place],
             prepare=prepare,
             check=self.check,

@@ -16,7 +16,7 @@ from pytest_linkmode.layouts import Layout
 from tests.linker import trees
 from tests.linker.trees import File, Tree
 from tests.pytest_linkmode.interleave import historical
-from tests.pytest_linkmode.interleave.historical import Cloning, Linker
+from tests.pytest_linkmode.interleave.historical import Cloning, Linker, Modelled
 
 DIFFERENT: tuple[Tree, Tree] = (
     {"ns/__init__.py": File(b"one"), "ns/one.py": File(b"1")},
@@ -28,7 +28,14 @@ SAME: tuple[Tree, Tree] = (DIFFERENT[0], DIFFERENT[0])
 class Race:
     """Two linkers of one kind, their sources and what they share."""
 
-    def __init__(self, meeting: str, sources: tuple[Tree, Tree], *, atomic: bool) -> None:
+    def __init__(
+        self,
+        meeting: str,
+        sources: tuple[Tree, Tree],
+        *,
+        atomic: bool,
+        kind: type[Cloning] = Cloning,
+    ) -> None:
         self.target, self._hidden = f"{meeting}/target", f"{meeting}/hidden"
         self.sources = [f"{meeting}/{name}" for name in ("source-a", "source-b")]
         for place, tree in zip(self.sources, sources, strict=True):
@@ -36,7 +43,7 @@ class Race:
         os.mkdir(self.target)
         os.mkdir(self._hidden)
         self._trees = sources
-        self.cloning = Cloning(self._hidden, atomic=atomic)
+        self.cloning = kind(self._hidden, atomic=atomic)
 
     def run(
         self,
@@ -59,7 +66,7 @@ class Race:
             return lambda: kind[0](self.cloning, source, self.target)
 
         interleaver = Interleaver(replay=replay)
-        interleaver.platform(self.cloning)
+        self.cloning.meet(interleaver)
         return interleaver.explore(
             [actor(source) for source in self.sources],
             check=check or self.nothing_is_lost,
@@ -116,7 +123,7 @@ CASES = {
         lambda: historical.clone_and_ignore_what_exists,
         SAME,
         "said that it was done without",
-        ("mkdir ns = EEXIST", "create ns/one.py"),
+        ("mkdir ns = EEXIST", "stat ns/one.py = ENOENT"),
         # Where a directory appears at once, what exists is complete, for the same package.
         atomic=(False,),
         check="whoever_is_done_has_everything",
@@ -156,6 +163,7 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("kind", [Cloning, Modelled], ids=["made of calls", "clonefile model"])
 @pytest.mark.parametrize(
     ("name", "clones"),
     [
@@ -164,15 +172,18 @@ CASES = {
         for atomic in case.atomic
     ],
 )
-def test_a_historical_algorithm_is_caught(meeting: str, name: str, clones: str) -> None:
+def test_a_historical_algorithm_is_caught(
+    meeting: str, name: str, clones: str, kind: type[Cloning]
+) -> None:
     case = CASES[name]
-    race = Race(meeting, case.sources, atomic=clones == "at once")
+    race = Race(meeting, case.sources, atomic=clones == "at once", kind=kind)
     check = getattr(race, case.check)
     with pytest.raises(ScheduleFailed, match=case.said) as caught:
         race.run(case.make, check, before=case.before)
     said = str(caught.value)
     for call in case.shown:
-        assert call in said, said
+        shown = call.replace("mkdir ns", "clonefileat ns") if kind is Modelled else call
+        assert shown in said, said
     with pytest.raises(ScheduleFailed) as again:
         race.run(case.make, check, before=case.before, replay=caught.value.line)
     assert again.value.execution.plan == caught.value.execution.plan

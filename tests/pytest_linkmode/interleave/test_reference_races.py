@@ -9,7 +9,8 @@ import pytest
 
 from linker import LinkMode
 from pytest_linkmode.interleave import Interleaver
-from tests.pytest_linkmode.interleave.races import SCENARIOS, THREE, Race, fault_at
+from pytest_linkmode.models.clonefile import Quirk
+from tests.pytest_linkmode.interleave.races import SCENARIOS, THREE, Race, fault_at, mac
 
 MODES = list(LinkMode)
 
@@ -41,3 +42,33 @@ def test_one_of_two_fails_and_rolls_back(
     for call in range(1, 90, 4):
         race = Race(meeting, SCENARIOS[name], mode, faults={0: fault_at(call)})
         race.explore(linkmode_interleave, linkmode_interleave.budget or 50, f"fault{call}")
+
+
+KERNELS = {
+    "at once": mac(atomic=True),
+    "item by item": mac(atomic=False),
+    "at once, ENOENT for EEXIST": mac(Quirk.MISSING_FOR_EXISTS, atomic=True),
+    "item by item, ENOENT for EEXIST": mac(Quirk.MISSING_FOR_EXISTS, atomic=False),
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("name", ["both bring a new namespace", "both replace what is there"])
+def test_two_linkers_on_macos(
+    linkmode_interleave: Interleaver, meeting: str, name: str, mode: LinkMode, kernel: str
+) -> None:
+    # Only a clone asks this kernel for something of its own.
+    bound = 300 if mode is LinkMode.CLONE else 60
+    race = Race(meeting, SCENARIOS[name], mode, KERNELS[kernel])
+    race.explore(linkmode_interleave, linkmode_interleave.budget or bound)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_one_of_two_fails_and_rolls_back_on_macos(
+    linkmode_interleave: Interleaver, meeting: str, kernel: str
+) -> None:
+    scenario = SCENARIOS["both bring a new namespace"]
+    for call in range(1, 90, 8):
+        race = Race(meeting, scenario, LinkMode.CLONE, KERNELS[kernel], {0: fault_at(call)})
+        race.explore(linkmode_interleave, linkmode_interleave.budget or 30, f"fault{call}")

@@ -177,7 +177,9 @@ class Seam:
             return self._late(name) if found == "" else found
         text = name if type(name) is str else os.fsdecode(name)
         if directory is not None and text[:1] != "/":
-            self._late(directory)
+            path = inner(self._late(directory), text)
+            if path is not None:
+                return path
             base = world.base(directory)
             if base is None:
                 return None
@@ -214,16 +216,15 @@ class Seam:
             above = places.get(base, "")
             if above is None:
                 return None
-            # The form that nearly all have; `.` and `..` are for those who take their time.
-            if above and type(operand) is str and "/" not in operand and operand[:1] != ".":
-                return f"{above}/{operand}"
-            return slow(operand, base)
+            return inner(above, operand) or slow(operand, base)
 
         def stepped(*given: Any, **options: Any) -> Any:
             place = find(given, options)
             if place is None:
                 return function(*given, **options)
-            if world.busy and world.turn():  # a directory may have another name by now
+            if (
+                len(world.events) >= world.until and world.turn()
+            ):  # a directory may have another name by now
                 place = find(given, options) or place
             try:
                 result = function(*given, **options)
@@ -253,7 +254,7 @@ class Seam:
             places = paths(given, options)
             if places == (None, None):
                 return function(*given, **options)
-            if world.busy and world.turn():
+            if len(world.events) >= world.until and world.turn():
                 places = paths(given, options)
             told = tuple(place for place in places if place is not None)
             try:
@@ -334,13 +335,13 @@ class Seam:
                 places[result] = None
                 leftover(result)
                 return result
-            place = find(path, directory)
+            place = inner(above, path) or find(path, directory)
             if place is None:
                 result = function(path, flags, *mode, **options)
                 world.track(result, world.leads(path, directory))
                 leftover(result)
                 return result
-            if world.busy and world.turn():
+            if len(world.events) >= world.until and world.turn():
                 place = find(path, directory) or place
             try:
                 result = function(path, flags, *mode, **options)
@@ -431,6 +432,14 @@ class Seam:
 
     def _sleep(self, _function: Function) -> Function:
         return lambda _seconds: None
+
+
+def inner(above: str | None, name: Any) -> str | None:
+    """Return the path of a name in a directory where the actors meet; None for odd forms."""
+    # What nearly all calls name. The rest is for those who take their time.
+    if not above or type(name) is not str or "/" in name or name == "..":
+        return None
+    return above if name == "." else f"{above}/{name}"
 
 
 def said(error: OSError) -> str:

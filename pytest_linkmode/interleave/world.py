@@ -30,6 +30,7 @@ What = TypeVar("What")
 Sleeping = Mapping[int, Footprint]
 """Actors whose next operation need not come next: another schedule has it there."""
 NOBODY: Sleeping = {}
+FOREVER = 1 << 62
 
 
 class Event(NamedTuple):
@@ -165,8 +166,8 @@ class InProcess:
         self.opened: set[int] = set()
         """Those that nobody closes by himself where a schedule is broken off."""
         self.locked: dict[int, str] = {}
-        self.busy = False
-        """Whether `turn` must be called before an operation."""
+        self.until = 0
+        """How many events there must be before `turn` need be called."""
         self.drowsy = False
         """Whether `rouse` must be called after one."""
         self._within = False
@@ -194,7 +195,7 @@ class InProcess:
         execution = self._execution = Execution(self.actors)
         self.events = execution.events
         self._plan, self._sleeping, self._cut, self._failure = plan, sleeping, False, None
-        self.busy, self.drowsy = bool(plan), bool(sleeping)
+        self.until, self.drowsy = 0, False
         self.places.clear()
         self.outer.clear()
         self.locked.clear()
@@ -230,31 +231,42 @@ class InProcess:
         return path in self.roots or path.startswith(self._inside)
 
     def turn(self) -> bool:
-        """Wait until the running actor may do its next operation; return whether others ran."""
+        """Wait until the running actor may do its next operation; return whether others ran.
+
+        It need not be called before there are `until` events.
+        """
         if self._cut:
             raise Cut
-        count = len(self.events)
-        if count < len(self._plan):
-            following = self._plan[count]
-        elif not self._sleeping:
-            self.busy = False
-            return False
-        else:
-            following = -1
         me = self.running
         assert me is not None  # it calls
-        if following != me.index:
+        count = len(self.events)
+        handed = False
+        if count < len(self._plan) or me.index in self._sleeping:
             to = self._next(me)
             if to is None:
-                self._cut = self.busy = True
+                self._cut, self.until = True, 0
                 raise Cut
             if to is not me:
-                self.running, self.me = to, to.index
+                self.running, self.me, self.until = to, to.index, 0
                 self._crew.hand(me.index, to.index)
                 if self._cut:
                     raise Cut
-                return True
-        return False
+                handed = True
+        self._look_ahead(me)
+        return handed
+
+    def _look_ahead(self, me: _Actor) -> None:
+        """Find out how many events there will be before the turn may be another's."""
+        plan, count = self._plan, len(self.events)
+        planned = len(plan)
+        if count < planned:
+            while count < planned and plan[count] == me.index:
+                count += 1
+            self.until = count
+        else:
+            self.until = 0 if self._sleeping else FOREVER
+        # Those who sleep are woken by what follows the plan, its last turn included.
+        self.drowsy = bool(self._sleeping) and count >= planned
 
     def note(
         self, name: str, paths: tuple[str, ...], footprint: Footprint, error: str = ""
@@ -306,9 +318,9 @@ class InProcess:
         self._execution.ended[index] = len(self.events)
         to = self._next(me)
         if to is None and any(not self._over(actor) for actor in self._actors):
-            self._cut = self.busy = True
+            self._cut = True
             to = self._next(me)
-        self.running = to
+        self.running, self.until = to, 0
         if to is None:
             return None
         self.me = to.index

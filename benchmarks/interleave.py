@@ -28,7 +28,7 @@ from scripts import uv_races
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SUITE = ("tests/pytest_linkmode/interleave", "tests/scripts/test_uv_races.py")
-FILES = ("ns/__init__.py", "ns/{}.py", "{}.txt")
+FILES = ("ns/__init__.py", "ns/{}.py", "ns/more_{}.py")
 """The package of each linker; they share the namespace and its first file."""
 
 

@@ -30,6 +30,8 @@ MODES = ("clone", "hardlink", "copy", "symlink")
 ONE_THREAD = ("UV_CONCURRENT_INSTALLS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
 """With these at 1 uv makes the same calls every time."""
 SHARED = "ns/__init__.py"
+SHOWN = 4
+"""How many calls are named in one cell."""
 
 HEAD = """# Races of uv
 
@@ -53,7 +55,7 @@ SURPRISES = """
 
 In each row the action happened before each call to which it applies, in a run of its own.
 
-| just before a call | runs | what came of it (runs; before which call) |
+| just before a call | runs | what came of it (runs: before which calls) |
 |---|---|---|
 """
 
@@ -122,7 +124,7 @@ class Races:
         told = Told()
 
         def check(execution: Execution) -> None:
-            told.add(self.outcome(execution), execution.preemptions())
+            told.add(self.outcome(execution))
 
         explored = self.interleaver.programs(
             {name.capitalize(): self.command(name, mode) for name in self.names},
@@ -205,23 +207,25 @@ class Races:
 
 
 class Told:
-    """What came of many runs: in words, how often, and one example."""
+    """What came of many runs: in words, how often, and before which calls."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._first: dict[str, object] = {}
+        self._calls: dict[str, dict[str, None]] = {}
 
-    def add(self, words: str, example: object) -> None:
+    def add(self, words: str, call: str = "") -> None:
         """Count one run."""
         self.counts[words] += 1
-        self._first.setdefault(words, example)
+        if call:
+            self._calls.setdefault(words, {})[call] = None
 
     def __str__(self) -> str:
         rows = []
         for words, count in self.counts.most_common():
-            first = self._first[words]
-            example = f"; {first}" if isinstance(first, str) else ""
-            rows.append(f"{words} ({count}{example})")
+            calls = list(self._calls.get(words, ()))
+            more = f" and {len(calls) - SHOWN} more" if len(calls) > SHOWN else ""
+            shown = f": {', '.join(calls[:SHOWN])}{more}" if calls else ""
+            rows.append(f"{words} ({count}{shown})")
         return "<br>".join(rows)
 
 

@@ -229,7 +229,7 @@ def _clone_by_platform(source: str, target: str) -> str:
 
 
 def _clone_file(source: str, target: str) -> str:
-    if sys.platform == "win32":
+    if sys.platform in ("win32", "darwin"):
         return _clone_by_platform(source, target)
     if sys.platform != "linux":
         return "ENOSYS"

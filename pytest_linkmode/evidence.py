@@ -462,10 +462,10 @@ class _Prover:
         looks unfinished (no place yet, or one place and not yet known to be shared) is asked for
         again after a flush.
         """
-        from pytest_linkmode import fiemap
-
         if self._extents is None or here in self._silent:
             return None
+        from pytest_linkmode import fiemap
+
         try:
             both = self._extents(source), self._extents(target)
             if fiemap.settled(*both) or here in self._flushed:

@@ -346,7 +346,7 @@ class Layout:
     def expected_tree(self, mode: LinkMode, policy: Policy | None = None) -> dict[str, LinkMode]:
         """Return where each file of the source must end, by relative path."""
         paths = (
-            os.path.relpath(os.path.join(above, name), self.source)
+            os.path.relpath(os.path.join(above, name), self.source).replace(os.sep, "/")
             for above, _, names in os.walk(self.source)
             for name in names
             if not os.path.islink(os.path.join(above, name))

@@ -31,7 +31,10 @@ class Picture:
 
 
 def snapshot(directory: str | os.PathLike[str]) -> dict[str, Picture]:
-    """Return a picture of every name below `directory`, by relative path; itself is ``.``."""
+    """Return a picture of every name below `directory`, by relative path; itself is ``.``.
+
+    Paths have slashes on every system.
+    """
     root = os.fspath(directory)
     return {".": _picture(root), **dict(_below(root, ""))}
 
@@ -67,7 +70,7 @@ def changes(
 
 def _below(root: str, path: str) -> Iterator[tuple[str, Picture]]:
     for name in sorted(os.listdir(os.path.join(root, path))):
-        inner = os.path.join(path, name)
+        inner = f"{path}/{name}" if path else name
         picture = _picture(os.path.join(root, inner))
         yield inner, picture
         if stat.S_ISDIR(picture.type):

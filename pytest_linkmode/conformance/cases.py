@@ -113,7 +113,7 @@ class Case:
     def source_files(self) -> list[str]:
         """Return the relative paths of all files of the source."""
         return [
-            os.path.relpath(os.path.join(above, name), self.source)
+            _relative(os.path.join(above, name), self.source)
             for above, _, names in os.walk(self.source)
             for name in names
             if not os.path.islink(os.path.join(above, name))
@@ -137,7 +137,8 @@ class Case:
                 continue
             os.truncate(path, 1 << 20)
             with path.open("rb") as file:
-                known = path.stat().st_blocks == 0 and _data_begins(file.fileno()) is None
+                blocks = getattr(path.stat(), "st_blocks", None)  # Windows counts none
+                known = blocks == 0 and _data_begins(file.fileno()) is None
             path.unlink()
             if not known:
                 return False
@@ -195,6 +196,11 @@ def names(directory: pathlib.Path) -> list[str]:
     found = []
     for above, directories, files in os.walk(directory):
         found += [
-            os.path.relpath(os.path.join(above, name), directory) for name in (*directories, *files)
+            _relative(os.path.join(above, name), directory) for name in (*directories, *files)
         ]
     return sorted(found)
+
+
+def _relative(path: str, root: pathlib.Path) -> str:
+    """Return a relative path, with slashes on every system."""
+    return os.path.relpath(path, root).replace(os.sep, "/")

@@ -46,6 +46,8 @@ _LINKS = frozenset({"hardlink", "symlink"})
 _CLONES = frozenset({"reflink"})
 _COARSE = frozenset({"coarse-times"})
 _FAT = _COARSE | {"case-insensitive", "fixed-permissions"}
+_ON_WINDOWS = _FAT
+"""What Windows makes of every filesystem: times in steps of 100 ns, one bit for permissions."""
 _OTHER = frozenset({"cross-device", "dirclone"}) | _FAT
 _BY_IMAGE = ("directory", "loop", "sudo", "machine", "uml")
 _BY_MACHINE = ("directory", "machine")
@@ -163,7 +165,7 @@ FILESYSTEMS: dict[str, Kind] = {
         Kind(
             "exfat",
             "a memory stick: no links, no symlinks, no permission bits, and it folds case",
-            ("directory", "loop", "fuse", "machine"),
+            ("directory", "loop", "fuse", "machine", "hdiutil", "vhdx"),
             claims=_FAT,
             lacks=(_OTHER - _FAT) | _LINKS | _CLONES,
             fstype="exfat",
@@ -175,8 +177,8 @@ FILESYSTEMS: dict[str, Kind] = {
         ),
         Kind(
             "ntfs",
-            "links and symlinks, times in steps of 100 ns, by a daemon (ntfs-3g)",
-            ("directory", "fuse"),
+            "links and symlinks, times in steps of 100 ns; by a daemon (ntfs-3g) on Linux",
+            ("directory", "fuse", "vhdx"),
             claims=_LINKS | _COARSE,
             lacks=(_OTHER | _CLONES) - _COARSE,
             fstype="fuseblk",
@@ -185,6 +187,61 @@ FILESYSTEMS: dict[str, Kind] = {
             least_size=8 * MIB,
             copies=True,
             automatic=False,
+        ),
+        Kind(
+            "refs",
+            "clones blocks: ReFS, as on servers and Dev Drives of Windows",
+            ("directory", "vhdx"),
+            claims=_LINKS | _CLONES | _ON_WINDOWS,
+            lacks=_OTHER - _ON_WINDOWS,
+            fstype="refs",
+            least_size=2048 * MIB,
+            automatic=False,
+            partner="disk",
+        ),
+        Kind(
+            "fat32",
+            "a memory stick of old: no links, times in steps of two seconds",
+            ("directory", "vhdx"),
+            claims=_FAT,
+            lacks=(_OTHER - _FAT) | _LINKS | _CLONES,
+            fstype="fat32",
+            least_size=64 * MIB,
+            automatic=False,
+            partner="disk",
+        ),
+        Kind(
+            "apfs",
+            "clones, of directories too, and folds case: what a Mac comes with",
+            ("directory", "hdiutil"),
+            claims=_LINKS | _CLONES | {"case-insensitive"},
+            lacks=_OTHER - {"case-insensitive", "dirclone"},
+            fstype="apfs",
+            least_size=256 * MIB,
+            automatic=False,
+            partner="disk",
+        ),
+        Kind(
+            "apfs-case-sensitive",
+            "APFS that tells upper from lower case",
+            ("directory", "hdiutil"),
+            claims=_LINKS | _CLONES,
+            lacks=_OTHER - {"dirclone"},
+            fstype="apfs",
+            least_size=256 * MIB,
+            automatic=False,
+            partner="disk",
+        ),
+        Kind(
+            "hfs",
+            "HFS+: no clones, times to the second, folds case",
+            ("directory", "hdiutil"),
+            claims=_LINKS | _COARSE | {"case-insensitive"},
+            lacks=(_OTHER | _CLONES) - _COARSE - {"case-insensitive"},
+            fstype="hfs",
+            least_size=64 * MIB,
+            automatic=False,
+            partner="disk",
         ),
         Kind(
             "disk",
@@ -228,6 +285,8 @@ PROVIDERS: dict[str, str | Provider] = {
     "directory": "pytest_linkmode.filesystems.directory:Named",
     "machine": "pytest_linkmode.filesystems.directory:Machine",
     "uml": "pytest_linkmode.guests.uml:Uml",
+    "hdiutil": "pytest_linkmode.filesystems.images:hdiutil",
+    "vhdx": "pytest_linkmode.filesystems.images:vhdx",
 }
 """Every provider by name; those that are text are imported when they are first needed."""
 
@@ -273,6 +332,8 @@ def kind_of(name: str) -> Kind:
 
 SYSTEMS: dict[str, str] = {
     **dict.fromkeys(("loop", "sudo", "tmpfs", "overlay", "fuse", "uml"), "linux"),
+    "hdiutil": "darwin",
+    "vhdx": "win32",
 }
 """Providers that are of one system (`sys.platform`); elsewhere they are not even imported."""
 
@@ -385,6 +446,13 @@ def opened(name: str, place: Place, settings: Settings) -> Iterator[Filesystem]:
         yield filesystem
 
 
+def promises(kind: Kind, system: str = sys.platform) -> tuple[frozenset[str], frozenset[str]]:
+    """Return what a filesystem must show on a system when probed, and what it must not."""
+    if system == "win32":
+        return kind.claims | _ON_WINDOWS, kind.lacks - _ON_WINDOWS
+    return kind.claims, kind.lacks
+
+
 @contextmanager
 def _proven(
     provider: Provider, kind: Kind, place: Place, settings: Settings
@@ -392,7 +460,7 @@ def _proven(
     from pytest_linkmode.capabilities import broken_promises, probe
 
     with provider.open(kind, place, settings) as filesystem:
-        broken = broken_promises(probe(filesystem.path, filesystem.path), kind.claims, kind.lacks)
+        broken = broken_promises(probe(filesystem.path, filesystem.path), *promises(kind))
         if broken and filesystem.made:
             raise LinkmodeError(
                 f"a {kind.name} that was made here is not what it should be", why="; ".join(broken)

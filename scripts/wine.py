@@ -131,6 +131,7 @@ def environment(machine: Machine, base: Mapping[str, str] = os.environ) -> dict[
         "WINEPREFIX": machine.prefix,
         "WINEDEBUG": "-all",
         "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=",
+        "LINKMODE_DIR_DRIVE": "E:\\",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUTF8": "1",
     }
@@ -164,7 +165,7 @@ def pytest_command(
     return (
         *("wine", machine.python, "-m", "pytest"),
         *("-p", "no:cacheprovider", "-q", "-rs", "--import-mode=importlib"),
-        *("--linkmode-dir=drive=E:\\", f"--junitxml={report}"),
+        f"--junitxml={report}",
         *(("-n", str(workers)) if workers else ()),
         *suite,
         *extra,

@@ -125,7 +125,7 @@ class FaultRunner:
                 raise run.error
             return run
         refused = unavailable()
-        arch = architecture()
+        arch = architecture() if refused is None else None
         if refused is not None or arch is None:
             raise refused or Unavailable("faults in programs")
         if inner := sorted({spec.op for spec in specs} & set(WITHIN)):

@@ -16,11 +16,11 @@ from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.looking import SystemCalls
 from pytest_linkmode.faults.plan import Plan
 from pytest_linkmode.faults.spec import Spec, parse
-from pytest_linkmode.faults.supervisor import Supervisor
 from pytest_linkmode.faults.support import refusal
 
 if TYPE_CHECKING:
     from pytest_linkmode.faults.channel import Message
+    from pytest_linkmode.faults.supervisor import Supervisor
     from pytest_linkmode.faults.zygote import Zygote
 
 _CHUNK = 65536
@@ -258,6 +258,8 @@ class Running:
     def _supervise(self, listener: int) -> None:
         self._open.enter_context(_Descriptor(listener))
         self._listener = listener
+        from pytest_linkmode.faults.supervisor import Supervisor  # of Linux
+
         self._supervisor = Supervisor(listener, self._judge)
         self._poll.register(listener, select.POLLIN)
 

@@ -39,6 +39,7 @@ class Judgement:
             narrowed=_is_narrowed(session.config),
             order=session.selection.order if session.ledger.trials else (),
         )
+        self._tell_junit()
         self._troubles: list[str] = []
         self._troubles = self._write_reports(session.started)
 
@@ -58,6 +59,15 @@ class Judgement:
         _print(terminal, lines(self._verdict, width=width, verbosity=verbosity))
         for path in self._settings.report:
             terminal.line(f"report: {path}")
+
+    def _tell_junit(self) -> None:
+        """Give the suite in the JUnit report what a property can hold of all this."""
+        found = self._verdict
+        for plugin in self._config.pluginmanager.get_plugins():
+            tell = getattr(plugin, "add_global_property", None)
+            if tell is not None:
+                tell("linkmode_policy", f"{found.policy.name} on {found.platform}")
+                tell("linkmode_edges_verified", f"{found.verified} of {len(found.lines)}")
 
     def _write_reports(self, started: float) -> list[str]:
         if not self._settings.report:

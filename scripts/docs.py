@@ -46,6 +46,7 @@ def ops() -> str:
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/explanation.md", "filesystems"): filesystems,
     ("docs/faults.md", "ops"): ops,
+    ("docs/report-schema.md", "schema"): reference.report_schema,
     ("docs/reference/options.md", "options"): reference.options,
     ("docs/reference/commands.md", "commands"): reference.commands,
     ("docs/reference/fixtures.md", "fixtures"): reference.fixtures,

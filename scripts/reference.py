@@ -7,9 +7,12 @@ conditions from the graph and the tables that decide. `scripts.docs` puts each i
 from __future__ import annotations
 
 import argparse
+import importlib.resources
 import inspect
+import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from linker.conditions import TABLES, Condition
 from linker.policies import ALL, REFERENCE
@@ -123,3 +126,51 @@ def _special(special: object) -> Iterator[Sequence[str]]:
     for primitive, names in special.items():
         for name, found in names.items():
             yield (f"`{primitive}`", f"`{name}`", f"`{found}`")
+
+
+def report_schema() -> str:
+    """Return every key of the JSON report, from its schema."""
+    path = importlib.resources.files("pytest_linkmode.report").joinpath("schema.json")
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    parts = ["## The whole\n", _keys(schema, schema)]
+    for name, found in schema["$defs"].items():
+        if "properties" in found:
+            parts += [f"\n## {name}\n", f"{found['description']}\n", _keys(found, schema)]
+    return "\n".join(parts)
+
+
+def _keys(found: dict[str, Any], schema: dict[str, Any]) -> str:
+    return table(["key", "value", "meaning"], [*_rows_of(found, schema, "")])
+
+
+def _rows_of(found: dict[str, Any], schema: dict[str, Any], above: str) -> Iterator[Sequence[str]]:
+    """Yield a row for each key, and below it those of what it holds, unless that has a table."""
+    for key, value in found.get("properties", {}).items():
+        yield (f"`{above}{key}`", _kind_of(value, schema), value["description"])
+        held, mark = value, "."
+        while inner := held.get("items") or held.get("additionalProperties"):
+            held, mark = inner, "[]." if held["type"] == "array" else ".*."
+        yield from _rows_of(held, schema, f"{above}{key}{mark}")
+
+
+def _kind_of(value: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Return in words what a value is."""
+    if "$ref" in value:
+        name = value["$ref"].rpartition("/")[2]
+        if "properties" in schema["$defs"][name]:
+            return f"[{name}](#{name})"
+        return _kind_of(schema["$defs"][name], schema)
+    if "enum" in value:
+        return " or ".join(f"`{word}`" for word in value["enum"])
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "oneOf" in value:
+        return " or ".join(_kind_of(each, schema) for each in value["oneOf"])
+    kind = value["type"]
+    if isinstance(kind, list):
+        return " or ".join(kind)
+    if kind == "array":
+        return f"list of {_kind_of(value['items'], schema)}"
+    if kind == "object" and isinstance(value.get("additionalProperties"), dict):
+        return f"map to {_kind_of(value['additionalProperties'], schema)}"
+    return str(kind)

@@ -27,6 +27,7 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         "reference/options",
         "reference/commands",
         "reference/fixtures",
+        "report-schema",
         "layouts",
         "reference/policies",
         "reference/conditions",

@@ -11,56 +11,12 @@ from collections.abc import Iterator
 import pytest
 
 from linker.policies import REFERENCE
-from linker.report import Transition
-from pytest_linkmode.config import Settings
-from pytest_linkmode.coverage import Failure, Ledger, Recorder
 from pytest_linkmode.report import html as html_report
-from pytest_linkmode.report.document import Document, document
 from pytest_linkmode.report.markup import escaped, tag
 from pytest_linkmode.report.merging import merge
-from pytest_linkmode.report.model import Circumstances, verdict
 from pytest_linkmode.report.writing import write
 from tests.pytest_linkmode.browser import Browser, Keys, browsing, refusal
-
-EVIL = "test_<script>alert('x')</script>&\"[\x1b[31m\udc80-é]"
-PROOFS = ("real", "injected", "modelled")
-MANY = 40
-REPLAY = "--linkmode-fault='hardlink:EXDEV:path=*/<b>'"
-
-
-def report(kernel: str = "Linux 6.18") -> Document:
-    """A report with everything in it: proofs of each kind, failures, many tests, odd names."""
-    ledger = Ledger()
-
-    def enter(test: str, mode: str, *phases: str, edges: int = 0, **more: object) -> None:
-        recorder = Recorder("btrfs:tmpfs", mode, frozenset({"cross-device"}))
-        recorder.evidence["different filesystems"] = 12
-        for number, edge in enumerate(REFERENCE.edges[:edges]):
-            proof = PROOFS[number % len(PROOFS)]
-            recorder.transition(Transition(edge, "file", None, proof=proof))
-        for when, outcome in zip(("setup", "call"), phases, strict=False):
-            ledger.add(test, when, outcome, data=recorder.plain(), seconds=0.01, **more)  # type: ignore[arg-type]
-
-    for number in range(MANY):
-        enter(f"test_many[{number}]", "clone", "passed", "passed", edges=1)
-    enter(EVIL, "copy", "passed", "passed", edges=12, said=["swept 3 cases of <i>ln</i>"])
-    failure = Failure("hardlink:EXDEV", "def test():\nE   assert <b>1 == 2", (REPLAY,))
-    enter(f"red_{EVIL}", "hardlink", "passed", "failed", failure=failure)
-    enter("test_skip", "", "skipped", reason="no <mkfs>\nmany words")
-    odd = Recorder("btrfs", "clone")
-    odd.edges["linux/clone/clone-file/<odd>", "real"] = None
-    for when in ("setup", "call"):
-        ledger.add("test_odd", when, "passed", data=odd.plain())
-    ledger.deselected["test_<ext4>"] = "no <reflink> there"
-    ledger.notes["a <note>"] = None
-    made = verdict(
-        Settings(),
-        ledger,
-        REFERENCE,
-        platform="linux",
-        circumstances=Circumstances("2026-11-21T04:00:00Z", 12.5, 1, {"kernel": kernel}),
-    )
-    return document(made)
+from tests.pytest_linkmode.sample_report import MANY, PROOFS, REPLAY, report
 
 
 class Reader(html.parser.HTMLParser):

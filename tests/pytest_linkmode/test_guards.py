@@ -207,3 +207,67 @@ def test_guards_are_red_where_there_is_colour(inside: Run, pytester: pytest.Pyte
     pytester.makepyfile("def test_it(): ...")
     result = inside(*DIRECTORIES, "--color=yes")
     assert any("\x1b[31m\x1b[1m--linkmode-layout" in line for line in result.outlines)
+
+
+VACUOUS = {
+    "skipped": ("pytest.skip('not today')", {"skipped": 8}),
+    "expected to fail": ("pytest.xfail('some day')", {"xfailed": 8}),
+    "crashing": ("import os; os._exit(1)", None),
+}
+"""What happens in every test -> how they end, if the run lives to tell."""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["serial", "xdist"])
+@pytest.mark.parametrize(("body", "ends"), VACUOUS.values(), ids=VACUOUS)
+def test_no_suite_in_which_nothing_came_to_a_result_meets_a_guard(
+    body: str,
+    ends: dict[str, int] | None,
+    workers: str,
+    inside: Run,
+    outside: Run,
+    pytester: pytest.Pytester,
+) -> None:
+    pytest.importorskip("xdist")
+    pytester.makepyfile(f"import pytest\n\ndef test_it(linkmode_layout, link_mode):\n    {body}\n")
+    # A crash without workers takes the run with it, which is red by that.
+    run = outside if ends is None and workers == "0" else inside
+    result = run(
+        *DIRECTORIES,
+        "--linkmode-require=cross-device",
+        "--linkmode-fail-under=1",
+        f"-n{workers}",
+        *(() if workers == "0" else ("--max-worker-restart=1",)),
+    )
+    assert result.ret not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if ends is None and workers == "0":
+        return
+    if ends is not None:
+        result.assert_outcomes(**ends)
+    result.stdout.fnmatch_lines(
+        [
+            "--linkmode-layout=disk,disk:shm: no test ran on what was asked for (*)",
+            "--linkmode-require=cross-device: no test was executed on it (*)",
+            "--linkmode-fail-under=1: 0 of * edges were verified*",
+        ]
+    )
+
+
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["serial", "xdist"])
+def test_no_suite_of_which_everything_was_deselected_meets_a_guard(
+    workers: str, inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytest.importorskip("xdist")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.linkmode(fs=["ext4"])
+        def test_it(linkmode_layout): ...
+
+        @pytest.mark.linkmode(layout="disk", needs={"cross-device"})
+        def test_need(linkmode_layout): ...
+        """
+    )
+    result = inside(*REQUIRED, "--linkmode-fail-under=1", f"-n{workers}")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["--linkmode-layout=*: no test ran *", "--linkmode-require=*"])

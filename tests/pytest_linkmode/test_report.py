@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any
 
@@ -258,3 +259,41 @@ def test_without_a_terminal_plugin_the_guards_still_hold(
     pytester.makepyfile("def test_it(): ...")
     result = inside(*DIRECTORIES, "-p", "no:terminal")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_junit_has_what_properties_can_hold(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from linker import link_tree
+        from pytest_linkmode import assert_linked
+
+        def test_it(linkmode_layout, link_mode):
+            (linkmode_layout.source / "file").write_bytes(bytes(range(256)) * 400)
+            link_tree(linkmode_layout.source, linkmode_layout.target, mode=link_mode)
+            expected = linkmode_layout.expect(link_mode)
+            assert_linked(linkmode_layout.source, linkmode_layout.target, expected)
+
+        def test_other(): ...
+        """
+    )
+    inside(*DIRECTORIES, "--junitxml=j.xml").assert_outcomes(passed=9)
+    suite = ElementTree.parse(pytester.path / "j.xml").getroot()[0]  # noqa: S314  # ours
+    told = {each.get("name"): each.get("value") for each in suite.findall("properties/property")}
+    assert told["linkmode_policy"] == "reference on linux"
+    # Across filesystems neither clone nor hard link works; where the disk has no clones, one more.
+    assert told["linkmode_edges_verified"] in (f"2 of {TOTAL}", f"3 of {TOTAL}")
+    tests = {
+        test.get("name"): {
+            each.get("name"): each.get("value") for each in test.findall("properties/property")
+        }
+        for test in suite.findall("testcase")
+    }
+    assert tests["test_it[disk:shm-hardlink]"] == {
+        "linkmode_layout": "disk:shm",
+        "linkmode_fs": "disk shm",
+        "linkmode_mode": "hardlink",
+        "linkmode_evidence": "1 by different filesystems",
+        "linkmode_edges": "linux/hardlink/hardlink/cross-device (real)",
+    }
+    assert tests["test_it[disk-hardlink]"]["linkmode_evidence"] == "1 by same inode"
+    assert tests["test_other"] == {}

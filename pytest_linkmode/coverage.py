@@ -98,13 +98,13 @@ class Recorder:
     def transition(self, transition: Transition) -> None:
         """Take note of one edge taken; what a fault or a schedule may have led to is not real.
 
-        Nor is an edge of another platform: here, something stands for it.
+        An edge of another platform is modelled, whatever led to it: here, something stands for it.
         """
         proof = transition.proof
-        if proof == REAL and any(begun() for begun in _disturbances):
-            proof = INJECTED
-        elif proof == REAL and transition.edge.platform != PLATFORM:
+        if transition.edge.platform != PLATFORM:
             proof = MODELLED
+        elif proof == REAL and any(begun() for begun in _disturbances):
+            proof = INJECTED
         self.edges[transition.edge.id, proof] = None
 
     def linked(self, report: LinkReport) -> None:

@@ -104,6 +104,8 @@ def _table(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
                 for layout in shown
             ),
         ]
+        if not how:
+            rows += _mostly(verdict, modes)
         first = max(len(name) for name, _ in rows)
         sizes = [
             max(map(_length, column)) for column in zip(*(cells for _, cells in rows), strict=True)
@@ -160,11 +162,29 @@ def _cell(cell: Cell | None, *, how: bool, short: bool) -> Row:
     return tuple(spans) or (Span("-"),)
 
 
+def _mostly(verdict: Verdict, modes: Sequence[str]) -> Iterator[tuple[str, list[Row]]]:
+    """Yield a last row with what proves most of a column, where cells have no room to say so."""
+    found: list[Row] = []
+    for mode in modes:
+        every: Counter[str] = Counter()
+        for row in verdict.cells.values():
+            every.update(row[mode].evidence if mode in row else {})
+        found.append((Span(_fact(every)),))
+    if any(text([row]) for row in found):
+        yield "mostly by", found
+
+
+def _fact(evidence: Mapping[str, int]) -> str:
+    """Return the word for what proves most of the files, if anything does."""
+    known = {proof: count for proof, count in evidence.items() if proof in HOW}
+    return HOW[max(known, key=known.__getitem__)] if known else ""
+
+
 def _how(cell: Cell) -> Iterator[Span]:
     """Yield the word for what proves most of the files."""
-    known = {proof: count for proof, count in cell.evidence.items() if proof in HOW}
-    if known:
-        yield Span(f" by {HOW[max(known, key=known.__getitem__)]}")
+    fact = _fact(cell.evidence)
+    if fact:
+        yield Span(f" by {fact}")
 
 
 def _length(row: Row) -> int:

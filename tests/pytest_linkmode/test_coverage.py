@@ -12,13 +12,14 @@ import pytest
 
 from linker.policies import REFERENCE
 from linker.report import LinkReport, Transition
-from pytest_linkmode.coverage import Ledger, Outcome, Recorder, best
+from pytest_linkmode.coverage import PLATFORM, Ledger, Outcome, Recorder, best
 from pytest_linkmode.faults import Fault
 from pytest_linkmode.faults.inprocess import Injection
 
 Run = Callable[..., pytest.RunResult]
 
 DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
+ELSEWHERE = "windows" if PLATFORM != "windows" else "linux"
 EDGE, OTHER = REFERENCE.edges[0], REFERENCE.edges[1]
 
 
@@ -267,3 +268,16 @@ def test_what_comes_of_a_fault_is_not_real_and_what_came_before_it_is(
         (second.id, "injected"),
         (third.id, "real"),
     ]
+
+
+def test_an_edge_of_another_platform_is_modelled_at_best() -> None:
+    recorder = Recorder()
+    here, there = (REFERENCE.of(name)[0] for name in (PLATFORM, ELSEWHERE))
+    for proof in ("real", "injected"):
+        recorder.transition(Transition(here, "file", None, proof=proof))
+        recorder.transition(Transition(there, "file", None, proof=proof))
+    assert set(recorder.edges) == {
+        (here.id, "real"),
+        (here.id, "injected"),
+        (there.id, "modelled"),
+    }

@@ -205,7 +205,7 @@ def _answer(document: Document, wrong: list[str]) -> dict[str, Any]:
 def _words_of(document: Document) -> str:
     union = document["union"]
     runs = document["runs"]
-    proofs = ", ".join(f"{count} {proof}" for proof, count in sorted(union["proofs"].items()))
+    proofs = ", ".join(f"{count} {proof}" for proof, count in union["proofs"].items())
     percent = 100 * union["verified"] / union["total"] if union["total"] else 0
     lines = [
         f"{len(runs)} run{'s' * (len(runs) != 1)}: {', '.join(run['name'] for run in runs)}",

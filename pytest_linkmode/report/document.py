@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from linker.policy import Edge, Policy
-from pytest_linkmode.coverage import Outcome, Trial, best
+from pytest_linkmode.coverage import PROOFS, Outcome, Trial, best
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.report.model import Cell, Line, Verdict
 
@@ -62,7 +62,7 @@ def union(runs: Sequence[Run], policy: Mapping[str, Any]) -> dict[str, Any]:
         "unknown_edges": {edge: found[edge] for edge in taken if edge not in set(known)},
         "total": len(known),
         "verified": sum(proof is not None for proof in proofs),
-        "proofs": {proof: proofs.count(proof) for proof in dict.fromkeys(proofs) if proof},
+        "proofs": {proof: proofs.count(proof) for proof in PROOFS if proof in proofs},
     }
 
 

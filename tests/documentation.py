@@ -2,6 +2,7 @@
 
 A block of Python says in the comment above it what becomes of it: `example: pytest ARGUMENTS`
 passes, `fails: pytest ARGUMENTS` has a test that fails, `file: NAME` lies beside the next example.
+Text under the comment `shown` is part of what the example above it prints, numbers apart.
 A line of a console that begins with a dollar is a command; it goes on after a backslash.
 """
 
@@ -20,7 +21,9 @@ PAGES = sorted(
 """Every page that people read; fragments of the changelog are none."""
 
 _PYTHON = re.compile(
-    r"(?:<!-- (?P<what>\w+): (?P<words>[^\n]*) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL
+    r"(?:<!-- (?P<what>\w+): (?P<words>[^\n]*) -->\n)?```python\n(?P<code>.*?)```"
+    r"(?:\n\n<!-- shown -->\n```text\n(?P<shown>.*?)```)?",
+    re.DOTALL,
 )
 _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -36,6 +39,7 @@ class Example:
     arguments: tuple[str, ...]
     code: str
     files: Mapping[str, str]
+    shown: str = ""
 
     @property
     def run(self) -> tuple[object, ...]:
@@ -53,7 +57,10 @@ def examples(page: Path) -> list[Example]:
         if block["what"] == FILE and len(words) == 1:
             files[words[0]] = block["code"]
         elif block["what"] in (PASSES, FAILS) and words[:1] == ["pytest"]:
-            found.append(Example(name, block["what"], tuple(words[1:]), block["code"], files))
+            shown = block["shown"] or ""
+            found.append(
+                Example(name, block["what"], tuple(words[1:]), block["code"], files, shown)
+            )
             files = {}
         else:
             raise ValueError(f"{name}: does not say how it is run:\n{block['code']}")

@@ -1,9 +1,10 @@
 """YARN: what yarn berry does when its copy algorithm is asked for links.
 
 Clone; ENOSYS or ENOTSUP of the first means hardlinks for the rest of the process, every other error
-is thrown, "cross-device" too. A hardlink that meets "cross-device" is copied (the mode
-hardlinks-global of the linker node-modules), every other error of it is thrown. From zip archives
-files are written. Times and permission bits are set on everything afterwards.
+is thrown, "cross-device" too. In the mode hardlinks-global of its linker node-modules, a hardlink
+that meets "cross-device" is a copy, and one that meets "too many links" is tried again with a file
+of the store made anew; every other error of it is thrown. From zip archives files are written.
+Times and permission bits are set on everything afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from linker.conditions import Condition as C
 from linker.modes import LinkMode
 from linker.policies.rows import Rows, falls, graph, modelled, stops, told_apart
-from linker.policy import Memory, Promise, State, Step
+from linker.policy import PRIMITIVES, Memory, Promise, State, Step, edges
 
 
 def _platform(platform: str) -> Rows:
@@ -27,6 +28,14 @@ def _platform(platform: str) -> Rows:
         told_apart(platform, LinkMode.CLONE, Step.ABORT, ("ENOTTY",), state=State.INITIAL),
         stops(platform, LinkMode.CLONE, state=State.ESTABLISHED),
         falls(platform, LinkMode.HARDLINK, LinkMode.COPY, (C.CROSS_DEVICE,)),
+        edges(
+            platform,
+            LinkMode.HARDLINK,
+            PRIMITIVES[LinkMode.HARDLINK],
+            (C.TOO_MANY_LINKS,),
+            Step.RETRY,
+            LinkMode.COPY,
+        ),
     )
 
 
@@ -37,5 +46,6 @@ YARN = modelled(
     "read November 2026; held against yarn 4.18.1",
     default=LinkMode.CLONE,
     memory=Memory.PROCESS,
+    retries=1,
     waives=frozenset({Promise.PLAIN_COPY, Promise.WHOLE_NAMES, Promise.TOLD}),
 )

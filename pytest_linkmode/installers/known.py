@@ -46,13 +46,16 @@ KNOWN: Sequence[Known] = (
         )
         for error in ("ENOSPC", "EIO")
     ),
-    Known(
-        "cp",
-        "*",
-        "*",
-        "*",
-        "cp goes on with the next file after an error and fails in the end; the reference linker "
-        "stops at the first",
+    *(
+        Known(
+            "cp",
+            mode,
+            "*",
+            "*",
+            "cp goes on with the next file after an error and fails in the end; the reference "
+            "linker stops at the first",
+        )
+        for mode in ("reflink=always", "link")
     ),
     Known(
         "pdm",

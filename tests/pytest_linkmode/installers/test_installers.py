@@ -7,6 +7,7 @@ which every machine has; the whole matrix is `run-matrix --installers`.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import stat
@@ -19,8 +20,10 @@ from typing import Any
 
 import pytest
 
+from linker.cli import Status
 from linker.modes import LinkMode
 from linker.policies import ALL
+from pytest_linkmode import cli
 from pytest_linkmode.errors import LinkmodeError
 from pytest_linkmode.installers import kit as kits
 from pytest_linkmode.installers import (
@@ -37,6 +40,7 @@ from pytest_linkmode.installers import (
 from pytest_linkmode.installers.matrix import Cell
 from pytest_linkmode.installers.scenarios import Scenario
 from pytest_linkmode.layouts import Layout
+from pytest_linkmode.processes import CommandFailed
 
 BY_NAME = {program.name: program for program in programs.PROGRAMS}
 
@@ -411,3 +415,72 @@ def test_a_cell_has_another_key_when_what_it_depends_on_changes() -> None:
         matrix.key_of(program, "1", mode, "btrfs", "umask"),
     }
     assert len({key, *others}) == 6
+
+
+# --- the whole way ------------------------------------------------------------------------------
+
+
+def had(directory: Path, *indexes: str) -> None:
+    """Say of the programs of these indexes that they are there already."""
+    for index, pins in (("python", kits.REQUIREMENTS), ("npm", kits.LOCK)):
+        if index in indexes:
+            (directory / index).mkdir(parents=True)
+            digest = hashlib.sha256(Path(pins).read_bytes()).hexdigest()
+            (directory / index / ".pins").write_text(digest)
+
+
+def test_the_command_writes_its_pages_and_runs_a_cell_only_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    had(tmp_path, "python", "npm")
+    page = tmp_path / "page.md"
+    words = ["matrix", "--program", "cp", "--layout", "tmpfs", "--directory", str(tmp_path)]
+
+    assert cli.main([*words, "--markdown", str(page)]) == 0
+    said = capsys.readouterr()
+    assert "cp on tmpfs" in said.err
+    assert "0 of them for no known reason" in said.out
+    assert "| cp | reflink=auto | copy |" in page.read_text()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {cell["layout"] for cell in results["cells"]} == {"tmpfs"}
+    assert "<h1>" in (tmp_path / "results.html").read_text()
+
+    assert cli.main(words) == 0
+    assert "cp on tmpfs" not in capsys.readouterr().err
+
+
+def test_programs_that_cannot_be_had_are_cells_that_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_npm(_: str) -> None:
+        raise CommandFailed(["npm", "ci"], None, "", why="npm: not found")
+
+    had(tmp_path, "python")
+    monkeypatch.setattr(kits, "_get_npm", no_npm)
+    kit = kits.ensure(str(tmp_path), lambda _: None)
+    assert kit.missing == {"npm": "npm: not found"}
+    asked = matrix.Asked("bun", "tmpfs", 0)
+    matrix.Part(str(tmp_path), kit, lambda _: None).run([asked])
+    cells = matrix.collect(str(tmp_path), [asked])
+    assert {cell.shown for cell in cells} == {"not run"}
+    assert all("npm: not found" in cell.why for cell in cells)
+
+
+def test_what_is_there_with_the_right_pins_is_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(kits, "_get_python", lambda part: asked.append("python"))
+    monkeypatch.setattr(kits, "_get_npm", lambda part: asked.append("npm"))
+    had(tmp_path, "npm")
+    for _ in range(2):
+        assert not kits.ensure(str(tmp_path), lambda _: None).missing
+    assert asked == ["python"]
+
+
+@pytest.mark.parametrize(
+    "words", [("--program", "nobody"), ("--layout", "nowhere"), ("--processes", "0")]
+)
+def test_what_means_nothing_is_wrong_usage(words: tuple[str, ...], tmp_path: Path) -> None:
+    assert cli.main(["matrix", "--directory", str(tmp_path), *words]) == Status.USAGE
+    assert os.listdir(tmp_path) == []

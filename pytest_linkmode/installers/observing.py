@@ -83,6 +83,7 @@ class Bench:
         self.program = program
         self.names: dict[str, frozenset[str]] = {}
         self.calls: dict[str, Mapping[str, int]] = {}
+        self.works: set[str] = set()
         self.spoiled = False
         self._runner = FaultRunner()
         self._number = 0
@@ -156,12 +157,14 @@ class Bench:
     # One cell.
 
     def cell(self, mode: Mode, scenario: Scenario) -> Observed | None:
-        """Install once; None where the fault would hit nothing because no such call is made."""
+        """Install once; None where that would show nothing: no call to hit, nothing to finish."""
         if scenario.op and mode.word not in self.calls:
             self.cell(mode, Scenario("plain"))
         calls = self.calls.get(mode.word, {}).get(scenario.op, 0)
         if scenario.op and scenario.op != "copy" and not calls:
             return None
+        if scenario.kind == KILLED and mode.word not in self.works:
+            return None  # there is nothing that could be finished
         self._number += 1
         target = os.path.join(os.fspath(self.layout.target), f"{self._number}")
         place = self._place(target)
@@ -196,6 +199,8 @@ class Bench:
                 call.op for call in run.calls if call.paths and call.paths[-1].startswith(inside)
             )
             seen.calls = self.calls[mode.word].get(OPS[mode.asks], 0)
+            if seen.ended == DONE:
+                self.works.add(mode.word)
         elif mode.word in self.names:
             seen.left = sorted(set(_names(target)) - self.names[mode.word])[:20]
         if os.path.isdir(outside):

@@ -318,6 +318,7 @@ class Change(NamedTuple):
     `number` is the entry's name in `stage`: after a swap the replaced entry has it. `inode` is 0
     for a hard link, whose inode is the source's. `node` is set for a directory placed whole.
     `made_ns` is the filesystem's time when all of it had been made and nobody else had seen it.
+    `certain` is False for a hard link whose call failed: an error can hide a success.
     """
 
     name: str
@@ -326,6 +327,7 @@ class Change(NamedTuple):
     inode: int
     node: Node | None
     made_ns: int
+    certain: bool = True
 
 
 class Record:
@@ -490,7 +492,7 @@ class Undo:
 
     def _may_be_anothers(self, change: Change) -> bool:
         """Return whether a name that holds what we placed may be another linker's as well."""
-        return not change.inode and self._company()
+        return not change.inode and (not change.certain or self._company())
 
     def _put_back(self, stage: Stage, aside: str, handle: int, name: str) -> None:
         """Give another linker's entry its name again, unless a newer one has it by now."""

@@ -236,8 +236,10 @@ class Maker:
             try:
                 platform.hardlink(source, stored, target, new)
             except Failed as failed:
-                if condition(platform, failed) is Condition.EXISTS:
-                    changes.pop()  # it is another's, be it of the same inode
+                unsure = changes.pop()
+                if condition(platform, failed) is not Condition.EXISTS:
+                    changes.append(unsure._replace(certain=False))
+                # else it is another's, be it of the same inode
                 raise
             return
         make = platform.clone_directly if mode is LinkMode.CLONE else platform.copy_directly

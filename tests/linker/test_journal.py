@@ -207,6 +207,25 @@ def test_a_hard_link_of_another_linker_stays_and_is_listed(ground: str, kind: Tr
     assert not reserved(ground)
 
 
+def test_a_link_that_failed_may_be_anothers_if_it_is_there(ground: str) -> None:
+    scene = Scene(ground, ONE_BY_ONE, {"d": Directory()})
+    others = ONE_BY_ONE.keys() - {"a", "b"}
+
+    def meanwhile() -> None:
+        for path in others:
+            if not os.path.lexists(f"{scene.target}/{path}"):
+                os.link(f"{scene.source}/{path}", f"{scene.target}/{path}")
+                left.append(path)
+
+    left: list[str] = []
+    error = fail_last(scene, LinkMode.HARDLINK, meanwhile)
+    assert list(error.left) == left
+    assert left
+    for path in left:
+        assert os.path.samefile(f"{scene.target}/{path}", f"{scene.source}/{path}")
+    assert not os.path.lexists(f"{scene.target}/a")
+
+
 class Coming:
     """Fails at one call, and has another linker come before the `when`-th call after that."""
 

@@ -44,6 +44,16 @@ def test_one_of_two_fails_and_rolls_back(
         race.explore(linkmode_interleave, linkmode_interleave.budget or 50, f"fault{call}")
 
 
+def test_one_of_two_that_give_names_to_the_same_files_rolls_back(
+    linkmode_interleave: Interleaver, meeting: str
+) -> None:
+    """Which of them gave a name cannot be seen: only who was there when tells."""
+    scenario = SCENARIOS["the same source"]
+    for call in range(30, 90, 5):
+        race = Race(meeting, scenario, LinkMode.HARDLINK, faults={0: fault_at(call)})
+        race.explore(linkmode_interleave, linkmode_interleave.budget or 400, f"fault{call}")
+
+
 KERNELS = {
     "at once": mac(atomic=True),
     "item by item": mac(atomic=False),

@@ -120,7 +120,7 @@ class Maker:
                     trail.leave()
                     tally.directories += 1
         except Failed as failed:
-            raise link_error(platform, failed, node.path) from failed.error
+            raise link_error(platform, failed, node.path or "the target") from failed.error
         except Lost as lost:
             raise link_error(platform, lost.failed, lost.node.path) from lost.failed.error
         finally:

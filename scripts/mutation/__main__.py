@@ -38,33 +38,26 @@ from scripts.mutation.running import (  # noqa: E402
 
 FIRST: Mapping[str, tuple[str, ...]] = {
     "conditions": ("conditions", "policy", "facts", "choices", "uv_policy", "linux", "engine"),
-    "policy": ("policy", "facts", "choices", "uv_policy", "engine", "rules"),
-    "choices": ("choices", "engine", "rules"),
+    "policy": ("policy", "facts", "modelled_policies", "choices", "uv_policy", "engine", "rules"),
+    "choices": ("choices", "modelled_policies", "uv_policy", "engine", "rules"),
     "failures": ("failures", "choices", "inputs", "engine", "rules"),
     "journal": ("stage", "journal", "engine", "rules"),
     "platforms/linux": ("linux", "refused_places", "rules", "engine", "inputs"),
     "tree": ("tree", "inputs", "engine", "rules", "journal"),
     "sources": ("refusals", "store", "engine", "inputs"),
     "inputs": ("refusals", "inputs", "rules", "store"),
-    "making": ("engine", "rules", "inputs", "pollution"),
-    "engine": ("engine", "rules", "inputs"),
+    "staging": ("merging", "engine", "journal", "choices", "rules", "inputs"),
+    "merging": ("merging", "engine", "rules", "journal", "edges", "inputs"),
+    "making": ("engine", "rules", "choices", "inputs", "pollution"),
+    "engine": ("merging", "engine", "rules", "inputs", "journal"),
 }
-"""module -> the files that test it most directly, for mutants of what happens at import."""
+"""module -> the files of tests that are most about it: they are tried first."""
 
 FILES = (
-    *("conditions", "policy", "facts", "failures", "choices", "uv_policy", "tree", "linux"),
-    *(
-        "refusals",
-        "stage",
-        "journal",
-        "rules",
-        "engine",
-        "inputs",
-        "pollution",
-        "refused_places",
-        "store",
-    ),
-    "linker_cli",
+    *("conditions", "policy", "facts", "failures", "modelled_policies", "choices", "uv_policy"),
+    *("tree", "linux", "refusals", "stage", "journal", "rules", "engine", "merging", "inputs"),
+    "edges",
+    *("pollution", "refused_places", "store", "linker_cli"),
 )
 """The tests that run against mutants: those of the linker that take the same way every time and
 work in this process. Kills, company, whole sweeps and random trees come on top in the real suite.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from linker import LinkError, LinkMode, LinkReport, Transition, link_tree
 from linker.choices import Choices
 from linker.conditions import Condition, Primitive
+from linker.journal import STAGE
 from linker.merging import refuse_conflict
 from linker.modes import Existing
 from linker.platforms.base import Failed, Kind
@@ -249,6 +251,126 @@ def test_a_stage_that_cannot_be_made_is_told_by_its_directory(ground: str, path:
     os.close(handle)
 
 
+# What others do to directories while they are merged.
+
+
+class Vanishing(LinuxPlatform):
+    """Others remove a directory of the target, so many times, just before it is opened."""
+
+    def __init__(self, scene: Scene, name: str, before: str, times: int) -> None:
+        super().__init__(REFLINKING)
+        self.path = f"{scene.target}/{name}"
+        self.before = before
+        self.times = times
+        self.seen = 0
+
+    def open_below(self, directory: int, name: str, primitive: Primitive = Primitive.OPEN) -> int:
+        if name == self.before and primitive is Primitive.OPEN and os.path.isdir(self.path):
+            self.seen += 1
+            if 1 < self.seen <= self.times + 1:  # the first look is before anything is merged
+                trees.remove(self.path)
+        return super().open_below(directory, name, primitive)
+
+
+@pytest.mark.parametrize(("name", "before"), [("d", "d"), ("d", "sub"), ("d/sub", "sub")])
+def test_a_directory_that_others_remove_is_made_again_with_all_that_is_ours(
+    ground: str, name: str, before: str
+) -> None:
+    source: Tree = {"d/f": File(b"f"), "d/sub/g": File(b"g"), "e/h": File(b"h"), "z": File(b"z")}
+    scene = Scene(ground, source, {"d/sub": Directory(), "e": Directory()})
+    platform = Vanishing(scene, name, before, 1)
+    done: list[int] = []
+    report = link_tree(
+        scene.source,
+        scene.target,
+        mode=LinkMode.COPY,
+        platform=platform,
+        progress=lambda count, total: done.append(count),
+    )
+    assert platform.seen > 1
+    there = {path for path, seen in scene.now().items() if seen.kind == "file"}
+    assert there == set(source)
+    assert report.counts == {LinkMode.COPY: len(source)}
+    assert done[-1] == len(source)
+    assert not report.leftovers
+
+
+# Directories that cannot be written to.
+
+
+def test_a_read_only_directory_is_made_writable_wherever_we_are(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkdir(f"{ground}/in", 0o777)
+    os.chmod(f"{ground}/in", 0o777)
+    with users.ordinary_user():
+        monkeypatch.chdir(f"{ground}/in")
+        tree: Tree = {"ro": Directory(0o555), "ro/f": File(b"f"), "new": Directory(0o500)}
+        scene = Scene(f"{ground}/in/scene", tree, {"ro": Directory(0o555)})
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+        assert not trees.differences(
+            *(
+                {path: seen._replace(inode=0) for path, seen in found.items() if "/" in path}
+                for found in (scene.wanted, scene.now())
+            )
+        )
+        assert os.stat(f"{scene.target}/ro").st_mode & 0o7777 == 0o555
+
+
+class Noting(LinuxPlatform):
+    """Keeps what is written into notes."""
+
+    def __init__(self) -> None:
+        super().__init__(REFLINKING)
+        self.notes: list[dict[str, Any]] = []
+
+    def write_record(self, directory: int, name: str, data: bytes) -> None:
+        if name.startswith("p"):
+            self.notes.append(json.loads(data))
+        super().write_record(directory, name, data)
+
+
+def test_a_note_says_what_the_next_run_has_to_give_back(ground: str) -> None:
+    tree: Tree = {"d/ro": Directory(0o555), "d/ro/f": File(b"f"), "d/plain/g": File(b"g")}
+    scene = Scene(ground, tree, {"d": Directory()})
+    platform = Noting()
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
+    (note,) = platform.notes  # of the one that may not be written to, and of no other
+    assert note == {
+        "path": ["d", "ro"],
+        "inode": os.stat(f"{scene.target}/d/ro").st_ino,
+        "temporary": 0o755,
+        "final": 0o555,
+    }
+
+
+@pytest.mark.parametrize("mode", [LinkMode.HARDLINK, LinkMode.COPY])
+def test_only_hard_links_need_a_stage_in_a_target_that_is_read_only(
+    ground: str, mode: LinkMode
+) -> None:
+    """The stage lies beside it; but who came when it could be written to looks inside."""
+    os.mkdir(f"{ground}/in", 0o777)
+    os.chmod(f"{ground}/in", 0o777)
+    with users.ordinary_user():
+        scene = Scene(f"{ground}/in/scene", {"f": File(b"f")}, {"": Directory(0o555)})
+        inside: set[str] = set()
+
+        def deed(number: int, name: str) -> None:
+            inside.update(each for each in os.listdir(scene.target) if each.startswith(STAGE))
+
+        def rmdir(name: str, **where: Any) -> None:
+            if name.startswith(STAGE):
+                raise injected(errno.EIO)
+            os.rmdir(name, **where)
+
+        base = dataclasses.replace(REFLINKING, rmdir=rmdir)
+        report = link_tree(scene.source, scene.target, mode=mode, platform=Tap(deed, base).platform)
+        beside = {f"../{name}" for name in scene.beside()}
+        assert len(beside) == 1
+        assert set(report.leftovers) == beside | inside
+        assert len(inside) == (1 if mode is LinkMode.HARDLINK else 0)
+
+
 # Errors of whole links.
 
 SOURCE: Tree = {
@@ -276,7 +398,7 @@ def test_an_error_names_what_it_met_whichever_call_fails(
     dry = Tap()
     link_tree(scene.source, scene.target, mode=mode, platform=dry.platform)
     places = {scene.source, scene.target, ground, "the target", "the source", "the stage", "target"}
-    places |= {path for path in scene.wanted if path} | {""}
+    places |= {path for path in scene.wanted if path}
     before, told = descriptors(), 0
     for at in range(1, dry.count + 1):
         scene.rebuild()

@@ -91,7 +91,7 @@ def of_uv(races: uv_races.Races) -> float:
 
 def suite() -> float:
     """Run the race suite; return the seconds that it took, once it ran enough schedules."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *SUITE]
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "-p", "no:cacheprovider", *SUITE]
     began = time.perf_counter()
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     taken = time.perf_counter() - began

@@ -34,6 +34,7 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         "installers",
         "macos",
         "windows",
+        "uv-races",
         "benchmarks",
     ),
     "Explanation": (

@@ -59,7 +59,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
-    return project.runpytest("-p", "no:cacheprovider", *options)
+    return project.runpytest("-v", "-p", "no:cacheprovider", *options)
 
 
 def test_a_race_is_found_and_shown_side_by_side(project: pytest.Pytester) -> None:
@@ -93,7 +93,7 @@ def test_the_line_replays_that_schedule_alone(project: pytest.Pytester) -> None:
 
 
 def test_a_budget_is_kept_and_what_was_not_run_is_said(project: pytest.Pytester) -> None:
-    result = run(project, "-k", "careful", "--linkmode-budget=2")
+    result = project.runpytest("-p", "no:cacheprovider", "-k", "careful", "--linkmode-budget=2")
     result.assert_outcomes(passed=1, deselected=1)
     result.stdout.fnmatch_lines(
         ["*explored 2 schedules, *; not all: the bound was reached, at least * were not run*"]

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from linker.platforms.windows import Calls, WindowsPlatform
+from pytest_linkmode.config import from_environment
 from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.filesystems import FILESYSTEMS, missing
 from tests.windows import wine
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def stand(linkmode_fs_factory: Callable[[str], TestFilesystem]) -> Iterator[Stan
     if sys.platform.startswith("win"):
         from linker.platforms import kernel32
 
-        name = "refs" if os.environ.get("LINKMODE_DIR_REFS") else "disk"
+        cannot = missing(FILESYSTEMS["refs"], from_environment())
+        name = "disk" if cannot else "refs"
         here, there, elsewhere = (
             str(linkmode_fs_factory(each).path) for each in (name, name, "drive")
         )

@@ -24,6 +24,8 @@ UNION = "all"
 
 CHECKS = ("lint", "typing", "docs", "build")
 GROUPS = ("test", "changelog")
+WORKERS = 2
+"""Of pytest-xdist, on each machine."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def suites(run: Run = run) -> int:
     status = 0
     for suite, arguments in SYSTEMS[sys.platform].suites.items():
         report = os.path.join(directory, f"{name}-{suite}.json")
-        command = (sys.executable, "-m", "pytest", "-n2", f"--linkmode-report={report}")
+        command = (sys.executable, "-m", "pytest", f"-n{WORKERS}", f"--linkmode-report={report}")
         status = run([*as_root(), *command, *arguments]) or status
     return status
 

@@ -31,6 +31,7 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         "layouts",
         "reference/policies",
         "reference/conditions",
+        "report-schema",
         "installers",
         "macos",
         "windows",

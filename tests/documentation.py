@@ -2,7 +2,8 @@
 
 A block of Python says in the comment above it what becomes of it: `example: pytest ARGUMENTS`
 passes, `fails: pytest ARGUMENTS` has a test that fails, `file: NAME` lies beside the next example.
-Text under the comment `shown` is part of what the example above it prints, numbers apart.
+Text under the comment `shown` is part of what the example above it prints, numbers apart. A block
+without a comment is a program.
 A line of a console that begins with a dollar is a command; it goes on after a backslash.
 """
 
@@ -27,7 +28,7 @@ _PYTHON = re.compile(
 )
 _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
 
-PASSES, FAILS, FILE = "example", "fails", "file"
+PASSES, FAILS, FILE, PROGRAM = "example", "fails", "file", "program"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ def examples(page: Path) -> list[Example]:
     name = page.relative_to(ROOT).as_posix()
     for block in _PYTHON.finditer(page.read_text(encoding="utf-8")):
         words = (block["words"] or "").split()
+        if block["what"] is None:
+            found.append(Example(name, PROGRAM, (), block["code"], {}))
+            continue
         if block["what"] == FILE and len(words) == 1:
             files[words[0]] = block["code"]
         elif block["what"] in (PASSES, FAILS) and words[:1] == ["pytest"]:
@@ -73,7 +77,7 @@ def runs() -> list[list[Example]]:
     """Return the examples of all pages, those together that can be run at once."""
     grouped: dict[tuple[object, ...], list[Example]] = {}
     for page in PAGES:
-        for example in examples(page):
+        for example in (each for each in examples(page) if each.what != PROGRAM):
             grouped.setdefault(example.run, []).append(example)
     return list(grouped.values())
 

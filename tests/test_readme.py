@@ -7,6 +7,8 @@ import argparse
 import importlib.util
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from pytest_linkmode.options import BY_NAME, FLAG
 from tests.documentation import (
     FAILS,
     PAGES,
+    PROGRAM,
     ROOT,
     Example,
     blocks,
@@ -61,25 +64,22 @@ def test_the_examples_end_as_they_say(pytester: pytest.Pytester, run: list[Examp
     )
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_a_block_that_is_no_test_is_a_program(page: Path, tmp_path: Path) -> None:
+    for program in (each for each in examples(page) if each.what == PROGRAM):
+        ran = subprocess.run(
+            [sys.executable, "-c", program.code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ran.returncode == 0, f"{program.code}\n{ran.stderr}"
+
+
 def _essence(text: str) -> str:
     """What is left of output without its numbers and its layout."""
     return " ".join(re.sub(r"\d+", "#", text.replace("\nE ", "\n")).split())
-
-
-def test_the_first_example_without_its_fallback_fails_across_devices_as_promised(
-    pytester: pytest.Pytester,
-) -> None:
-    example = examples(ROOT / "README.md")[0]
-    fallback = "        except OSError:\n            shutil.copy2(one, other)\n"
-    assert fallback in example.code
-    pytester.makepyfile(
-        test_example=example.code.replace(fallback, "        finally:\n            pass\n")
-    )
-    result = pytester.runpytest_subprocess(*example.arguments, "-v")
-    if "tmpfs:disk-hardlink] SKIPPED" in str(result.stdout):
-        pytest.skip("tmpfs is the only filesystem here: there is no other device to fail on")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*test_install[[]tmpfs:disk-hardlink[]] FAILED*"])
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\$ \./(\S+)", README, re.MULTILINE))

@@ -49,6 +49,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(ci.SYSTEMS, sys.platform, System((), {"own": arguments}))
     monkeypatch.setenv("REPORTS", str(tmp_path / "reports"))
     monkeypatch.setenv("REPORT_NAME", "here")
+    monkeypatch.setattr(ci, "WORKERS", 0)
     return path
 
 

@@ -1,6 +1,7 @@
 """The steps of continuous integration: one command each, on every system, tried by our own tests.
 
-    python -m scripts.ci prepare     filesystem tools of this system, and what the tests need
+    python -m scripts.ci install     the project
+    python -m scripts.ci prepare     the same, filesystem tools of this system, and what the tests need
     python -m scripts.ci checks      the environments of tox that are no tests
     python -m scripts.ci test        the suites of this system; each leaves a report in $REPORTS
     python -m scripts.ci verdict     all reports as one, held against the committed list
@@ -75,20 +76,26 @@ def requirements(groups: Sequence[str]) -> list[str]:
     return [requirement for group in groups for requirement in table[group]]
 
 
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+
+
+def install(run: Run = run) -> int:
+    """Install the project, and nothing that only its tests need."""
+    return run([*PIP, "--editable", ROOT])
+
+
 def prepare(run: Run = run) -> int:
     """Install the tools of the machine (on Linux), the project and what its tests need."""
     if sys.platform == "linux":
         from scripts.bootstrap import ensure_tools
 
         ensure_tools(("tests",))
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-    return run([*pip, "--editable", ROOT]) or run([*pip, *requirements(GROUPS)])
+    return install(run) or run([*PIP, *requirements(GROUPS)])
 
 
 def checks(run: Run = run) -> int:
     """Run the environments of tox that are no tests."""
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-    return run([*pip, *requirements(("tox",))]) or run(
+    return run([*PIP, *requirements(("tox",))]) or run(
         [sys.executable, "-m", "tox", "run", "-e", ",".join(CHECKS)]
     )
 
@@ -134,6 +141,7 @@ def verdict() -> int:
 
 
 STEPS: Mapping[str, Callable[[], int]] = {
+    "install": install,
     "prepare": prepare,
     "checks": checks,
     "test": suites,

@@ -58,7 +58,7 @@ def build() -> int:
     shutil.rmtree(out, ignore_errors=True)
     tox = (sys.executable, "-m", "tox", "run", "-e")
     return (
-        ci.run([sys.executable, "-m", "pip", "install", "--quiet", *ci.requirements(("tox",))])
+        ci.run([*ci.PIP, *ci.requirements(("tox",))])
         or ci.run([*tox, "build"])
         or ci.run([*tox, f"py3{sys.version_info.minor}", "--installpkg", wheel_in(out)])
     )

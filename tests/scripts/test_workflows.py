@@ -66,6 +66,14 @@ def test_every_job_may_do_little_and_has_an_end(path: Path) -> None:
         assert "    permissions:\n      contents: read\n" in job or "id-token: write" in job
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
+def test_what_needs_the_project_installed_comes_after_a_step_that_installs_it(path: Path) -> None:
+    for job in path.read_text().split("    steps:")[1:]:
+        steps = re.findall(r"run: python -m scripts\.ci (\w+)", job)
+        for step in {"test", "verdict"} & {*steps}:
+            assert {"install", "prepare"} & {*steps[: steps.index(step)]}
+
+
 def test_only_the_job_that_publishes_can_ask_for_an_identity_and_it_runs_nothing_else() -> None:
     assert [path.name for path in WORKFLOWS if "id-token" in path.read_text()] == ["release.yml"]
     release = Path(ROOT, ".github", "workflows", "release.yml").read_text()

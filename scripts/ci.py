@@ -1,7 +1,7 @@
 """The steps of continuous integration: one command each, on every system, tried by our own tests.
 
     python -m scripts.ci install     the project
-    python -m scripts.ci prepare     the same, filesystem tools of this system, and what the tests need
+    python -m scripts.ci prepare     the project, filesystem tools, and what the tests need
     python -m scripts.ci checks      the environments of tox that are no tests
     python -m scripts.ci test        the suites of this system; each leaves a report in $REPORTS
     python -m scripts.ci verdict     all reports as one, held against the committed list

@@ -15,7 +15,7 @@ EnvironmentOf = Callable[[str], Environment]
 QUIETLY = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 PLACED = ("linkmode", "run", "--env", "CACHE_DIR=btrfs", "--env", "TARGET_DIR=btrfs", "--")
 
-pytestmark = pytest.mark.usefixtures("mounting")
+mounting = pytest.mark.usefixtures("mounting")
 
 
 def _outcomes(said: str) -> dict[str, int]:
@@ -28,6 +28,7 @@ def _on(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("project", [name], indirect=True)
 
 
+@mounting
 @_on("cache")
 def test_the_plugin_finds_what_the_ordinary_tests_of_a_cache_do_not(
     project: Path, environment_of: EnvironmentOf
@@ -49,6 +50,7 @@ def test_the_plugin_finds_what_the_ordinary_tests_of_a_cache_do_not(
     assert _outcomes(mended.stdout) == {"passed": sum(_outcomes(hasty.stdout).values())}
 
 
+@mounting
 @_on("installed-tool")
 def test_an_installed_tool_is_tested_through_nothing_but_the_plugin(
     project: Path, environment_of: EnvironmentOf
@@ -64,6 +66,7 @@ def test_an_installed_tool_is_tested_through_nothing_but_the_plugin(
     assert _outcomes(ran.stdout) == {"passed": 2 * 4 + 1}
 
 
+@mounting
 @_on("unchanged")
 def test_an_unchanged_suite_meets_another_filesystem(
     project: Path, environment_of: EnvironmentOf
@@ -78,6 +81,7 @@ def test_an_unchanged_suite_meets_another_filesystem(
     assert outcomes("--linkmode-tmp=ext2") == {"passed": 2, "failed": 1}
 
 
+@mounting
 @_on("shell")
 def test_tests_in_sh_find_their_filesystems_by_environment_variables(
     project: Path, environment_of: EnvironmentOf
@@ -95,6 +99,7 @@ def test_tests_in_sh_find_their_filesystems_by_environment_variables(
     ), ran.stderr
 
 
+@mounting
 @_on("shell")
 def test_a_linker_that_does_other_than_it_says_is_not_ok_in_sh_either(
     project: Path, environment_of: EnvironmentOf

@@ -31,7 +31,6 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         "layouts",
         "reference/policies",
         "reference/conditions",
-        "report-schema",
         "installers",
         "macos",
         "windows",
@@ -41,6 +40,7 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
     "Explanation": (
         "explanation",
         "verified",
+        "uv-races",
         "mutation",
     ),
 }

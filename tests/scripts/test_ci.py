@@ -94,6 +94,14 @@ def test_what_linux_is_tested_on_are_filesystems_of_the_table() -> None:
     assert {"btrfs", "xfs"} <= {*ci.SYSTEMS["linux"].filesystems}
 
 
+def test_the_tests_that_a_system_runs_are_there_and_the_conformance_suite_is_among_them() -> None:
+    for system in ci.SYSTEMS.values():
+        paths = [word for words in system.suites.values() for word in words if "tests" in word]
+        assert paths
+        assert all(os.path.exists(os.path.join(ci.ROOT, path)) for path in paths)
+        assert f"--linkmode-fs={','.join(system.filesystems)}" in system.suites["conformance"]
+
+
 def test_preparing_installs_the_tools_the_project_and_the_groups(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

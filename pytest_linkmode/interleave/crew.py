@@ -10,6 +10,9 @@ from pytest_linkmode.errors import LinkmodeError
 PATIENCE = 60.0
 """Seconds without a turn after which an actor is taken to hang."""
 
+GRACE = 1.0
+"""Seconds in which a thread ends that has nothing more to do."""
+
 Perform = Callable[[int], int | None]
 """Runs an actor to its end; returns who has the turn then, None for nobody."""
 
@@ -20,7 +23,7 @@ class Crew:
     def __init__(self, count: int, perform: Perform) -> None:
         self._perform = perform
         self._turns = 0
-        self._closing = False
+        self._closing = threading.Event()
         self._main = _taken()
         self._batons = [_taken() for _ in range(count)]
         self._threads = [
@@ -55,18 +58,21 @@ class Crew:
         return threading.get_ident() in self._idents
 
     def close(self) -> None:
-        """End the threads."""
-        self._closing = True
+        """End the threads; one that hangs is left to itself."""
+        self._closing.set()
         for baton, thread in zip(self._batons, self._threads, strict=True):
-            baton.release()
-            thread.join()
+            if baton.locked():
+                baton.release()
+            thread.join(GRACE)
 
     def _serve(self, index: int) -> None:
         while True:
             self._batons[index].acquire()
-            if self._closing:
+            if self._closing.is_set():
                 return
             to = self._perform(index)
+            if self._closing.is_set():
+                return
             self._turns += 1
             (self._main if to is None else self._batons[to]).release()
 

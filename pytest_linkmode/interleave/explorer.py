@@ -142,9 +142,7 @@ class Interleaver:
             raise UsageError(f"{len(named)} actors", why="schedules have two to eight")
         places = _places(target, below, prepare)
         with ExitStack() as stack:
-            if prepare is None and target is not None:
-                prepare = stack.enter_context(Fresh(target)).restore
-            assert prepare is not None  # one of them is given
+            prepare = prepare or _fresh(stack, target)
             world = stack.enter_context(self._world(named, places, prepare, python=python))
             return self._explore(
                 world,
@@ -190,9 +188,7 @@ class Interleaver:
         named = commands if isinstance(commands, Mapping) else names_of(commands)
         places = _places(target, below, prepare)
         with ExitStack() as stack:
-            if prepare is None and target is not None:
-                prepare = stack.enter_context(Fresh(target)).restore
-            assert prepare is not None  # one of them is given
+            prepare = prepare or _fresh(stack, target)
             world = Programs(named, places, prepare, Setting(env, cwd, timeout, locks))
             return self._explore(
                 world,
@@ -325,6 +321,21 @@ class Interleaver:
         failure = ScheduleFailed(message, execution, line)
         failure.__cause__ = last[0]
         return failure
+
+
+def _fresh(stack: ExitStack, target: str | os.PathLike[str] | None) -> Callable[[], object]:
+    """Return what puts a target back as it is now; after the last schedule too, unless it failed,
+    so that one can look.
+    """
+    assert target is not None  # one of them is given
+    fresh = stack.enter_context(Fresh(target))
+
+    def ended(kind: object, _error: object, _trace: object) -> None:
+        if kind is None:
+            fresh.restore()
+
+    stack.push(ended)
+    return fresh.restore
 
 
 def _places(

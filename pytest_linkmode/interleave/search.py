@@ -228,7 +228,7 @@ def races(
             for bit in BITS[mode]:
                 last[bit, me] = place
         found = []
-        for other in sorted(against, reverse=True):
+        for other in sorted(against, reverse=True) if against else ():
             if other > clock[events[other].actor]:
                 found.append(other)
                 clock[:] = map(max, clock, clocks[other])
@@ -296,7 +296,8 @@ class Growing:
         """Run schedules until there is none left, the bound is reached or `visit` says so."""
         counts = self.counts
         self._queue = [_Branch(0, 0, b"")]
-        while self._queue and (self._budget is None or counts.ran < self._budget):
+        again = 0
+        while self._queue and (self._budget is None or counts.ran + again < self._budget):
             branch = heapq.heappop(self._queue)
             execution = self._world.run(branch.plan)
             counts.ran += 1
@@ -304,7 +305,8 @@ class Growing:
             if not visit(execution):
                 break
             if self._shared is not None and self._shared.learn(execution.events):
-                self._queue, counts.beyond = [_Branch(0, 0, b"")], 0
+                again += counts.ran
+                self._queue, counts.ran, counts.beyond = [_Branch(0, 0, b"")], 0, 0
             else:
                 self._extend(branch, execution)
         counts.waiting = len(self._queue)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pytest_linkmode.errors import LinkmodeError
@@ -92,11 +93,11 @@ class Execution:
 
     def preemptions(self, upto: int | None = None) -> int:
         """Return how often the turn was taken from an actor that could have gone on."""
-        events = self.events[:upto]
+        plan = self.plan[:upto]
         return sum(
-            events[place - 1].actor != event.actor and self.could(events[place - 1].actor, place)
-            for place, event in enumerate(events)
-            if place
+            self.could(before, place)
+            for place, (before, after) in enumerate(pairwise(plan), 1)
+            if before != after
         )
 
 
@@ -184,7 +185,8 @@ class InProcess:
         self._crew = Crew(len(self._actors), self._perform)
 
     def close(self) -> None:
-        """End the crew."""
+        """End the crew, and actors that are still under way where a schedule was interrupted."""
+        self._cut, self.until = True, 0
         self._crew.close()
 
     # What whoever explores calls.

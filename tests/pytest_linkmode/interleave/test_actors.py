@@ -1,0 +1,181 @@
+"""Actors: what of theirs is a turn, what is repeatable, and what is told when they cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import random
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pytest_linkmode.errors import LinkmodeError, UsageError
+from pytest_linkmode.interleave import Diverged, Execution, Interleaver, ScheduleFailed, crew
+
+
+def called(meeting: str, act: Callable[[], object]) -> list[str]:
+    """Explore an actor beside one that does nothing; return what its turns were."""
+    seen: list[str] = []
+
+    def check(execution: Execution) -> None:
+        seen[:] = [
+            f"{event.name} {' '.join(os.path.relpath(path, meeting) for path in event.paths)}"
+            for event in execution.events
+        ]
+
+    explored = Interleaver().explore([act, lambda: None], target=meeting, check=check)
+    assert explored.complete
+    return seen
+
+
+def test_plain_code_takes_its_turns(meeting: str) -> None:
+    place = pathlib.Path(meeting)
+
+    def act() -> None:
+        (place / "a").mkdir()
+        (place / "a" / "file").write_text("x")
+        os.link(place / "a" / "file", place / "b")
+        assert (place / "b").exists()
+        os.replace(place / "b", place / "c")
+
+    assert called(meeting, act) == [
+        "mkdir a",
+        "create a/file",
+        "write a/file",
+        "link a/file b",
+        "stat b",
+        "replace b c",
+    ]
+
+
+def test_a_descriptor_is_known_by_what_it_was_opened_as(meeting: str) -> None:
+    def act() -> None:
+        os.mkdir(f"{meeting}/a")
+        directory = os.open(f"{meeting}/a", os.O_RDONLY)
+        os.rename(f"{meeting}/a", f"{meeting}/b")
+        os.mkdir("inside", dir_fd=directory)
+        os.close(directory)
+
+    assert called(meeting, act)[2:] == ["rename a b", "mkdir b/inside"]
+
+
+def test_what_others_cannot_notice_is_no_turn(meeting: str, tmp_path: pathlib.Path) -> None:
+    def act() -> None:
+        (tmp_path / "elsewhere").write_text("x")
+        shutil.copy(tmp_path / "elsewhere", tmp_path / "too")
+        os.listdir(tmp_path)
+
+    assert called(meeting, act) == []
+
+
+def test_random_names_are_the_same_in_every_schedule(meeting: str) -> None:
+    names: list[list[str]] = []
+
+    def act() -> str:
+        descriptor, name = tempfile.mkstemp(dir=meeting)
+        os.close(descriptor)
+        return os.path.basename(name) + os.urandom(4).hex()
+
+    def check(execution: Execution) -> None:
+        names.append([outcome.result() for outcome in execution.outcomes[:2]])
+
+    def look() -> None:
+        os.listdir(meeting)
+
+    Interleaver().explore({"A": act, "B": act, "C": look}, target=meeting, check=check)
+    assert len(names) > 1
+    assert len({tuple(each) for each in names}) == 1
+    assert names[0][0] != names[0][1]
+
+
+def test_other_threads_and_later_code_meet_the_originals(meeting: str) -> None:
+    before = (os.mkdir, open, os.urandom, os.stat)
+    made = []
+
+    def other() -> None:
+        os.mkdir(f"{meeting}/other")
+        os.rmdir(f"{meeting}/other")
+        made.append(True)
+
+    def act() -> None:
+        assert os.mkdir is not before[0]
+        assert os.mkdir in os.supports_dir_fd
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    assert called(meeting, act) == []
+    assert made
+    assert (os.mkdir, open, os.urandom, os.stat) == before
+
+
+def test_what_depends_on_chance_is_told(meeting: str) -> None:
+    dice = random.Random(1)
+
+    def act() -> None:
+        for _ in range(dice.randrange(20)):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{meeting}/{dice.randrange(3)}")
+
+    with pytest.raises(Diverged, match="not deterministic"):
+        Interleaver().explore([act, act], target=meeting, check=lambda run: None)
+
+
+def test_an_actor_that_raises_fails_the_schedule(meeting: str) -> None:
+    def act() -> None:
+        os.mkdir(f"{meeting}/same")
+
+    with pytest.raises(ScheduleFailed, match="B ended with FileExistsError"):
+        Interleaver().explore([act, act], target=meeting, check=lambda run: None)
+    shutil.rmtree(f"{meeting}/same")
+    explored = Interleaver().explore(
+        [act, act], target=meeting, check=lambda run: None, ends=(FileExistsError,)
+    )
+    assert explored.complete
+    assert explored.counts.ran == 2
+
+
+def test_an_actor_that_waits_for_another_is_told(
+    meeting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE", 0.05)
+    monkeypatch.setattr(crew, "GRACE", 0.05)
+    event = threading.Event()
+    try:
+        with pytest.raises(LinkmodeError, match="an actor hangs"):
+            Interleaver().explore(
+                [event.wait, lambda: os.mkdir(f"{meeting}/a")],
+                target=meeting,
+                check=lambda run: None,
+            )
+    finally:
+        event.set()
+
+
+def test_all_schedules_with_few_preemptions_are_run_if_asked_for(meeting: str) -> None:
+    def act() -> None:
+        for name in ("a", "b"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{meeting}/{name}")
+
+    def explored(most: int) -> tuple[int, bool]:
+        found = Interleaver().explore(
+            [act, act], target=meeting, check=lambda run: None, preemptions=most
+        )
+        return found.counts.ran, found.complete
+
+    # One after the other, either way; in the end all ways to put two turns among two.
+    assert explored(0) == (2, False)
+    assert explored(3) == (6, True)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_what_is_no_exploration_is_refused(meeting: str, count: int) -> None:
+    with pytest.raises(UsageError, match="two to eight"):
+        Interleaver().explore([lambda: None] * count, target=meeting, check=lambda run: None)
+    with pytest.raises(UsageError, match="where do the actors meet"):
+        Interleaver().explore([lambda: None] * 2, check=lambda run: None)

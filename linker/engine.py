@@ -23,7 +23,7 @@ from linker.modes import Existing, LinkMode
 from linker.platforms import current
 from linker.platforms.base import Failed, Kind, Listing, Platform
 from linker.policies import REFERENCE
-from linker.policy import Policy
+from linker.policy import Policy, Promise
 from linker.report import LinkError, LinkReport, Observer, observers
 from linker.sources import DirectorySource, Source, absolute_prefix, survey
 from linker.staging import Stages
@@ -233,6 +233,8 @@ class _Run:
 
     def _finish(self, stages: Stages) -> LinkReport:
         leftovers = self._clean(stages)
+        if not self.policy.undo and Promise.DIRECTORY_TIMES not in self.policy.waives:
+            self._stamp_directories()
         total = Tally()
         for tally in self.merger.tallies.values():
             total.add(tally)
@@ -249,6 +251,25 @@ class _Run:
         for watcher in self.watchers:
             watcher.linked(report)
         return report
+
+    def _stamp_directories(self) -> None:
+        """Give new directories that were filled where they are their times, the innermost first."""
+        made = [
+            change.node
+            for record in self.merger.records
+            for change in record.changes
+            if change.node is not None
+        ]
+        for node in sorted(made, key=lambda node: -node.depth):
+            try:
+                handle = self.target.seek(node)
+                facts = self.platform.facts(handle)
+                self.platform.stamp_directory(handle, facts.mode, node)
+            except Lost as lost:
+                raise link_error(self.platform, lost.failed, node.path) from lost.failed.error
+            except Failed as failed:
+                raise link_error(self.platform, failed, node.path) from failed.error
+        self.target.reset()
 
     def _undo(self, root: int, base: Node, stages: Stages) -> list[str]:
         """Put the target back as it was, as far as the policy does that; return what is left."""

@@ -213,6 +213,15 @@ def test_what_counts_as_one_refusal_after_a_new_start_is_told_once(store: Store)
     ]
 
 
+def test_who_promises_the_times_of_directories_keeps_them(store: Store) -> None:
+    past = 1_000_000_000
+    os.utime(f"{store.root}/store/pkg", (past, past))
+    for policy, kept in ((policies.COREUTILS, True), (policies.YARN, True), (policies.UV, False)):
+        store.install(policy, CLONE, into=policy.name)
+        assert (os.stat(f"{store.root}/{policy.name}/pkg").st_mtime == past) is kept
+        assert (Promise.DIRECTORY_TIMES in policy.waives) is not kept
+
+
 # --- the data ----------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from linker.policies import REFERENCE
 from pytest_linkmode.capabilities import Capabilities
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
-from pytest_linkmode.filesystems import FILESYSTEMS, SYSTEMS, kind_of
+from pytest_linkmode.filesystems import FILESYSTEMS, kind_of, of_system
 from pytest_linkmode.layouts import LayoutSpec, Workshop, select, specials
 from pytest_linkmode.namespaces import find_place
 from pytest_linkmode.special import CROSS, KINDS, NEEDS, SAME, Special
@@ -114,14 +114,9 @@ def layouts() -> tuple[LayoutSpec, ...]:
     """Return every layout that the page shows: those for which the name of a filesystem stands that
     Linux can make.
     """
-    names = [name for name in FILESYSTEMS if not kind_of(name).machine and _of_linux(name)]
+    kinds = (kind for kind in FILESYSTEMS.values() if of_system(kind, "linux"))
+    names = [kind.name for kind in kinds if not kind.machine]
     return (*select(names), *specials(names))
-
-
-def _of_linux(name: str) -> bool:
-    """Return whether there is a way to make a filesystem of this name on Linux."""
-    ways = (word for word in kind_of(name).providers if word != "directory")
-    return any(isinstance(word, str) and SYSTEMS.get(word, "linux") == "linux" for word in ways)
 
 
 def outcomes(before: str) -> list[str]:

@@ -38,6 +38,7 @@ __all__ = [
     "automatic",
     "kind_of",
     "missing",
+    "of_system",
     "opened",
     "survey",
 ]
@@ -336,6 +337,15 @@ SYSTEMS: dict[str, str] = {
     "vhdx": "win32",
 }
 """Providers that are of one system (`sys.platform`); elsewhere they are not even imported."""
+
+
+def of_system(kind: Kind, system: str = sys.platform) -> bool:
+    """Return whether a system has a way to get one, besides directories that a person names."""
+    return any(
+        not isinstance(word, str) or SYSTEMS.get(word, system) == system
+        for word in kind.providers
+        if word != "directory"
+    )
 
 
 def provider_of(word: str | Provider) -> Provider:

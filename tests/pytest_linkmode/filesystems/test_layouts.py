@@ -16,7 +16,7 @@ from linker.policies import REFERENCE, UV
 from pytest_linkmode import capabilities, kernel, layouts, processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
-from pytest_linkmode.filesystems import FILESYSTEMS, templates
+from pytest_linkmode.filesystems import FILESYSTEMS, of_system, templates
 from pytest_linkmode.layouts import (
     KINDS,
     LayoutSpec,
@@ -35,7 +35,10 @@ needs_root = pytest.mark.skipif(
 )
 Script = Callable[..., Any]
 
-HERE = [name for name, kind in FILESYSTEMS.items() if not kind.machine] + ["disk", "shm"]
+HERE = [name for name, kind in FILESYSTEMS.items() if of_system(kind) and not kind.machine] + [
+    "disk",
+    "shm",
+]
 """What every machine on which we may mount has, where its tools are installed."""
 EVERY = select(HERE) + select(["btrfs", "xfs", "ext4"], ["pairs"])
 SPECIAL = select(HERE, ["special"])

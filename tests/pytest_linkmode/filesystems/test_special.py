@@ -18,7 +18,7 @@ from pytest_linkmode import kernel, layouts, processes
 from pytest_linkmode.assertions import LinkAssertionError, assert_linked
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import LinkmodeError, Unavailable
-from pytest_linkmode.filesystems import FILESYSTEMS
+from pytest_linkmode.filesystems import FILESYSTEMS, of_system
 from pytest_linkmode.layouts import KINDS, Layout, LayoutSpec, Workshop, missing, parse, select
 from pytest_linkmode.namespaces import Place
 from pytest_linkmode.samples import File, write_tree
@@ -30,7 +30,7 @@ needs_root = pytest.mark.skipif(
     not kernel.may_mount(), reason="mounting needs CAP_SYS_ADMIN, which this user has not"
 )
 
-HERE = [name for name, kind in FILESYSTEMS.items() if not kind.machine]
+HERE = [name for name, kind in FILESYSTEMS.items() if of_system(kind) and not kind.machine]
 SPECIAL = select(HERE, ["special"])
 KNOWING = tuple(spec for spec in SPECIAL if not spec.plain)
 MORE = ("btrfs:tmpfs+nested-mount", "tmpfs:btrfs+nested-mount", "disk+nested-mount")

@@ -40,7 +40,6 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
     "Explanation": (
         "explanation",
         "verified",
-        "uv-races",
         "mutation",
     ),
 }

@@ -57,7 +57,7 @@ def in_process(sources: list[str], target: str, budget: int = 2000) -> float:
 
     def actor(source: str) -> Callable[[], LinkReport]:
         platform = interleaver.platform(LinuxPlatform())
-        return lambda: link_tree(source, target, mode=LinkMode.COPY, platform=platform)
+        return lambda: link_tree(source, target, mode=LinkMode.HARDLINK, platform=platform)
 
     def prepare() -> None:
         empty(target)

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pytest_linkmode.errors import LinkmodeError
-from pytest_linkmode.interleave.crew import Crew
+from pytest_linkmode.interleave.crew import gather
 from pytest_linkmode.interleave.footprints import (
     Footprint,
     Lists,
@@ -182,7 +182,7 @@ class InProcess:
         self._execution = Execution(self.actors)
         self.events = self._execution.events
         self._actors = [_Actor(index, function) for index, function in enumerate(actors.values())]
-        self._crew = Crew(len(self._actors), self._perform)
+        self._crew = gather(len(self._actors), self._perform)
 
     def close(self) -> None:
         """End the crew, and actors that are still under way where a schedule was interrupted."""
@@ -213,6 +213,9 @@ class InProcess:
         if len(execution.events) < len(plan):
             raise self._diverged(f"all had ended after {len(execution.events)} turns")
         execution.outcomes = [actor.outcome for actor in self._actors]
+        for outcome in execution.outcomes:
+            if isinstance(outcome.error, (KeyboardInterrupt, SystemExit)):
+                raise outcome.error  # meant for whoever explores
         execution.pruned = self._cut
         return execution
 

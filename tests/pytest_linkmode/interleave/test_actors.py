@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_linkmode.errors import LinkmodeError, UsageError
-from pytest_linkmode.interleave import Diverged, Execution, Interleaver, ScheduleFailed, crew
+from pytest_linkmode.interleave import Diverged, Execution, Interleaver, ScheduleFailed, crew, world
 
 
 def called(meeting: str, act: Callable[[], object]) -> list[str]:
@@ -32,7 +32,7 @@ def called(meeting: str, act: Callable[[], object]) -> list[str]:
     return seen
 
 
-def test_plain_code_takes_its_turns(meeting: str) -> None:
+def test_plain_code_takes_its_turns(meeting: str, kind: None) -> None:
     place = pathlib.Path(meeting)
 
     def act() -> None:
@@ -72,7 +72,7 @@ def test_what_others_cannot_notice_is_no_turn(meeting: str, tmp_path: pathlib.Pa
     assert called(meeting, act) == []
 
 
-def test_random_names_are_the_same_in_every_schedule(meeting: str) -> None:
+def test_random_names_are_the_same_in_every_schedule(meeting: str, kind: None) -> None:
     names: list[list[str]] = []
 
     def act() -> str:
@@ -113,7 +113,7 @@ def test_other_threads_and_later_code_meet_the_originals(meeting: str) -> None:
     assert (os.mkdir, open, os.urandom, os.stat) == before
 
 
-def test_what_depends_on_chance_is_told(meeting: str) -> None:
+def test_what_depends_on_chance_is_told(meeting: str, kind: None) -> None:
     dice = random.Random(1)
 
     def act() -> None:
@@ -125,7 +125,7 @@ def test_what_depends_on_chance_is_told(meeting: str) -> None:
         Interleaver().explore([act, act], target=meeting, check=lambda run: None)
 
 
-def test_an_actor_that_raises_fails_the_schedule(meeting: str) -> None:
+def test_an_actor_that_raises_fails_the_schedule(meeting: str, kind: None) -> None:
     def act() -> None:
         os.mkdir(f"{meeting}/same")
 
@@ -139,8 +139,19 @@ def test_an_actor_that_raises_fails_the_schedule(meeting: str) -> None:
     assert explored.counts.ran == 2
 
 
+KINDS = [crew.Threads, crew.Greenlets]
+
+
+@pytest.fixture(params=KINDS, ids=["threads", "greenlets"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors of one kind, whatever is installed."""
+    if request.param is crew.Greenlets:
+        pytest.importorskip("greenlet")
+    monkeypatch.setattr(world, "gather", request.param)
+
+
 def test_an_actor_that_waits_for_another_is_told(
-    meeting: str, monkeypatch: pytest.MonkeyPatch
+    meeting: str, kind: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crew, "PATIENCE", 0.05)
     monkeypatch.setattr(crew, "GRACE", 0.05)

@@ -2,8 +2,8 @@
 
 Clone; ENOSYS or ENOTSUP of the first means hardlinks for the rest of the process, every other error
 is thrown, "cross-device" too. In the mode hardlinks-global of its linker node-modules, a hardlink
-that meets "cross-device" is a copy, and one that meets "too many links" is tried again with a file
-of the store made anew; every other error of it is thrown. From zip archives files are written.
+that fails is tried again with a file of the store made anew; what is "cross-device" then is a copy,
+every other error is thrown. From zip archives files are written.
 Times and permission bits are set on everything afterwards.
 """
 
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from linker.conditions import Condition as C
 from linker.modes import LinkMode
-from linker.policies.rows import Rows, falls, graph, modelled, stops, told_apart
+from linker.policies.rows import Rows, all_but, falls, graph, modelled, stops, told_apart
 from linker.policy import PRIMITIVES, Memory, Promise, State, Step, edges
 
 
 def _platform(platform: str) -> Rows:
+    hardlink, copy = LinkMode.HARDLINK, LinkMode.COPY
     return graph(
         platform,
         falls(
@@ -27,15 +28,8 @@ def _platform(platform: str) -> Rows:
         ),
         told_apart(platform, LinkMode.CLONE, Step.ABORT, ("ENOTTY",), state=State.INITIAL),
         stops(platform, LinkMode.CLONE, state=State.ESTABLISHED),
-        falls(platform, LinkMode.HARDLINK, LinkMode.COPY, (C.CROSS_DEVICE,)),
-        edges(
-            platform,
-            LinkMode.HARDLINK,
-            PRIMITIVES[LinkMode.HARDLINK],
-            (C.TOO_MANY_LINKS,),
-            Step.RETRY,
-            LinkMode.COPY,
-        ),
+        edges(platform, hardlink, PRIMITIVES[hardlink], (C.CROSS_DEVICE,), Step.RETRY, copy),
+        edges(platform, hardlink, PRIMITIVES[hardlink], all_but(C.CROSS_DEVICE), Step.RETRY),
     )
 
 

@@ -202,8 +202,8 @@ NOTES = (
     "dvc-objects, reflink-copy and cacache are libraries: a small program of ours gives them one "
     "path after the other, so what they follow in a hostile target is what their callers must "
     "look out for.",
-    "Slow programs (pip, PDM, yarn) are run on three layouts, with few faults. Programs run as "
-    "root. Races of two programs in one target are not part of this matrix.",
+    "Slow programs (pip, PDM, yarn) are run on three layouts, with every scenario on one of them. "
+    "Programs run as root. Races of two programs in one target are not part of this matrix.",
 )
 
 

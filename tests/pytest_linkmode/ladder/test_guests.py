@@ -64,7 +64,7 @@ def test_what_needs_a_guest_runs_in_one_and_reports_as_any_test(person: Person) 
         "--linkmode-provider=uml",
         "--linkmode-layout=btrfs,btrfs+subvolume,btrfs:tmpfs",
         "--linkmode-require=reflink,cross-device",
-        "--durations=1",
+        "--durations=0",
     )
     assert said.status == pytest.ExitCode.TESTS_FAILED, said.out + said.err
     assert said.outcomes()["passed"] == 13, said.out

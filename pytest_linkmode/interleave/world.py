@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -80,9 +81,9 @@ class Execution:
     pruned: bool = False
     able: list[frozenset[int]] = field(default_factory=list)
 
-    @property
+    @cached_property
     def plan(self) -> bytes:
-        """Who had each turn."""
+        """Who had each turn, once it has ended."""
         return bytes(event.actor for event in self.events)
 
     def could(self, actor: int, place: int) -> bool:

@@ -315,7 +315,7 @@ def _graph(document: Document) -> Markup:
             "p",
             "What a mode meets, and what is done then. Choose an edge for the tests that took it: "
             "with the mouse, or with Tab, the arrow keys and Enter.",
-            class_="dim",
+            class_="dim screen",
         )
     ]
     for platform, arrows in platforms.items():

@@ -27,6 +27,7 @@ GAP = 2
 EDGES_SHOWN = 12
 REASONS_SHOWN = 8
 LAYOUTS_SHOWN = 16
+SUMMARIES_SHOWN = 3
 """Together not more than a screen; `-v` shows all of each."""
 
 HOW: Mapping[str, str] = {
@@ -232,14 +233,15 @@ def _summaries(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
         return
     failed = [(trial, line) for trial, line in told if trial.outcome is not Outcome.PASSED]
     cut = [(trial, line) for trial, line in told if "not run" in line or "not all" in line]
-    odd = list(dict.fromkeys((trial.test, line) for trial, line in (*failed, *cut)))
+    first = (*failed, *cut) if len(told) > SUMMARIES_SHOWN else told
+    odd = list(dict.fromkeys((trial.test, line) for trial, line in first))
     for test, line in odd[:REASONS_SHOWN]:
         # Never cut: at its end is what was not run.
         yield (Span(f"{test.rpartition('::')[2]}: {line}", ("yellow",)),)
     left = len(told) - len(odd[:REASONS_SHOWN])
     if left:
-        more = " more" if odd else ""
-        yield (Span(_cut(f"{left}{more} sweeps and explorations: see them with -v", width)),)
+        more = "more " if odd else ""
+        yield (Span(_cut(f"{left} {more}sweeps and explorations: see them with -v", width)),)
 
 
 def _edges(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:

@@ -156,8 +156,11 @@ def test_sweeps_are_one_line_and_what_was_not_run_another() -> None:
     ledger = Ledger()
     said = ["swept 3 cases of ln: 0 failed", "swept 5 cases of ln: 0 failed; 7 of 12 not run"]
     enter(ledger, "test_it", "btrfs", "clone", "passed", "passed", said=said)
+    assert "test_it: swept 3 cases of ln: 0 failed" in printed(ledger)
+    for number in range(4):
+        enter(ledger, f"test_{number}", "btrfs", "", "passed", "passed", said=[f"swept {number}"])
     lines = printed(ledger).splitlines()
-    assert "1 more sweeps and explorations: see them with -v" in lines
+    assert "5 more sweeps and explorations: see them with -v" in lines
     assert "test_it: swept 5 cases of ln: 0 failed; 7 of 12 not run" in lines
     assert not any("swept 3" in line for line in lines)
     assert "test_it: swept 3 cases of ln: 0 failed" in printed(ledger, verbosity=1)

@@ -55,6 +55,10 @@ called 'add' is written './add'.)
 """
 
 
+_MOST = 2
+"""How many processes are worth it: more wait for each other in the filesystem."""
+
+
 class Parser(Protocol):
     """What `argparse.ArgumentParser` and its groups have in common."""
 
@@ -102,6 +106,12 @@ def configure_link(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="with --store: do not read every file before it is linked",
     )
+    parser.add_argument(
+        "--processes",
+        type=_processes,
+        metavar="N",
+        help=f"how many work on a large tree; default: as many as may run, at most {_MOST}",
+    )
     _add_output(parser)
     parser.add_argument("--progress", action="store_true", help="count files on stderr")
     parser.set_defaults(run=_link, parser=parser)
@@ -136,6 +146,21 @@ def _add_output(parser: Parser) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="tell of nothing but errors and fallbacks"
     )
+
+
+def _processes(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes")
+    return number
+
+
+def _processors() -> int:
+    """Return how many processors this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not a call of this system
+        return os.cpu_count() or 1
 
 
 def _mode(text: str) -> LinkMode:
@@ -198,6 +223,7 @@ def _link(arguments: argparse.Namespace) -> Status:
         "mutable": arguments.mutable,
         "strict": arguments.strict,
         "progress": counter,
+        "processes": arguments.processes or min(_processors(), _MOST),
     }
     try:
         if arguments.store:

@@ -15,9 +15,9 @@ from linker.choices import Choices, StartAgain
 from linker.cloning import cloner_for
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, link_error
-from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode
+from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode, parse_processes
 from linker.journal import RESERVED, STAGE, Undo, recover
-from linker.making import Maker, Tally
+from linker.making import LEAST, Maker, Tally
 from linker.merging import PATIENCE, Merger, refuse_conflict
 from linker.modes import Existing, LinkMode
 from linker.platforms import current
@@ -48,6 +48,7 @@ class _Run:
         watchers: Sequence[Observer],
         progress: Progress | None,
         before: Choices | None = None,
+        processes: int = 1,
     ) -> None:
         self.mode = mode
         self.policy = policy
@@ -56,6 +57,7 @@ class _Run:
         self.platform = platform
         self.watchers = watchers
         self.progress = progress
+        self.processes = processes
         self.choices = Choices(policy, platform, mode, watchers, strict=strict, before=before)
         self.stages: Stages | None = None
         self.handles: list[int] = []
@@ -195,7 +197,15 @@ class _Run:
         self.root = root = self._open(container)
         self.source, self.base = way, base
         advance = self._advance if self.progress is not None else None
-        maker = Maker(platform, self.choices, way, self.symlink_base, self.is_mutable, advance)
+        maker = Maker(
+            platform,
+            self.choices,
+            way,
+            self.symlink_base,
+            self.is_mutable,
+            advance,
+            self._processes(),
+        )
         maker.cloner = cloner_for(maker, platform, self.choices, way, self.is_mutable)
         self.target = Trail(platform, root, base)
         self.stages = stages = Stages(
@@ -230,6 +240,14 @@ class _Run:
             self.source.reset()
             self.target.reset()
         return self._finish(stages)
+
+    def _processes(self) -> int:
+        """Return how many processes may make entries: one where more would not be worth it, or
+        where the platform does not say that a forked one may go on.
+        """
+        if self.processes > 1 and self.total >= LEAST:
+            return self.processes if getattr(self.platform, "may_fork", False) else 1
+        return 1
 
     def _finish(self, stages: Stages) -> LinkReport:
         leftovers = self._clean(stages)
@@ -382,6 +400,7 @@ def _run(
     *,
     strict: bool,
     before: Choices | None = None,
+    processes: int = 1,
 ) -> _Run:
     listening = observers()
     return _Run(
@@ -394,6 +413,7 @@ def _run(
         watchers=listening if observer is None else (*listening, observer),
         progress=progress,
         before=before,
+        processes=parse_processes(processes),
     )
 
 
@@ -429,6 +449,7 @@ def link_tree(
     platform: Platform | None = None,
     observer: Observer | None = None,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> LinkReport:
     """Link the whole tree below the directory `source` into the directory `target`.
 
@@ -436,7 +457,9 @@ def link_tree(
     files that are always copied: one without a slash is held against names, one with a slash
     against paths relative to the source. `strict` raises where the policy would fall back.
     `observer` is told of every edge taken, `progress` is called with (files done, files in all)
-    once a directory.
+    once a directory. With `processes` above 1 forked helpers make part of a large new directory;
+    they need a process without further threads, else there is only one. `progress` then hears of
+    what they made when they are done.
 
     Raises `LinkError`; the target is then as it was before, but for what `LinkError.left` names.
     """
@@ -452,6 +475,7 @@ def link_tree(
             progress,
             strict=strict,
             before=before,
+            processes=processes,
         )
 
     return _tree(begin, DirectorySource(text_of(source)), text_of(target))
@@ -469,6 +493,7 @@ def link_source(
     platform: Platform | None = None,
     observer: Observer | None = None,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> LinkReport:
     """Link a tree that is no directory, such as what a manifest names in a store.
 
@@ -486,6 +511,7 @@ def link_source(
             progress,
             strict=strict,
             before=before,
+            processes=processes,
         )
 
     return _tree(begin, source, text_of(target))

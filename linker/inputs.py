@@ -154,6 +154,15 @@ def parse_mode(mode: LinkMode | str) -> LinkMode:
         ) from error
 
 
+def parse_processes(processes: int) -> int:
+    if processes > 0:
+        return processes
+    raise LinkError(
+        f"{processes!r} is no number of processes",
+        hint="1 is this one alone, 2 is with one helper",
+    )
+
+
 def mutable_matcher(patterns: Iterable[str]) -> Callable[[Node, str], bool] | None:
     """Return whether a file is mutable by these globs; None if there are none.
 

@@ -9,21 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from linker.choices import Choices
+from linker.choices import Choices, Pair
 from linker.conditions import Condition
 from linker.failures import condition, link_error
-from linker.journal import Change, Record, Stage
+from linker.journal import Change, Record, Stage, remove_tree
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Platform
 from linker.tree import Lost, Node, Trail, walk
 
 if TYPE_CHECKING:
     from linker.cloning import Cloner
+    from linker.helping import Division, Forking, Piece
 
 Primitive = Callable[[int, str, int, str], int]
 """Makes one file: (source directory, name, target directory, new name) -> inode number or 0."""
+
+
+LEAST = 500
+"""Entries of a new directory below which nobody is asked to help: it would take longer."""
 
 
 @dataclass(slots=True)
@@ -48,7 +53,7 @@ class Maker:
 
     `source` leads to the source's directories; `symlink_base` is what the absolute paths of the
     source begin with; `is_mutable` says which files are always copied; `advance` is told the
-    number of files done, once a directory.
+    number of files done, once a directory; `processes` is how many may work on a large directory.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Maker:
         symlink_base: str,
         is_mutable: Callable[[Node, str], bool] | None,
         advance: Callable[[int], None] | None,
+        processes: int,
     ) -> None:
         self._platform = platform
         self._choices = choices
@@ -68,6 +74,8 @@ class Maker:
         self._advance = advance
         self.cloner: Cloner | None = None
         """Who may make a directory by one call."""
+        self._processes = processes
+        self._helping = False
 
     def empty(self, node: Node, stage: Stage, number: str) -> Tally:
         """Make a directory alone, for policies that fill directories where they are."""
@@ -85,9 +93,21 @@ class Maker:
 
     def tree(self, top: Node, stage: Stage, number: str) -> Tally:
         """Make a directory with all that belongs into it, under a number in the stage."""
-        platform = self._platform
-        trail = Trail(platform, stage.handle)
         tally = Tally()
+        if self._processes > 1:
+            from linker import helping  # only for large trees, and only where it is asked for
+
+            division = helping.divide(top)
+            if division is not None:
+                self._together(top, division, stage, number, tally)
+                return tally
+        self._whole(top, stage.handle, number, stage, tally)
+        return tally
+
+    def _whole(self, top: Node, parent: int, name: str, stage: Stage, tally: Tally) -> None:
+        """Make a directory with all that belongs into it, as `name` in an open directory."""
+        platform = self._platform
+        trail = Trail(platform, parent)
         node = top
         modes: list[int] = []
         cloner, cloned = self.cloner, None
@@ -99,22 +119,14 @@ class Maker:
                     if node is cloned:  # for the second time: what lies in it is behind us
                         cloned = None
                 elif entering:
-                    name = number if node is top else node.name
-                    if cloner is not None and cloner.clone(node, stage, trail.handle, name, tally):
+                    own = name if node is top else node.name
+                    if cloner is not None and cloner.clone(node, stage, trail.handle, own, tally):
                         cloned = node
                         continue
-                    handle = trail.make(name, node.mode & 0o777 | 0o700)
-                    facts = platform.facts(handle)
-                    node.inode = facts.inode
-                    mode = facts.mode
-                    if mode & 0o700 != 0o700:  # an odd umask
-                        mode |= 0o700
-                        platform.change_mode(handle, mode)
+                    handle, mode = self._begin(trail, own, node)
                     modes.append(mode)
                     if node.files or node.symlinks:
-                        self.fill(node, self._source.seek(node), stage, handle, tally)
-                        if self._advance is not None:
-                            self._advance(len(node.files))
+                        self._fill_own(node, stage, handle, tally)
                 else:
                     platform.stamp_directory(trail.handle, modes.pop(), node)
                     trail.leave()
@@ -125,7 +137,163 @@ class Maker:
             raise link_error(platform, lost.failed, lost.node.path) from lost.failed.error
         finally:
             trail.reset()
-        return tally
+
+    def _begin(self, trail: Trail, name: str, node: Node) -> tuple[int, int]:
+        """Make a directory and go into it; return its handle and its permission bits for now."""
+        handle = trail.make(name, node.mode & 0o777 | 0o700, node)
+        facts = self._platform.facts(handle)
+        node.inode = facts.inode
+        mode = facts.mode
+        if mode & 0o700 != 0o700:  # an odd umask
+            mode |= 0o700
+            self._platform.change_mode(handle, mode)
+        return handle, mode
+
+    def _fill_own(self, node: Node, stage: Stage, handle: int, tally: Tally) -> None:
+        self.fill(node, self._source.seek(node), stage, handle, tally)
+        if self._advance is not None:
+            self._advance(len(node.files))
+
+    # A large directory, with the help of other processes.
+
+    def _together(
+        self, top: Node, division: Division, stage: Stage, number: str, tally: Tally
+    ) -> None:
+        """Make a directory that is divided: its frame, then what the tickets say, then the times
+        and permission bits of the frame.
+        """
+        platform = self._platform
+        trail = Trail(platform, stage.handle)
+        node = top
+        modes: dict[Node, int] = {}
+        try:
+            handle, modes[top] = self._begin(trail, number, top)
+            inside = Trail(platform, handle, top)
+            try:
+                for node in division.frame[1:]:
+                    assert node.parent is not None  # only the top may have none
+                    inside.seek(node.parent)
+                    _, modes[node] = self._begin(inside, node.name, node)
+                self._deal(division.tickets, stage, inside, tally)
+                for node in reversed(division.frame):
+                    platform.stamp_directory(inside.seek(node), modes[node], node)
+                    tally.directories += 1
+            finally:
+                inside.reset()
+        except Failed as failed:
+            raise link_error(platform, failed, node.path) from failed.error
+        except Lost as lost:
+            raise link_error(platform, lost.failed, lost.node.path) from lost.failed.error
+        finally:
+            trail.reset()
+
+    def _deal(
+        self, tickets: Sequence[Sequence[Piece]], stage: Stage, inside: Trail, tally: Tally
+    ) -> None:
+        """Do the work of all tickets, alone or with helpers."""
+        from linker.helping import Desk
+
+        pair = self._choices.pair(tickets[0][0].node.device, stage.name)
+        first = 0
+        # What does not work here is for us to find out: helpers come when the mode has worked.
+        while first < len(tickets) and pair.mode not in pair.worked:
+            self._work(tickets[first], stage, inside, tally)
+            first += 1
+        rest = tickets[first:]
+
+        def work(ticket: int) -> list[int]:
+            return self._help(rest[ticket], stage, inside)
+
+        try:
+            desk = Desk(
+                cast("Forking", self._platform),  # it may fork, or there would be one process
+                [len(LinkMode) + sum([piece.size for piece in ticket]) for ticket in rest],
+            )
+        except OSError:  # no descriptors, no memory: then alone
+            for ticket in rest:
+                self._work(ticket, stage, inside, tally)
+            return
+        done = set()
+        with desk:
+            for _ in range(self._processes - 1):
+                if not desk.hire(work):
+                    break
+            while (taken := desk.take()) is not None:
+                self._work(rest[taken], stage, inside, tally)
+                done.add(taken)
+            desk.wait()
+            for taken, ticket in enumerate(rest):
+                if taken not in done:
+                    self._adopt(ticket, desk.result(taken), pair, stage, inside, tally)
+
+    def _work(self, ticket: Sequence[Piece], stage: Stage, inside: Trail, tally: Tally) -> None:
+        """Make what one ticket says."""
+        for piece in ticket:
+            node = piece.node
+            if piece.whole:
+                assert node.parent is not None  # the top is never a piece
+                self._whole(node, inside.seek(node.parent), node.name, stage, tally)
+            else:
+                self._fill_own(node, stage, inside.seek(node), tally)
+
+    def _help(self, ticket: Sequence[Piece], stage: Stage, inside: Trail) -> list[int]:
+        """Make what one ticket says, as a helper; return what is to be known of it: the files of
+        each mode, and of each directory its inode number and those of its entries.
+        """
+        self._helping, self._advance = True, None
+        tally = Tally()
+        self._work(ticket, stage, inside, tally)
+        found = [tally.modes[mode] for mode in LinkMode]
+        for piece in ticket:
+            for node in piece.nodes:
+                found.append(node.inode)
+                found.extend(node.inodes.values())
+        return found
+
+    def _adopt(
+        self,
+        ticket: Sequence[Piece],
+        found: list[int] | None,
+        pair: Pair,
+        stage: Stage,
+        inside: Trail,
+        tally: Tally,
+    ) -> None:
+        """Count what a helper has made as our own; do it ourselves where no helper vouches."""
+        if found is None:
+            for piece in ticket:
+                self._clear(piece, inside)
+            self._work(ticket, stage, inside, tally)
+            return
+        numbers = iter(found)
+        modes = Counter({mode: number for mode in LinkMode if (number := next(numbers))})
+        tally.modes.update(modes)
+        pair.worked.update(modes)
+        for piece in ticket:
+            for each in piece.nodes:
+                each.inode = next(numbers)
+                names = (*each.files, *each.symlinks)
+                each.inodes = dict(zip(names, numbers, strict=False))
+                tally.symlinks += len(each.symlinks)
+                tally.directories += piece.whole
+                if self._advance is not None and names:
+                    self._advance(len(each.files))
+
+    def _clear(self, piece: Piece, inside: Trail) -> None:
+        """Remove what a helper may have made of a piece. What resists is met once more when it is
+        made.
+        """
+        node = piece.node
+        if piece.whole:
+            assert node.parent is not None  # the top is never a piece
+            remove_tree(self._platform, inside.seek(node.parent), node.name)
+            return
+        handle = inside.seek(node)
+        for name in (*node.files, *node.symlinks):
+            try:
+                self._platform.remove_file(handle, name)
+            except Failed:
+                continue
 
     def fill(
         self,
@@ -312,6 +480,8 @@ class Maker:
                 else:
                     pair.worked.add(mode)
                     return mode, inode
+            if self._helping:
+                raise failed  # who helps chooses nothing
             following = self._choices.following(
                 pair, mode, failed, attempts, node.join(name), source, node.stored_name(name)
             )

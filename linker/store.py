@@ -146,6 +146,7 @@ class Store:
         strict: bool = False,
         observer: Observer | None = None,
         progress: Progress | None = None,
+        processes: int = 1,
         verify: bool = True,
     ) -> LinkReport:
         """Link what `manifest` names into the directory `target`, as `link_tree` does.
@@ -166,6 +167,7 @@ class Store:
             platform=self._platform,
             observer=observer,
             progress=progress,
+            processes=processes,
         )
 
     # The store itself.

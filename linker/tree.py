@@ -161,9 +161,9 @@ class Trail:
         """Go into the directory `name`; return its handle."""
         return self._push(self._platform.open_below(self.handle, name, self._primitive), node)
 
-    def make(self, name: str, mode: int = 0o700) -> int:
+    def make(self, name: str, mode: int = 0o700, node: Node | None = None) -> int:
         """Make the directory `name` and go into it; return its handle."""
-        return self._push(self._platform.make_directory(self._handles[-1], name, mode), None)
+        return self._push(self._platform.make_directory(self._handles[-1], name, mode), node)
 
     def _push(self, handle: int, node: Node | None) -> int:
         self._handles.append(handle)

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import platform as machine_facts
+import signal
 import stat as st
 import struct
 import sys
@@ -56,6 +57,7 @@ STATX_BTIME = 0x800
 _GIVES_NUMBERS_AGAIN = frozenset({0xEF53, 0x58465342, 0xF2F52010})
 """ext2/3/4, xfs and f2fs (linux/magic.h): a removed file's inode number is the next one's."""
 
+PR_SET_PDEATHSIG = 1
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
@@ -225,6 +227,19 @@ _KINDS = {0o100000: Kind.FILE, 0o040000: Kind.DIRECTORY, 0o120000: Kind.SYMLINK}
 """What the type bits of a mode (S_IFMT) say; every other type is special."""
 
 
+def _has_one_thread() -> bool:
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+def _die_with(parent: int) -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
+
+
 class LinuxPlatform:
     """`linker.platforms.base.Platform` for Linux; see there for what each primitive promises."""
 
@@ -235,6 +250,19 @@ class LinuxPlatform:
         self.proof = proof
         self._places_directly = os.path.isdir(_DESCRIPTORS)
         self._buffer = memoryview(bytearray(_BUFFER))
+
+    @property
+    def may_fork(self) -> bool:
+        """Whether a forked copy of this process can go on making entries (`helping.Forking`).
+
+        Not where calls are somebody else's, who may count or hold them, nor with more threads than
+        this one: what they had locked would stay locked in the copy (fork(2)).
+        """
+        return type(self) is LinuxPlatform and self.calls is CALLS and _has_one_thread()
+
+    def die_with(self, parent: int) -> None:
+        """Have this process killed when `parent`, which has forked it, ends (prctl(2))."""
+        _die_with(parent)
 
     def error_name(self, error: OSError) -> str:
         if isinstance(error, CheckFailed):

@@ -34,7 +34,7 @@ from linker.platforms.linux import (
 )
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
-from tests.linker import trees
+from tests.linker import attributes, trees
 from tests.linker.seams import REFLINKING, WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS, Tap, descriptors
 from tests.linker.trees import PAST, Directory, File, Symlink
 
@@ -1270,31 +1270,6 @@ def test_a_filesystem_without_attributes_has_none_to_inherit(room: Room) -> None
     assert platform.inheritance(room.source) == (os.fstat(room.source).st_dev, 0, 0, None, b"")
 
 
-def _set_flag(path: str, flag: int) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        found = bytearray(8)
-        fcntl.ioctl(handle, FS_IOC_GETFLAGS, found)
-        (flags,) = struct.unpack("l", found)
-        # FS_IOC_SETFLAGS is FS_IOC_GETFLAGS with the direction and the number of writing.
-        fcntl.ioctl(handle, 0x40086602, struct.pack("l", flags | flag))
-    finally:
-        os.close(handle)
-
-
-def _flags(path: str) -> int:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        found = bytearray(8)
-        fcntl.ioctl(handle, FS_IOC_GETFLAGS, found)
-        return int(struct.unpack("l", found)[0])
-    finally:
-        os.close(handle)
-
-
-NOCOW = 0x00800000
-
-
 @pytest.mark.linkmode(fs=["btrfs"])
 def test_entries_of_a_nocow_directory_are_nocow_as_if_made_there(
     linkmode_fs: TestFilesystem,
@@ -1302,10 +1277,10 @@ def test_entries_of_a_nocow_directory_are_nocow_as_if_made_there(
     root = str(linkmode_fs.path)
     trees.build(f"{root}/source", {"d/f": File(trees.noise(9000)), "d/new/g": File(b"g" * 9000)})
     os.makedirs(f"{root}/target/d")
-    _set_flag(f"{root}/target/d", NOCOW)
+    attributes.set_flag(f"{root}/target/d", attributes.NOCOW)
     link_tree(f"{root}/source", f"{root}/target", mode=LinkMode.COPY)
     for path in ("d/f", "d/new", "d/new/g"):
-        assert _flags(f"{root}/target/{path}") & NOCOW, path
+        assert attributes.flags(f"{root}/target/{path}") & attributes.NOCOW, path
     assert sorted(os.listdir(f"{root}/target")) == ["d"]
     assert sorted(os.listdir(f"{root}/target/d")) == ["f", "new"]
 

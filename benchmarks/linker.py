@@ -26,6 +26,8 @@ from pytest_linkmode.namespaces import find_place
 from scripts import wheels
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROCESSES = 2
+"""As many as `python -m linker` uses by itself where it may run on two processors or more."""
 LINKMODE = os.path.join(ROOT, ".linkmode")
 
 
@@ -73,12 +75,15 @@ class Bench:
         os.sync()
 
     def linker(
-        self, mode: LinkMode, before: Callable[[], None] | None = None, name: str = "linker"
+        self,
+        mode: LinkMode,
+        before: Callable[[], None] | None = None,
+        name: str = f"linker, {PROCESSES} processes",
     ) -> Contender:
         """Link the tree by the reference linker, which must end as asked."""
 
         def link() -> None:
-            report = link_tree(self.source, self.target, mode=mode)
+            report = link_tree(self.source, self.target, mode=mode, processes=PROCESSES)
             if set(report.counts) != {mode}:
                 raise SystemExit(f"{self.name}: {mode} ended as {report.counts}")
 
@@ -141,7 +146,7 @@ def against_uv(bench: Bench, paths: list[str], limit: float) -> Iterator[Row]:
 def against_copytree(bench: Bench) -> Iterator[Row]:
     """Copy beside Python's own."""
     yield Row(
-        f"copy, {bench.name}",
+        f"copy in Python, {bench.name}",
         bench.linker(LinkMode.COPY),
         0.5,
         Contender(
@@ -299,8 +304,8 @@ def main() -> int:
             bench = Bench(name, workshop.directory(name), tree)
             rows += against_cp(bench)
             rows += against_uv(bench, paths, limit)
-            if name == "btrfs":
-                rows += against_copytree(bench)
+            rows += against_copytree(bench)
+        rows += against_copytree(Bench("tmpfs", workshop.directory("tmpfs"), tree))
         rows += growth(workshop.directory("btrfs"))
         rows += filesystems()
         rows += stack.enter_context(idle(workshop.directory("tmpfs")))

@@ -594,7 +594,8 @@ class LinuxPlatform:
         try:
             handle = calls.open(name, _PLACE, dir_fd=parent)
             try:
-                calls.chmod(f"{_DESCRIPTORS}{handle}", mode)
+                inherited = calls.fstat(handle).st_mode & st.S_ISGID
+                calls.chmod(f"{_DESCRIPTORS}{handle}", mode | inherited)
             finally:
                 calls.close(handle)
         except OSError as error:

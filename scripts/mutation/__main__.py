@@ -47,8 +47,8 @@ FIRST: Mapping[str, tuple[str, ...]] = {
     "sources": ("refusals", "store", "engine", "inputs"),
     "inputs": ("refusals", "inputs", "rules", "store"),
     "staging": ("merging", "engine", "journal", "choices", "rules", "inputs"),
-    "merging": ("merging", "engine", "rules", "journal", "edges", "inputs"),
-    "making": ("engine", "rules", "choices", "inputs", "pollution"),
+    "merging": ("merging", "engine", "uv_policy", "rules", "journal", "edges", "inputs"),
+    "making": ("merging", "choices", "engine", "uv_policy", "macos_cloning", "rules"),
     "engine": ("merging", "engine", "rules", "inputs", "journal"),
 }
 """module -> the files of tests that are most about it: they are tried first."""
@@ -57,7 +57,7 @@ FILES = (
     *("conditions", "policy", "facts", "failures", "modelled_policies", "choices", "uv_policy"),
     *("tree", "linux", "refusals", "stage", "journal", "rules", "engine", "merging", "inputs"),
     "edges",
-    *("pollution", "refused_places", "store", "linker_cli"),
+    *("macos_cloning", "pollution", "refused_places", "store", "linker_cli"),
 )
 """The tests that run against mutants: those of the linker that take the same way every time and
 work in this process. Kills, company, whole sweeps and random trees come on top in the real suite.

@@ -465,6 +465,40 @@ def test_a_policy_may_begin_the_whole_tree_again_in_the_next_mode(trial: Trial) 
     assert set(trial.modes().values()) == {"new"}
 
 
+def test_a_mode_that_is_given_up_late_keeps_what_it_had_made(trial: Trial) -> None:
+    policy = remembering(Memory.TREE)
+    report = trial.link(lambda name, attempt: 0 if name == "f0" else errno.EXDEV, policy=policy)
+    assert trial.order == ["f0", "f1", "f2"]
+    assert report.counts == {LinkMode.CLONE: 1, LinkMode.COPY: 5}
+
+
+def test_a_success_in_one_directory_counts_in_the_next(ground: str, kind: str) -> None:
+    tree: Tree = {
+        f"{where}/{name}": File(name.encode()) for where, name in zip("abb", FILES, strict=False)
+    }
+    trial = Trial(ground, kind, tree)
+    report = trial.link(lambda name, attempt: errno.EXDEV if name != "f0" else 0)
+    assert [told.scope for told in report.transitions] == [Scope.FILE] * 2
+    assert report.counts == {LinkMode.CLONE: 1, LinkMode.COPY: 2}
+
+
+def test_every_mode_has_its_own_tries(trial: Trial) -> None:
+    interrupted = [errno.EINTR] * REFERENCE.retries
+
+    def write(handle: int, data: Any) -> int:
+        if interrupted:
+            raise injected(interrupted.pop())
+        return os.write(handle, data)
+
+    class Interrupted(LinuxPlatform):
+        def __init__(self, calls: Any) -> None:
+            super().__init__(dataclasses.replace(calls, write=write))
+
+    report = trial.link(only("f0", errno.EAGAIN), platform=Interrupted)
+    assert report.counts == {LinkMode.CLONE: 5, LinkMode.COPY: 1}
+    assert not interrupted
+
+
 def test_what_fails_in_a_mode_that_is_not_the_pairs_retires_no_mode(trial: Trial) -> None:
     policy = dataclasses.replace(UV, confirmations=2)
     errors = {"f0": errno.EXDEV, "f1": errno.EOPNOTSUPP}

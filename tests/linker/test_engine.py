@@ -349,7 +349,9 @@ def test_a_name_that_comes_and_goes_ends_in_time(ground: str) -> None:
             mode=LinkMode.COPY,
             platform=platform(renameat2=renameat2, link=link),
         )
-    assert "changes again and again" in str(caught.value)
+    assert caught.value.what == "f changes again and again"
+    assert caught.value.why == "another program creates and removes it while it is linked"
+    assert (caught.value.path, caught.value.condition) == ("f", Condition.BUSY)
     assert 10 < turns < 1000
     assert not os.path.lexists(there)
 

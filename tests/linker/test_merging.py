@@ -17,9 +17,9 @@ from linker.journal import STAGE
 from linker.merging import refuse_conflict
 from linker.modes import Existing
 from linker.platforms.base import Failed, Kind
-from linker.platforms.linux import LinuxPlatform
-from linker.policies import REFERENCE
-from linker.policy import Step
+from linker.platforms.linux import RENAME_EXCHANGE, LinuxPlatform
+from linker.policies import REFERENCE, UV
+from linker.policy import Policy, Step
 from linker.staging import Stages, stage_path
 from linker.tree import Node
 from pytest_linkmode.faults.inprocess import injected
@@ -295,6 +295,148 @@ def test_a_directory_that_others_remove_is_made_again_with_all_that_is_ours(
     assert not report.leftovers
 
 
+class Appearing(LinuxPlatform):
+    """Others make an entry of the target just before ours gets its name from the stage."""
+
+    def __init__(self, path: str, kind: trees.Entry) -> None:
+        super().__init__(REFLINKING)
+        self.path = path
+        self.kind = kind
+
+    @property
+    def places_directly(self) -> bool:
+        return False
+
+    def place(self, source: int, name: str, target: int, new: str) -> None:
+        if new == os.path.basename(self.path) and not os.path.lexists(self.path):
+            if isinstance(self.kind, Directory):
+                os.mkdir(self.path)
+            else:
+                with open(self.path, "wb") as writing:
+                    writing.write(b"theirs")
+        super().place(source, name, target, new)
+
+
+CAME: list[tuple[str, trees.Entry, Existing, str, Condition]] = [
+    ("f", File(), Existing.FAIL, "f exists already", Condition.EXISTS),
+    ("f", Directory(), Existing.FAIL, "f exists already", Condition.EXISTS),
+    ("new", Directory(), Existing.FAIL, "new exists already", Condition.EXISTS),
+    ("d/f", Directory(), Existing.MERGE, "cannot replace d/f", Condition.IS_DIRECTORY),
+    (
+        "d/new",
+        File(),
+        Existing.MERGE,
+        "cannot merge the directory d/new",
+        Condition.NOT_DIRECTORY,
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "kind", "existing", "what", "condition"), CAME)
+def test_what_comes_meanwhile_is_refused_as_if_it_had_been_there(
+    ground: str, path: str, kind: trees.Entry, existing: Existing, what: str, condition: Condition
+) -> None:
+    below = "d/" if path.startswith("d/") else ""
+    source: Tree = {f"{below}f": File(b"f"), f"{below}new/g": File(b"g")}
+    scene = Scene(ground, source, {"d": Directory()} if below else {})
+    platform = Appearing(f"{scene.target}/{path}", kind)
+    with pytest.raises(LinkError) as caught:
+        link_tree(
+            scene.source, scene.target, mode=LinkMode.COPY, existing=existing, platform=platform
+        )
+    assert (caught.value.what, caught.value.path) == (what, path)
+    assert caught.value.condition is condition
+    assert set(trees.snapshot(scene.target)) == {"", *trees.parents(path), path}
+    assert os.path.isdir(f"{scene.target}/{path}") == isinstance(kind, Directory)
+
+
+def test_a_directory_that_comes_meanwhile_is_merged(ground: str) -> None:
+    scene = Scene(ground, {"d/new/g": File(b"g"), "d/new/sub/h": File(b"h")}, {"d": Directory()})
+    platform = Appearing(f"{scene.target}/d/new", Directory())
+    report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
+    assert report.counts == {LinkMode.COPY: 2}
+    assert {path for path, seen in scene.now().items() if seen.kind == "file"} == {
+        "d/new/g",
+        "d/new/sub/h",
+    }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_files_with_too_many_links_are_made_in_another_mode_and_undone(
+    ground: str, *, fails: bool
+) -> None:
+    tree: Tree = {name: File(name.encode()) for name in "abc"}
+    scene = Scene(ground, tree, {name: File(b"old") for name in "abc"})
+
+    def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None:
+        if flags == RENAME_EXCHANGE and os.stat(name, dir_fd=source).st_nlink > 1:
+            raise injected(errno.EIO if fails and new == "c" else errno.EMLINK)
+        REFLINKING.renameat2(source, name, target, new, flags)
+
+    platform = LinuxPlatform(dataclasses.replace(REFLINKING, renameat2=renameat2))
+    if fails:
+        with pytest.raises(LinkError) as caught:
+            link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
+        assert caught.value.path == "c"
+        assert not caught.value.left
+        assert not scene.untouched()
+    else:
+        report = link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
+        assert report.counts == {LinkMode.COPY: 3}
+        assert report.replaced == 3
+        for name in "abc":
+            assert scene.now()[name].content == name.encode()
+
+
+# Directories that are made.
+
+
+@pytest.mark.parametrize("policy", [REFERENCE, UV], ids=lambda policy: policy.name)
+def test_a_new_directory_is_never_more_open_than_its_source(ground: str, policy: Policy) -> None:
+    tree: Tree = {"n": Directory(0o750), "n/m": Directory(0o500), "n/m/f": File(b"f")}
+    scene = Scene(ground, tree, {})
+    made: list[int] = []
+
+    def mkdir(name: str, mode: int = 0o777, **where: Any) -> None:
+        if name in ("n", "m", "1", "2", "3"):
+            made.append(mode)
+        os.mkdir(name, mode, **where)
+
+    platform = LinuxPlatform(dataclasses.replace(REFLINKING, mkdir=mkdir))
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform, policy=policy)
+    assert made == [0o750, 0o700]
+    assert [scene.now()[path].mode & 0o7777 for path in ("n", "n/m")] == [0o750, 0o500]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o700, 0o777])
+def test_new_directories_keep_an_inherited_group_whatever_the_umask(
+    ground: str, umask: int
+) -> None:
+    os.mkdir(f"{ground}/in", 0o777)
+    os.chmod(f"{ground}/in", 0o777)
+    with users.ordinary_user():
+        tree: Tree = {"d/new/sub/f": File(b"f"), "d/new": Directory(0o755)}
+        scene = Scene(f"{ground}/in/scene", tree, {"d": Directory()})
+        os.chmod(f"{scene.target}/d", 0o2755)
+        before = os.umask(umask)
+        try:
+            link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+        finally:
+            os.umask(before)
+        for path in ("d/new", "d/new/sub"):
+            assert os.stat(f"{scene.target}/{path}").st_mode & 0o7777 == 0o2755
+
+
+def test_no_permission_bits_are_set_that_are_right_already(ground: str) -> None:
+    scene = Scene(ground, {"n/m/f": File(b"f"), "n/g": File(b"g")}, {})
+    tap, before = Tap(), os.umask(0o022)
+    try:
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=tap.platform)
+    finally:
+        os.umask(before)
+    assert "chmod" not in tap.names
+
+
 # Directories that cannot be written to.
 
 
@@ -431,7 +573,12 @@ def error_of(scene: Scene, mode: LinkMode, platform: LinuxPlatform) -> LinkError
 
 
 def test_what_a_link_says_when_all_is_done(ground: str) -> None:
-    scene = Scene(ground, SOURCE, EXISTING)
+    deep: Tree = {
+        "d/new/ln": Symlink("g"),
+        "d/new/deeper/i": File(b"i"),
+        "d/new/deeper/ln": Symlink("i"),
+    }
+    scene = Scene(ground, {**SOURCE, **deep}, EXISTING)
     seen: list[tuple[int, int]] = []
     report = link_tree(
         scene.source,
@@ -441,9 +588,9 @@ def test_what_a_link_says_when_all_is_done(ground: str) -> None:
         progress=lambda done, total: seen.append((done, total)),
     )
     assert report.requested is LinkMode.COPY
-    assert report.counts == {LinkMode.COPY: 4}
-    assert (report.directories, report.symlinks, report.replaced) == (2, 1, 2)
+    assert report.counts == {LinkMode.COPY: 5}
+    assert (report.directories, report.symlinks, report.replaced) == (3, 3, 2)
     assert (report.policy, report.transitions, report.leftovers) == ("reference", (), ())
-    assert seen[-1] == (4, 4)
+    assert seen[-1] == (5, 5)
     assert seen == sorted(seen)
-    assert {total for _, total in seen} == {4}
+    assert {total for _, total in seen} == {5}

@@ -40,7 +40,7 @@ takes modules by name, `--again` runs survivors again, `--fresh` begins anew, `-
 draws N mutants of each module. It ends with a status of 1 if a survivor is not explained in
 `{explanations}`, or a module is below {bound:.0f} %. All counts are written by the command.
 
-- **The mutants** are made by the operators of [mutmut](https://pypi.org/project/mutmut/) {mutmut},
+- **The mutants** are made by the operators of mutmut {mutmut},
   applied to whole modules: tables, class bodies and decorated functions too, which mutmut's own
   runner leaves out. Annotations and docstrings are not changed, nor are literals with a space in
   them: they are sentences for people (the column *texts* counts them). A mutant that is the

@@ -334,6 +334,7 @@ def test_hard_links_that_anybody_may_make_are_said_to_be_what_is_missing(
 ) -> None:
     import builtins
 
+    made = workshop.layout(parse("ext4+other-owner"))
     (tmp_path / "sysctl").write_text("0\n")
     real = open
 
@@ -342,7 +343,6 @@ def test_hard_links_that_anybody_may_make_are_said_to_be_what_is_missing(
         return real(shown, *more, **named)  # type: ignore[call-overload]
 
     monkeypatch.setattr(builtins, "open", fake)
-    made = workshop.layout(parse("ext4+other-owner"))
     write_tree(made.source, PACKAGE)
     with pytest.raises(Unavailable, match="anybody may link anything") as caught:
         made.seal()

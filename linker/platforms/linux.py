@@ -345,14 +345,23 @@ class LinuxPlatform:
         return Listing(files, directories, symlinks, others)
 
     def look(self, directory: int, name: str) -> Look | None:
+        seen = self._seen(directory, name)
+        if seen is None:
+            return None
+        kind = _KINDS.get(seen.st_mode & _TYPE, Kind.OTHER)
+        return Look(kind, seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns)
+
+    def _seen(self, directory: int, name: str) -> os.stat_result | None:
         try:
-            seen = self.calls.stat(name, dir_fd=directory, follow_symlinks=False)
+            return self.calls.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise Failed(Primitive.OPEN, error) from error
-        kind = _KINDS.get(seen.st_mode & _TYPE, Kind.OTHER)
-        return Look(kind, seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns)
+
+    def _inode(self, directory: int, name: str) -> int | None:
+        seen = self._seen(directory, name)
+        return seen.st_ino if seen is not None else None
 
     def born(self, directory: int, name: str) -> int | None:
         try:
@@ -636,14 +645,12 @@ class LinuxPlatform:
             raise _nothing_made(Primitive.RENAME)
 
     def exchange(self, source: int, name: str, target: int, new: str) -> None:
-        ours = self.look(source, name)
+        ours = self._inode(source, name)
         for _ in range(_LIES):
             self._rename(Primitive.EXCHANGE, RENAME_EXCHANGE, source, name, target, new)
-            landed = self.look(source, name)
-            if ours is None or landed is None or landed.inode != ours.inode:
+            if ours is None or self._inode(source, name) != ours:
                 return
-            there = self.look(target, new)
-            if there is not None and there.inode == ours.inode:
+            if self._inode(target, new) == ours:
                 return  # two names of one file
             # Nothing has happened; or it was one file, and another linker replaced it since.
         raise _nothing_made(Primitive.EXCHANGE)

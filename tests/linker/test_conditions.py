@@ -9,6 +9,7 @@ import pytest
 
 from linker.conditions import TABLES, Condition, Primitive, Scope, condition_of
 from linker.failures import HINTS, VERBS
+from linker.platforms.windows import NUMBERS
 
 OURS = {"NOEFFECT", "SHORT"}
 """Names of what our own checks find; no operating system has them."""
@@ -108,11 +109,18 @@ def test_what_passes_is_tried_again() -> None:
     assert retried == {Condition.AGAIN, Condition.INTERRUPTED}
 
 
-def test_the_tables_speak_of_errors_that_exist() -> None:
-    known = set(dir(errno)) | OURS
-    common, special = TABLES["linux"]
+KNOWN: dict[str, set[str]] = {
+    "linux": set(dir(errno)) | OURS,
+    "macos": set(dir(errno)) | OURS | {"KEPT"},  # a check of the platform's own
+    "windows": set(NUMBERS) | OURS,
+}
+
+
+@pytest.mark.parametrize("platform", TABLES)
+def test_the_tables_speak_of_errors_that_exist(platform: str) -> None:
+    common, special = TABLES[platform]
     for names in (common, *special.values()):
-        assert set(names) <= known
+        assert set(names) <= KNOWN[platform]
 
 
 def test_every_primitive_has_its_verb_and_hints_speak_of_conditions_that_end_a_link() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 
 import pytest
@@ -80,6 +81,43 @@ def test_edges_have_names_of_their_own(known: Policy) -> None:
     assert len(set(names)) == len(names)
     assert known.source
     assert policies.ALL[known.name] is known
+
+
+def test_what_a_policy_does_not_say_is_what_the_reference_linker_does() -> None:
+    plain = Policy("plain", (), "here")
+    assert (plain.default, plain.defaults) == (CLONE, {})
+    assert (plain.memory, plain.settles) == (Memory.PAIR, Memory.FILE)
+    assert (plain.confirmations, plain.retries) == (2, 3)
+    assert (plain.undo, plain.restarts) == (True, False)
+    assert plain.waives == frozenset()
+    line = Edge("linux", CLONE, Primitive.CLONE_FILE, Condition.IO, COPY)
+    assert (line.otherwise, line.state) == (Step.ABORT, State.ANY)
+    assert (line.error, line.memory) == ("", None)
+    (row,) = edges("linux", CLONE, Primitive.CLONE_FILE, (Condition.IO,), COPY)
+    assert row == line
+
+
+def test_a_policy_is_what_it_says_and_not_how_it_is_looked_up() -> None:
+    one, other = policy(edge()), policy(edge())
+    assert one == other
+    assert "_index" not in repr(one)
+    object.__setattr__(other, "_index", {})
+    assert one == other
+    with pytest.raises(TypeError):
+        Policy("test", (), "here", _index={})  # type: ignore[call-arg]
+
+
+def test_a_line_for_one_error_goes_before_that_of_its_condition() -> None:
+    busy = Condition.BUSY
+    every, one = edge(condition=busy), dataclasses.replace(edge(condition=busy), error="ETXTBSY")
+    both = policy(every, one)
+    found = [
+        both.edge("linux", CLONE, Primitive.CLONE_FILE, busy, error=name)
+        for name in ("ETXTBSY", "EBUSY", "")
+    ]
+    assert found == [one, every, every]
+    assert both.edge("linux", CLONE, Primitive.CLONE_FILE, busy) is every
+    assert policy(one).edge("linux", CLONE, Primitive.CLONE_FILE, busy) is None
 
 
 def test_an_edge_says_what_it_is() -> None:

@@ -144,7 +144,7 @@ def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], b
             try:
                 handle = platform.make_directory(parent, name)
                 if not platform.is_writable(handle):  # an odd umask
-                    platform.change_mode(handle, 0o700)
+                    platform.change_mode(handle, platform.facts(handle).mode | 0o700)
                 if _own(platform, parent, name, handle, goes_on):
                     return Stage(platform, parent, name, handle, inheritance)
             except BaseException as error:

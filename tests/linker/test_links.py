@@ -18,9 +18,10 @@ from linker import (
     link_file,
     link_tree,
 )
-from linker.conditions import Condition
+from linker.conditions import Condition, Primitive
 from linker.engine import link_source
 from linker.journal import STAGE
+from linker.platforms.base import Failed
 from linker.platforms.linux import LinuxPlatform
 from linker.policies import UV
 from linker.policy import Edge, State
@@ -232,6 +233,26 @@ def test_a_directory_that_vanishes_while_it_is_looked_at_is_made(ground: str, na
     assert gone
     assert set(files(scene.target)) == set(source)
     assert report.counts == {LinkMode.COPY: len(source)}
+
+
+def test_a_target_that_is_there_and_cannot_be_opened_is_no_target_that_vanished(
+    ground: str,
+) -> None:
+    scene = Scene(ground, {"f": File(b"f")}, {})
+    tried = 0
+
+    class Missing(LinuxPlatform):
+        def open_root(self, path: str) -> int:
+            nonlocal tried
+            if path == scene.target:
+                tried += 1
+                raise Failed(Primitive.OPEN, injected(errno.ENOENT))
+            return super().open_root(path)
+
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=Missing())
+    assert (caught.value.path, caught.value.condition) == (scene.target, Condition.MISSING)
+    assert tried == 1
 
 
 # One file.

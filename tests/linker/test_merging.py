@@ -182,12 +182,15 @@ def test_a_stage_in_the_target_finds_who_is_there_and_tells_them(ground: str) ->
     os.close(handle)
 
 
-def test_names_are_tried_whatever_the_umask(ground: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("umask", [0o200, 0o777])
+def test_names_are_tried_whatever_the_umask(
+    ground: str, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
     os.mkdir(f"{ground}/t", 0o777)
     os.chmod(f"{ground}/t", 0o777)
     with users.ordinary_user():
         monkeypatch.chdir(f"{ground}/t")
-        before, handle = os.umask(0o777), os.open(f"{ground}/t", os.O_RDONLY)
+        before, handle = os.umask(umask), os.open(f"{ground}/t", os.O_RDONLY)
         choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
         folding = [(Node("d", Node("", None)), "readme", "README")]
         stages = Stages(LinuxPlatform(), choices, Node("", None), folding, base_is_above=False)
@@ -408,7 +411,7 @@ def test_a_new_directory_is_never_more_open_than_its_source(ground: str, policy:
     assert [scene.now()[path].mode & 0o7777 for path in ("n", "n/m")] == [0o750, 0o500]
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o700, 0o777])
+@pytest.mark.parametrize("umask", [0o022, 0o200, 0o700, 0o777])
 def test_new_directories_keep_an_inherited_group_whatever_the_umask(
     ground: str, umask: int
 ) -> None:
@@ -473,7 +476,7 @@ class Noting(LinuxPlatform):
 
 
 def test_a_note_says_what_the_next_run_has_to_give_back(ground: str) -> None:
-    tree: Tree = {"d/ro": Directory(0o555), "d/ro/f": File(b"f"), "d/plain/g": File(b"g")}
+    tree: Tree = {"d/ro": Directory(0o550), "d/ro/f": File(b"f"), "d/plain/g": File(b"g")}
     scene = Scene(ground, tree, {"d": Directory()})
     platform = Noting()
     link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
@@ -481,9 +484,31 @@ def test_a_note_says_what_the_next_run_has_to_give_back(ground: str) -> None:
     assert note == {
         "path": ["d", "ro"],
         "inode": os.stat(f"{scene.target}/d/ro").st_ino,
-        "temporary": 0o755,
-        "final": 0o555,
+        "temporary": 0o750,
+        "final": 0o550,
     }
+
+
+def test_a_read_only_directory_is_opened_to_its_owner_alone_and_noted(ground: str) -> None:
+    os.mkdir(f"{ground}/in", 0o777)
+    os.chmod(f"{ground}/in", 0o777)
+    with users.ordinary_user():
+        scene = Scene(f"{ground}/in/scene", {"ro/f": File(b"f")}, {"ro": Directory(0o550)})
+        seen: set[int] = set()
+
+        class Looking(Noting):
+            def copy_directly(self, *arguments: Any) -> int:
+                seen.add(os.stat(f"{scene.target}/ro").st_mode & 0o7777)
+                return super().copy_directly(*arguments)
+
+        platform = Looking()
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
+        inode = os.stat(f"{scene.target}/ro").st_ino
+        assert platform.notes == [
+            {"path": ["ro"], "inode": inode, "temporary": 0o750, "final": 0o550}
+        ]
+        assert seen == {0o750}
+        assert os.stat(f"{scene.target}/ro").st_mode & 0o7777 == 0o550
 
 
 @pytest.mark.parametrize("mode", [LinkMode.HARDLINK, LinkMode.COPY])

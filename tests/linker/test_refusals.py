@@ -17,6 +17,7 @@ from linker.inputs import (
     check_roots,
     mutable_matcher,
     parse_mode,
+    parse_processes,
 )
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Kind
@@ -241,6 +242,14 @@ def test_an_unknown_mode_is_refused_with_those_there_are(mode: Any) -> None:
         None,
     )
     assert parse_mode("reflink") is parse_mode(LinkMode.CLONE) is LinkMode.CLONE
+
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_a_number_of_processes_is_one_or_more(processes: int) -> None:
+    what, _, hint, _, _ = words(parse_processes, processes)
+    assert what == f"{processes} is no number of processes"
+    assert hint == "1 is this one alone, 2 is with one helper"
+    assert [parse_processes(number) for number in (1, 2)] == [1, 2]
 
 
 def test_globs_are_held_against_names_or_whole_paths() -> None:

@@ -597,7 +597,9 @@ def test_undo_takes_no_second_name_of_ours_for_something_old(target: Target) -> 
     assert "d/f" not in target.there()
 
 
-def test_undo_leaves_a_name_that_was_never_given(target: Target) -> None:
+@pytest.mark.parametrize("emulated", [False, True])
+def test_undo_leaves_a_name_that_was_never_given(target: Target, *, emulated: bool) -> None:
+    target.stage.emulate_exchange = emulated
     target.changed("d/f", target.staged("7", b"ours"), "7")
     assert target.undo() == []
     assert target.there() == {"d/kept": b"kept", "e/kept": b"kept"}

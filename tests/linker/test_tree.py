@@ -200,6 +200,13 @@ def test_a_trail_knows_a_node_that_it_was_told_on_entering(nested: Way) -> None:
     trail.leave()
     trail.seek(nodes["a/b/c"])
     assert nested.opened() == 1
+    made = Node("made", nodes["a/b/c"])
+    trail.make("made", 0o700, made)
+    inside = Node("inside", made)
+    os.mkdir(f"{nested.path}/a/b/c/made/inside")
+    nested.opened()
+    trail.seek(inside)
+    assert nested.opened() == 1
     trail.reset()
 
 

@@ -127,6 +127,13 @@ def test_an_error_after_a_success_ends_it_with_half_a_tree(wheel: Wheel, number:
     assert not [name for name in os.listdir(wheel.target) if name.startswith(".linkmode")]
 
 
+def test_the_first_hard_link_after_clones_is_a_success_too(wheel: Wheel) -> None:
+    refusing = Refusing(ficlone=(errno.EXDEV, 1, 1), link=(errno.EXDEV, 2, 1))
+    with pytest.raises(LinkError):
+        wheel.install(refusing)
+    assert len(wheel.installed() - {"other"}) == 1
+
+
 def test_an_empty_file_is_as_good_a_witness_as_any(ground: str) -> None:
     wheel = Wheel(ground)
     trees.remove(f"{wheel.source}/pkg-1.0.dist-info")

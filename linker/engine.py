@@ -81,10 +81,9 @@ class _Run:
         above, name = os.path.split(real)
         try:
             source_root = self._open(source.root)
-            there = os.path.isdir(real)
-            if there:  # first: it may give the root its permission bits back
+            if os.path.isdir(real):  # first: it may give the root its permission bits back
                 self._recover_beside(above)
-            if not (there and os.access(real, os.W_OK | os.X_OK)):
+            if not (os.path.isdir(real) and os.access(real, os.W_OK | os.X_OK)):
                 # the root itself is staged beside its place, or needs write permission first
                 container, base = above, Node("", None)
                 top.name, top.parent, top.depth = name, base, 1

@@ -6,7 +6,6 @@ import errno
 import fnmatch
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable
 
 from linker.conditions import Condition
@@ -54,8 +53,7 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
             condition=Condition.NOT_DIRECTORY,
         )
     real = os.path.realpath(target)
-    there = _seen(real)
-    if (there is None or not stat.S_ISDIR(there.st_mode)) and os.path.lexists(target):
+    if os.path.lexists(target) and not os.path.isdir(real):
         raise LinkError(
             f"the {target_is} {printable(target)} is no directory",
             hint="name a directory, or a path where nothing is yet",
@@ -63,19 +61,17 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
             condition=Condition.NOT_DIRECTORY,
         )
     real_source = os.path.realpath(source)
-    seen = _seen(real_source)
-    if there is not None and seen is not None and os.path.samestat(there, seen):
+    if os.path.isdir(real) and os.path.samefile(real, real_source):
         raise LinkError(
             f"source and {target_is} are the same directory",
             why=f"both are {printable(real_source)}",
             path=target,
         )
-    for inner, outer, wanted, what in (
-        (real, real_source, seen, f"the {target_is} lies inside the source"),
-        (real_source, real, there, f"the source lies inside the {target_is}"),
+    for inner, outer, what in (
+        (real, real_source, f"the {target_is} lies inside the source"),
+        (real_source, real, f"the source lies inside the {target_is}"),
     ):
-        # Nothing can lie inside a target that is new.
-        if wanted is not None and _inside(inner, wanted):
+        if _inside(inner, outer):
             raise LinkError(
                 what,
                 why=f"{printable(inner)} is below {printable(outer)}",
@@ -85,15 +81,12 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
     return real
 
 
-def _seen(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError:
-        return None
-
-
-def _inside(inner: str, wanted: os.stat_result) -> bool:
+def _inside(inner: str, outer: str) -> bool:
     """Return whether a path lies below a directory, by identity, whatever their names."""
+    try:
+        wanted = os.stat(outer)
+    except OSError:  # the target is new: nothing can lie inside it
+        return False
     above = os.path.dirname(inner)
     while True:
         try:
@@ -108,9 +101,9 @@ def _inside(inner: str, wanted: os.stat_result) -> bool:
                     path=above,
                     condition=Condition.DENIED if denied else Condition.OTHER,
                 ) from error
-        above, below = os.path.dirname(above), above
-        if above == below:
+        if above == os.path.dirname(above):
             return False
+        above = os.path.dirname(above)
 
 
 def check_file(source: str, target: str) -> Kind:

@@ -23,18 +23,17 @@ ROOT = str(Path(__file__).resolve().parents[2])
 sys.path[:] = [ROOT, *(path for path in sys.path if path not in ("", ROOT))]
 
 from scripts.mutation import page  # noqa: E402
-from scripts.mutation.making import Mutant, mutants_of  # noqa: E402
+from scripts.mutation.making import mutants_of  # noqa: E402
 from scripts.mutation.running import (  # noqa: E402
-    SURVIVED,
     Baseline,
     Ground,
-    Verdict,
     is_anew,
     load_baseline,
     measure,
     run_anew,
     run_inside,
 )
+from scripts.mutation.values import SURVIVED, Mutant, Verdict  # noqa: E402
 
 FIRST: Mapping[str, tuple[str, ...]] = {
     "conditions": ("conditions", "policy", "facts", "choices", "uv_policy", "linux", "engine"),
@@ -47,17 +46,34 @@ FIRST: Mapping[str, tuple[str, ...]] = {
     "sources": ("refusals", "store", "engine", "inputs"),
     "inputs": ("refusals", "inputs", "rules", "store"),
     "staging": ("merging", "engine", "journal", "choices", "rules", "inputs"),
-    "merging": ("merging", "engine", "uv_policy", "rules", "journal", "edges", "inputs"),
-    "making": ("merging", "choices", "engine", "uv_policy", "macos_cloning", "rules"),
-    "engine": ("merging", "engine", "rules", "inputs", "journal"),
+    "merging": ("merging", "links", "engine", "choices", "uv_policy", "rules", "journal", "edges"),
+    "making": ("merging", "helping", "choices", "engine", "uv_policy", "macos_cloning", "links"),
+    "engine": (
+        "links",
+        "merging",
+        "engine",
+        "helping",
+        "macos_cloning",
+        "rules",
+        "inputs",
+        "journal",
+    ),
 }
 """module -> the files of tests that are most about it: they are tried first."""
 
 FILES = (
     *("conditions", "policy", "facts", "failures", "modelled_policies", "choices", "uv_policy"),
     *("tree", "linux", "refusals", "stage", "journal", "rules", "engine", "merging", "inputs"),
-    "edges",
-    *("macos_cloning", "pollution", "refused_places", "store", "linker_cli"),
+    *(
+        "links",
+        "helping",
+        "edges",
+        "macos_cloning",
+        "pollution",
+        "refused_places",
+        "store",
+        "linker_cli",
+    ),
 )
 """The tests that run against mutants: those of the linker that take the same way every time and
 work in this process. Kills, company, whole sweeps and random trees come on top in the real suite.
@@ -211,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wanted and not options.only_page:
         with Ground(tempfile.mkdtemp(prefix="mutants-", dir=_fast_directory())) as ground:
             judge(wanted, session, options.seconds, ground)
-    return page.write(ROOT, made, session.verdicts)
+    return page.write(ROOT, made, session.verdicts, FILES)
 
 
 def _is_due(mutant: Mutant, session: Session, *, again: bool) -> bool:

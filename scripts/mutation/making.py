@@ -11,7 +11,6 @@ import ast
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -21,39 +20,10 @@ from mutmut.mutation.file_mutation import MutationVisitor
 from mutmut.mutation.mutators import mutation_operators
 from mutmut.mutation.pragma_handling import IgnoredCode
 
-MODULE_LEVEL = "(module)"
-"""Stands for the function of what lies outside functions."""
+from scripts.mutation.values import MODULE_LEVEL, Made, Mutant
 
 TEXT_OPERATOR = "string"
 """mutmut's operator on string literals. Literals with a space in them are sentences for people."""
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A module in which one place differs.
-
-    `function` is the qualified name of the outermost function or method around the place, `lines`
-    the lines that are executed if the place is, `removed` and `added` the lines that differ.
-    `key` is the same as long as that function, or the statement outside of functions, is: what
-    came of a mutant is believed that long (as mutmut itself believes it).
-    """
-
-    key: str
-    path: str
-    function: str
-    operator: str
-    lines: tuple[int, ...]
-    removed: str
-    added: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Made:
-    """The mutants of a module; `sentences` counts those left out, which change a sentence."""
-
-    mutants: tuple[Mutant, ...]
-    sentences: int
 
 
 def mutants_of(module: str, path: str, source: str) -> Made:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 
-from scripts.mutation.making import Made, Mutant
-from scripts.mutation.running import KILLED, SURVIVED, TIMED_OUT, Verdict
+from scripts.mutation.running import PATIENCE, SLOWER
+from scripts.mutation.values import KILLED, SURVIVED, TIMED_OUT, Made, Mutant, Verdict
 
 PAGE = "docs/mutation.md"
 EXPLANATIONS = "scripts/mutation/survivors.toml"
@@ -93,10 +93,10 @@ def short(line: str) -> str:
     return line if len(line) <= WIDTH else line[: WIDTH - 2] + " …"
 
 
-def write(root: str, made: Mapping[str, Made], verdicts: Mapping[str, Verdict]) -> int:
-    """Write the page and print its table; return the exit status."""
-    from scripts.mutation.__main__ import FILES
-
+def write(
+    root: str, made: Mapping[str, Made], verdicts: Mapping[str, Verdict], files: Sequence[str]
+) -> int:
+    """Write the page and print its table; return the exit status. `files` are those of tests."""
     rows = {module: _Row(module, each, verdicts) for module, each in made.items()}
     why = explanations(root)
     used: set[Explanation] = set()
@@ -126,9 +126,9 @@ def write(root: str, made: Mapping[str, Made], verdicts: Mapping[str, Verdict]) 
         explanations=EXPLANATIONS,
         bound=BOUND,
         mutmut=version("mutmut"),
-        files=", ".join(f"`test_{name}`" for name in FILES),
-        patience=_patience()[0],
-        slower=_patience()[1],
+        files=", ".join(f"`test_{name}`" for name in files),
+        patience=PATIENCE,
+        slower=SLOWER,
         python=".".join(map(str, sys.version_info[:3])),
         pytest=version("pytest"),
     )
@@ -152,12 +152,6 @@ def write(root: str, made: Mapping[str, Made], verdicts: Mapping[str, Verdict]) 
     if low:
         print(f"below {BOUND:.0f} %: {', '.join(low)}")
     return 1 if unexplained or low else 0
-
-
-def _patience() -> tuple[float, int]:
-    from scripts.mutation.running import PATIENCE, SLOWER
-
-    return PATIENCE, SLOWER
 
 
 class _Row:

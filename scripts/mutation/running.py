@@ -26,14 +26,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import coverage
 import pytest
 
-from scripts.mutation.making import MODULE_LEVEL, Mutant
+from scripts.mutation.values import KILLED, MODULE_LEVEL, SURVIVED, TIMED_OUT, Mutant, Verdict
 
-KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
+if TYPE_CHECKING:
+    from coverage import Coverage
 
 PATIENCE = 8.0
 """Seconds that a test may take beside a multiple of its usual time."""
@@ -43,16 +43,6 @@ SLOWER = 20
 
 MEMORY = 4 << 30
 """Bytes of data that a mutant may have before its allocations fail: a loop without end."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What came of a mutant; `test` is the one that noticed, `tests` how many were run."""
-
-    outcome: str
-    test: str
-    tests: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -197,6 +187,7 @@ def _listen(pipe: int, seconds: Mapping[str, float]) -> tuple[str, str, int]:
 
 def measure(root: str, files: Sequence[str], ground: Ground, result: str) -> None:
     """Write to the file `result` what the tests execute and how long each takes."""
+    import coverage  # of the group `mutation`, and only for this
 
     def work(pipe: int) -> None:
         measuring = coverage.Coverage(
@@ -227,7 +218,7 @@ def measure(root: str, files: Sequence[str], ground: Ground, result: str) -> Non
 
 
 class _Measuring:
-    def __init__(self, measuring: coverage.Coverage) -> None:
+    def __init__(self, measuring: Coverage) -> None:
         self._measuring = measuring
         self.seconds: dict[str, float] = {}
 

@@ -1,0 +1,204 @@
+"""Mutation tests, tested: what a child tells is believed, and no survivor goes without a reason."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.mutation import page, running
+from scripts.mutation.running import Ground, exchange, in_child
+from scripts.mutation.values import KILLED, SURVIVED, TIMED_OUT, Made, Mutant, Verdict
+
+
+@pytest.fixture
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
+    monkeypatch.setenv("LINKER_GROUND", "")
+    with Ground(str(tmp_path / "ground")) as made:
+        yield made
+
+
+def tell(*lines: str) -> Callable[[int], None]:
+    text = "".join(f"{line}\n" for line in lines).encode()
+
+    def work(pipe: int) -> None:
+        os.write(pipe, text)
+
+    return work
+
+
+def test_a_mutant_that_no_test_notices_survives(ground: Ground) -> None:
+    verdict = in_child(tell("begin a", "ended a", "begin b", "ended b"), {}, ground)
+    assert (verdict.outcome, verdict.tests) == (SURVIVED, 2)
+
+
+def test_the_test_that_notices_is_named(ground: Ground) -> None:
+    verdict = in_child(tell("begin a", "ended a", "begin b", "failed b"), {}, ground)
+    assert (verdict.outcome, verdict.test) == (KILLED, "b")
+
+
+def test_an_interpreter_that_dies_has_noticed(ground: Ground) -> None:
+    def die(pipe: int) -> None:
+        os.write(pipe, b"begin a\n")
+        os._exit(0)
+
+    verdict = in_child(die, {}, ground)
+    assert (verdict.outcome, verdict.test) == (KILLED, "a")
+
+
+def test_a_test_that_hangs_is_ended_with_all_that_it_started(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "PATIENCE", 0.05)
+    monkeypatch.setattr(running, "SLOWER", 0)
+    alive = os.path.join(ground.path, "alive")
+
+    def hang(pipe: int) -> None:
+        os.write(pipe, b"begin a\n")
+        if os.fork() == 0:
+            time.sleep(0.5)
+            Path(alive).touch()
+            os._exit(0)
+        time.sleep(60)
+
+    began = time.monotonic()
+    verdict = in_child(hang, {"a": 0.0}, ground)
+    assert (verdict.outcome, verdict.test) == (TIMED_OUT, "a")
+    time.sleep(max(0.0, began + 0.6 - time.monotonic()))
+    assert not os.path.exists(alive)
+
+
+def test_what_a_test_left_is_removed_however_deep_and_shut(ground: Ground) -> None:
+    path = f"{ground.path}/ground/{'/'.join(['d' * 20] * 100)}"
+    os.makedirs(path)
+    os.chmod(os.path.dirname(path), 0o500)
+    in_child(tell(), {}, ground)
+    assert os.listdir(f"{ground.path}/ground") == []
+
+
+MODULE = """\
+def plain(number):
+    return number + 1
+
+class Thing:
+    @property
+    def own(self):
+        return [number + 1 for number in (1,)]
+
+    @classmethod
+    def made(cls):
+        return cls.__name__ + "1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [
+        ("plain", "return number + 1", "return number - 1"),
+        ("Thing.own", "[number + 1 for", "[number - 1 for"),
+        ("Thing.made", '+ "1"', '+ "2"'),
+    ],
+)
+def test_a_function_is_exchanged_for_everybody_who_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, old: str, new: str
+) -> None:
+    module = types.ModuleType("exchanged")
+    module.__file__ = str(tmp_path / "exchanged.py")
+    exec(MODULE, vars(module))  # noqa: S102
+    monkeypatch.setitem(sys.modules, "exchanged", module)
+    plain, thing = module.plain, module.Thing
+    assert [plain(1), thing().own, thing.made()] == [2, [2], "Thing1"]
+    exchange(mutant(module.__file__, function, old, new, MODULE.replace(old, new)))
+    found = {"plain": plain(1), "Thing.own": thing().own, "Thing.made": thing.made()}
+    mutated = {"plain": 0, "Thing.own": [0], "Thing.made": "Thing2"}
+    wanted = {"plain": 2, "Thing.own": [2], "Thing.made": "Thing1"}
+    assert found == {**wanted, function: mutated[function]}
+
+
+# The page.
+
+
+def mutant(path: str, function: str, removed: str, added: str, source: str = "") -> Mutant:
+    return Mutant(
+        key=f"{function} {removed} {added}",
+        path=path,
+        function=function,
+        operator="number",
+        lines=(1,),
+        removed=removed,
+        added=added,
+        source=source,
+    )
+
+
+class Root:
+    """A checkout with one module of ten mutants, of which so many survive."""
+
+    def __init__(self, path: Path, survivors: int) -> None:
+        self.path = path
+        (path / "docs").mkdir()
+        (path / "scripts/mutation").mkdir(parents=True)
+        self.explain("")
+        file = str(path / "linker/engine.py")
+        mutants = tuple(mutant(file, "f", f"x = {number}", "x = 0") for number in range(1, 11))
+        self.made = {"engine": Made(mutants, 3)}
+        self.verdicts = {
+            each.key: Verdict(SURVIVED if number < survivors else KILLED, "", 1, 0.1)
+            for number, each in enumerate(mutants)
+        }
+
+    def explain(self, text: str) -> None:
+        (self.path / page.EXPLANATIONS).write_text(text, encoding="utf-8")
+
+    def write(self) -> int:
+        return page.write(str(self.path), self.made, self.verdicts, ["rules"])
+
+    def text(self) -> str:
+        return (self.path / page.PAGE).read_text(encoding="utf-8")
+
+
+def explanation(line: str, to: str = "[]") -> str:
+    return (
+        '[[survivor]]\nfile = "linker/*"\nfunction = "f"\n'
+        f"line = '{line}'\nto = {to}\nwhy = 'Because.'\n"
+    )
+
+
+def test_a_survivor_without_a_reason_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Root(tmp_path, 1)
+    assert root.write() == 1
+    assert "not explained: linker/engine.py:1 f" in capsys.readouterr().out
+    assert "**Not explained.**" in root.text()
+    root.explain(explanation("x = 1", '["x = 7"]'))
+    assert root.write() == 1, "that is about another change of the line"
+    assert "explains no survivor: linker/* f: x = 1 ['x = 7']" in capsys.readouterr().out
+    root.explain(explanation("x = 1", '["x = 0"]'))
+    assert root.write() == 0
+    assert "| engine | 3 | 10 | 10 | 9 | 0 | 1 | 90.0 % |" in root.text()
+    assert "`linker/engine.py`, `f` (number): Because." in root.text()
+    assert "- x = 1\n+ x = 0\n" in root.text()
+    assert not capsys.readouterr().out.count("explain")
+
+
+def test_too_many_survivors_are_an_error_whatever_the_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Root(tmp_path, 2)
+    root.explain(explanation("x = 1") + explanation("x = 2"))
+    assert root.write() == 1
+    assert "below 90 %: engine" in capsys.readouterr().out
+
+
+def test_what_was_not_run_is_said(tmp_path: Path) -> None:
+    root = Root(tmp_path, 0)
+    root.verdicts.popitem()
+    assert root.write() == 0
+    assert "Not all mutants were run of: engine (9 of 10)." in root.text()
+    assert "| engine | 3 | 10 | 9 | 9 | 0 | 0 | 100.0 % |" in root.text()

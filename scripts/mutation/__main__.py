@@ -192,7 +192,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=int, default=1, help="of that chance (default: 1)")
     made.add_argument(
-        "--again", action="store_true", help="run again what survived, after tests were added"
+        "--again",
+        action="store_true",
+        help="run again what survived and is not explained, after tests were added",
     )
     made.add_argument("--fresh", action="store_true", help="forget what is known")
     made.add_argument(
@@ -232,7 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _is_due(mutant: Mutant, session: Session, *, again: bool) -> bool:
     verdict = session.verdicts.get(mutant.key)
-    return verdict is None or (again and verdict.outcome == SURVIVED)
+    if verdict is None or not again:
+        return verdict is None
+    return (
+        verdict.outcome == SURVIVED and page.reason(page.explanations(ROOT), ROOT, mutant) is None
+    )
 
 
 def _fast_directory() -> str | None:

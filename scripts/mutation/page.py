@@ -35,10 +35,11 @@ run against each changed program, a *mutant*. A mutant that no test notices *sur
 either a hole in the tests or a change that makes no difference; every survivor is listed below
 with the reason why it lives.
 
-`tox -e mutation` runs what is not known yet and writes this page; `tox -e mutation -- journal tree`
-takes modules by name, `--again` runs survivors again, `--fresh` begins anew, `--sample N --seed S`
-draws N mutants of each module. It ends with a status of 1 if a survivor is not explained in
-`{explanations}`, or a module is below {bound:.0f} %. All counts are written by the command.
+`tox -e mutation` runs what is not known yet and writes this page. `tox -e mutation -- journal tree`
+takes modules by name, `--again` runs again what survived and is not explained, `--fresh` begins
+anew, `--sample N --seed S` draws N mutants of each module. It ends with a status of 1 if a survivor
+is not explained in `{explanations}`, or a module is below {bound:.0f} %. All counts are
+written by the command.
 
 - **The mutants** are made by the operators of mutmut {mutmut},
   applied to whole modules: tables, class bodies and decorated functions too, which mutmut's own
@@ -88,6 +89,12 @@ def explanations(root: str) -> tuple[Explanation, ...]:
         )
 
 
+def reason(why: Sequence[Explanation], root: str, mutant: Mutant) -> Explanation | None:
+    """Return what explains a mutant."""
+    file = os.path.relpath(mutant.path, root)
+    return next((each for each in why if each.speaks_of(file, mutant)), None)
+
+
 def short(line: str) -> str:
     """Return a line of code as far as it is shown."""
     return line if len(line) <= WIDTH else line[: WIDTH - 2] + " …"
@@ -105,8 +112,7 @@ def write(
     for module, row in rows.items():
         lines = []
         for mutant in row.survivors:
-            file = os.path.relpath(mutant.path, root)
-            found = next((each for each in why if each.speaks_of(file, mutant)), None)
+            found = reason(why, root, mutant)
             if found is None:
                 unexplained.append(mutant)
             else:

@@ -353,6 +353,27 @@ def test_what_comes_meanwhile_is_refused_as_if_it_had_been_there(
     assert os.path.isdir(f"{scene.target}/{path}") == isinstance(kind, Directory)
 
 
+def test_observers_are_told_of_a_file_that_came_meanwhile(ground: str) -> None:
+    scene = Scene(ground, {"d/f": File(b"f")}, {"d": Directory()})
+    seen: list[Transition] = []
+
+    class Observing:
+        def transition(self, transition: Transition) -> None:
+            seen.append(transition)
+
+        def linked(self, report: LinkReport) -> None:
+            assert report.replaced == 1
+
+    link_tree(
+        scene.source,
+        scene.target,
+        mode=LinkMode.COPY,
+        platform=Appearing(f"{scene.target}/d/f", File()),
+        observer=Observing(),
+    )
+    assert [(told.path, told.edge.then) for told in seen] == [("d/f", Step.REPLACE)]
+
+
 def test_a_directory_that_comes_meanwhile_is_merged(ground: str) -> None:
     scene = Scene(ground, {"d/new/g": File(b"g"), "d/new/sub/h": File(b"h")}, {"d": Directory()})
     platform = Appearing(f"{scene.target}/d/new", Directory())

@@ -228,6 +228,24 @@ def test_a_stage_that_cannot_be_made_is_that_error(place: Place) -> None:
     assert caught.value.error.errno == errno.ENOENT
 
 
+def test_a_stage_that_somebody_else_has_locked_is_removed_and_another_one_made(
+    place: Place,
+) -> None:
+    """Who cleans up was faster with the lock, and may have let go of it again."""
+    locked: list[str] = []
+
+    def flock(handle: int, how: int) -> None:
+        if not locked:
+            locked.extend(place.stages())
+            raise BlockingIOError(errno.EWOULDBLOCK, "locked")
+
+    stage = open_stage(with_calls(flock=flock), place.handle, never)
+    assert place.stages() == [stage.name]
+    assert stage.name not in locked
+    stage.remove()
+    stage.close()
+
+
 def test_where_stages_are_always_lost_the_error_says_so(place: Place) -> None:
     tried: list[str] = []
 

@@ -482,6 +482,18 @@ def test_a_success_in_one_directory_counts_in_the_next(ground: str, kind: str) -
     assert report.counts == {LinkMode.CLONE: 1, LinkMode.COPY: 2}
 
 
+def test_a_mode_that_was_fallen_into_has_worked_as_well(trial: Trial) -> None:
+    """The first clone is refused, its hard link works, the next hard link is refused."""
+    policy = dataclasses.replace(UV, undo=True)
+    refused = {("f0", 0), ("f1", 0)}
+    with pytest.raises(LinkError) as caught:
+        trial.link(
+            lambda name, attempt: errno.EXDEV if (name, attempt) in refused else 0, policy=policy
+        )
+    assert caught.value.path == "f1"
+    assert trial.order == ["f0", "f0", "f1"]
+
+
 def test_every_mode_has_its_own_tries(trial: Trial) -> None:
     interrupted = [errno.EINTR] * REFERENCE.retries
 

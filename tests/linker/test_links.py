@@ -23,7 +23,7 @@ from linker.engine import link_source
 from linker.journal import STAGE
 from linker.platforms.base import Failed
 from linker.platforms.linux import LinuxPlatform
-from linker.policies import UV
+from linker.policies import REFERENCE, UV
 from linker.policy import Edge, State
 from linker.sources import DirectorySource
 from pytest_linkmode.faults.inprocess import injected
@@ -255,6 +255,28 @@ def test_a_target_that_is_there_and_cannot_be_opened_is_no_target_that_vanished(
     assert tried == 1
 
 
+def test_a_conflict_is_found_though_another_directory_vanishes_meanwhile(ground: str) -> None:
+    source: Tree = {"d/f": File(b"f"), "e/g": File(b"g"), "h/i": File(b"i")}
+    for vanishing in "deh":
+        for conflict in {"d/f", "e/g", "h/i"} - {f"{vanishing}/{'fgi'['deh'.index(vanishing)]}"}:
+            existing: Tree = {**{name: Directory() for name in "deh"}, conflict: Directory()}
+            scene = Scene(f"{ground}/{vanishing}-{conflict[0]}", source, existing)
+            there = f"{scene.target}/{vanishing}"
+
+            def opening(name: str, flags: int, *mode: int, there: str = there, **where: Any) -> int:
+                if "dir_fd" in where and os.path.isdir(there):
+                    path = os.path.join(os.readlink(f"/proc/self/fd/{where['dir_fd']}"), name)
+                    if path == there:
+                        os.rmdir(there)
+                return os.open(name, flags, *mode, **where)
+
+            tap = Tap(base=dataclasses.replace(REFLINKING, open=opening))
+            with pytest.raises(LinkError) as caught:
+                link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=tap.platform)
+            assert caught.value.what == f"cannot replace {conflict}"
+            assert "mkdir" not in tap.names, "before anything is written"
+
+
 # One file.
 
 
@@ -459,6 +481,34 @@ def test_a_source_file_that_is_gone_leaves_a_hard_link_that_nobody_can_tell(grou
     assert caught.value.left == ("a",)
     assert caught.value.condition is Condition.IO
     assert files(scene.target) == {"a": b"a"}
+
+
+def test_directories_that_are_filled_where_they_are_get_their_times_afterwards(
+    ground: str,
+) -> None:
+    tree: Tree = {
+        "n": Directory(0o755, trees.PAST - 7),
+        "n/m": Directory(0o755, trees.PAST - 9),
+        "n/m/f": File(b"f"),
+        "n/g": File(b"g"),
+    }
+    scene = Scene(ground, tree, {})
+    for policy in (dataclasses.replace(UV, waives=frozenset()), REFERENCE):
+        scene.rebuild()
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, policy=policy)
+        for path in ("n", "n/m"):
+            assert scene.now()[path].mtime_ns == scene.wanted[path].mtime_ns, policy.name
+
+
+@pytest.mark.parametrize("link", [link_tree, link_directory_source])
+def test_strict_raises_where_the_policy_would_fall_back(ground: str, link: Any) -> None:
+    scene = Scene(ground, {"f": File(b"f")}, {})
+    with pytest.raises(LinkError) as caught:
+        link(scene.source, scene.target, platform=without_clones(), strict=True)
+    assert caught.value.condition is Condition.UNSUPPORTED
+    assert not scene.untouched()
+    report = link(scene.source, scene.target, platform=without_clones(), strict=False)
+    assert report.counts == {LinkMode.COPY: 1}
 
 
 def test_a_policy_that_undoes_nothing_leaves_what_it_had_linked(ground: str) -> None:

@@ -943,6 +943,33 @@ def test_errors_of_our_own_system_calls_are_as_complete_as_pythons(room: Room, n
     assert error.filename == "name"
 
 
+def test_the_numbers_are_those_of_the_kernels_headers() -> None:
+    """linux/fs.h, linux/fcntl.h, linux/stat.h, linux/prctl.h."""
+    inherited = {
+        "COMPR": 0x4,
+        "SYNC": 0x8,
+        "NOATIME": 0x80,
+        "NOCOMP": 0x400,
+        "DIRSYNC": 0x10000,
+        "NOCOW": 0x800000,
+        "PROJINHERIT": 0x20000000,
+        "CASEFOLD": 0x40000000,
+    }
+    assert sum(inherited.values()) == INHERITED_FLAGS
+    assert (RENAME_NOREPLACE, RENAME_EXCHANGE) == (1, 2)
+    assert (linux.AT_SYMLINK_NOFOLLOW, linux.STATX_BTIME) == (0x100, 0x800)
+    assert linux.PR_SET_PDEATHSIG == 1
+    if platform_facts.machine() in ("x86_64", "aarch64", "riscv64"):
+        numbers = linux.FICLONE, FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR
+        assert numbers == (0x40049409, 0x80086601, 0x801C581F)
+
+
+@pytest.mark.parametrize("magic", [0xEF53, 0x58465342, 0xF2F52010], ids=["ext", "xfs", "f2fs"])
+def test_births_are_asked_for_where_numbers_are_given_again(room: Room, magic: int) -> None:
+    platform = room.with_calls(fstype=lambda handle: magic, birth=lambda name, handle: 77)
+    assert platform.born(room.source, "f") == 77
+
+
 def test_a_descriptor_that_is_none_is_told(room: Room) -> None:
     room.put("f", File(b"f"))
     reading = os.open(f"{room.here}/f", os.O_RDONLY)

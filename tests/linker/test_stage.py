@@ -375,7 +375,7 @@ def test_a_deep_tree_is_removed_with_few_handles(ground: str) -> None:
         os.unlink(name, **where)
 
     assert remove_tree(with_calls(unlink=unlink), deep.handle, "t") == []
-    assert 0 < most <= 4
+    assert 0 < most < 4, "four with the one that the trail begins with"
     assert descriptors() == before
     os.close(deep.handle)
 

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from scripts.mutation.running import PATIENCE, SLOWER
 from scripts.mutation.values import KILLED, SURVIVED, TIMED_OUT, Made, Mutant, Verdict
@@ -52,6 +52,14 @@ written by the command.
 - A mutant has *timed out* if a test took {patience:.0f} s and {slower} times its usual time: it is
   noticed. Versions: Python {python}, pytest {pytest}.
 """
+
+
+def _version_of(project: str) -> str:
+    """Return the version of what made the mutants; a page can be written where it is not."""
+    try:
+        return version(project)
+    except PackageNotFoundError:
+        return "of another environment"
 
 
 @dataclass(frozen=True)
@@ -131,12 +139,12 @@ def write(
     text = INTRODUCTION.format(
         explanations=EXPLANATIONS,
         bound=BOUND,
-        mutmut=version("mutmut"),
+        mutmut=_version_of("mutmut"),
         files=", ".join(f"`test_{name}`" for name in files),
         patience=PATIENCE,
         slower=SLOWER,
         python=".".join(map(str, sys.version_info[:3])),
-        pytest=version("pytest"),
+        pytest=_version_of("pytest"),
     )
     text += f"\n{table}\n"
     if partly:

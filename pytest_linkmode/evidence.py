@@ -26,7 +26,7 @@ from pytest_linkmode.opening import Directory
 from pytest_linkmode.storage import Storage, Trial
 
 if TYPE_CHECKING:
-    from pytest_linkmode.fiemap import Extent
+    from pytest_linkmode.extents import Extent, Reader
 
 AnyPath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
@@ -331,6 +331,19 @@ class _Waiting(NamedTuple):
     facts: dict[str, object]
 
 
+def _reader() -> Reader | None:
+    """Return what asks this system where bytes lie, or None where no call of it says."""
+    if sys.platform == "win32":
+        from pytest_linkmode import pointers
+
+        return pointers.system()
+    if sys.platform != "linux":
+        return None
+    from pytest_linkmode.fiemap import ExtentReader
+
+    return ExtentReader()
+
+
 class _Prover:
     """Decides about many pairs: one buffer for extents, one look at each filesystem."""
 
@@ -342,11 +355,7 @@ class _Prover:
         self._trials: dict[tuple[int, int], Trial] = {}
         self._waiting: list[_Waiting] = []
         self._settled: dict[int, Evidence] = {}
-        self._extents: Callable[[int], list[Extent]] | None = None
-        if sys.platform == "linux":
-            from pytest_linkmode.fiemap import ExtentReader
-
-            self._extents = ExtentReader().read
+        self._reader = _reader()
 
     def look(self, pair: _Pair, index: int) -> Evidence | None:
         """Return the evidence of one pair, or None if `settle` will, under `index`."""
@@ -425,21 +434,23 @@ class _Prover:
         second: Sequence[Extent],
         facts: dict[str, object],
     ) -> Evidence | str:
-        from pytest_linkmode import fiemap
+        from pytest_linkmode import extents
 
         facts["extents"] = len(second)
         facts["shared_extents"] = sum(1 for extent in second if extent.shared)
         facts["inline"] = any(extent.inline for extent in second)
-        common = fiemap.overlap(first, second)
-        if not (fiemap.placed(first) and fiemap.placed(second)) and not common:
-            return "the data is inline, inside the metadata of each inode"
-        ours, theirs = fiemap.written(first), fiemap.written(second)
+        common = extents.overlap(first, second)
+        if not (extents.placed(first) and extents.placed(second)) and not common:
+            if any(extent.inline for extent in (*first, *second)):
+                return "the data is inline, inside the metadata of each inode"
+            return f"{facts['target_filesystem'] or 'the filesystem'} names no place of the data"
+        ours, theirs = extents.written(first), extents.written(second)
         if not ours and not theirs:
             return self._alike(Proof.HOLES, _NO_DATA, pair, source, facts)
         if not common:
             why = "other inode, equal bytes, and not one byte of the disk in common"
             return _said(Proof.DIFFERENT_EXTENTS, why, _COPY, facts, LinkMode.COPY)
-        same = fiemap.joined(ours) == fiemap.joined(theirs)
+        same = extents.joined(ours) == extents.joined(theirs)
         if not same or not all(extent.shared for extent in (*ours, *theirs)):
             why = "a part of the data lies where the source's does, and a part does not"
             if same:
@@ -450,7 +461,8 @@ class _Prover:
             if trial.possible is False:  # equal addresses of two filesystems below
                 return "addresses below this filesystem cannot be compared"
         count = "1 extent" if len(second) == 1 else f"all {len(second)} extents"
-        why = f"other inode, {count} at the same place on disk, flagged shared"
+        sharing = "" if self._reader is None else self._reader.sharing
+        why = f"other inode, {count} at the same place on disk{sharing}"
         return _said(Proof.SHARED_EXTENTS, why, _CLONE, facts, LinkMode.CLONE)
 
     def _both_extents(
@@ -462,16 +474,16 @@ class _Prover:
         looks unfinished (no place yet, or one place and not yet known to be shared) is asked for
         again after a flush.
         """
-        if self._extents is None or here in self._silent:
+        if self._reader is None or here in self._silent:
             return None
-        from pytest_linkmode import fiemap
+        from pytest_linkmode import extents
 
         try:
-            both = self._extents(source), self._extents(target)
-            if fiemap.settled(*both) or here in self._flushed:
-                return both
+            both = self._reader.both(source, target)
+            if sys.platform == "win32" or extents.settled(*both) or here in self._flushed:
+                return both  # Windows flushes only files that are open for writing
             self._flush(here, source, target)
-            return self._extents(source), self._extents(target)
+            return self._reader.both(source, target)
         except OSError as error:
             if storage.error_name(error) not in ("EOPNOTSUPP", "ENOTTY", "ENOSYS", "EINVAL"):
                 raise

@@ -120,7 +120,7 @@ def try_clone(descriptor: int, directory: int | str) -> Trial:
 
 
 def _try_volume(descriptor: int) -> Trial:
-    """Find out whether the volume of an open file clones blocks at all, by what it says."""
+    """Find out whether a volume clones blocks, by what it says: nothing is tried on it."""
     import msvcrt
 
     from linker.platforms import kernel32, windows
@@ -131,7 +131,7 @@ def _try_volume(descriptor: int) -> Trial:
     except OSError as error:
         return Trial(None, windows.WINERRORS.get(windows.winerror_of(error), ""))
     if flags & windows.SUPPORTS_BLOCK_REFCOUNTING:
-        return Trial(None, "the volume clones blocks")
+        return Trial(possible=True)
     return Trial(possible=False, error="ERROR_NOT_SUPPORTED")
 
 

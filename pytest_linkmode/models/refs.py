@@ -7,7 +7,8 @@ integrity settings, the link limit, and what an ordinary user may not.
 
 Where the documentation says that something is refused but not with which error, the model says
 ERROR_INVALID_PARAMETER; `UNDOCUMENTED` names those places. Sources: [MS-FSCC] 2.3.7 and 2.3.8,
-"Block Cloning on ReFS", CreateFileW, CreateHardLinkW (1023 links), CreateSymbolicLinkW.
+"Block Cloning on ReFS", CreateFileW, CreateHardLinkW (1023 links), CreateSymbolicLinkW;
+[MS-FSA] 2.1.5.10.15 for what is said of where files lie, which FIEMAP knows.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import NamedTuple
 from linker.platforms import windows as w
 from linker.platforms.linux import RENAME_NOREPLACE, renameat2
 from linker.platforms.windows import Calls, Information, WindowsPlatform, refused
+from pytest_linkmode import pointers
+from pytest_linkmode.fiemap import ExtentReader
 
 UNDOCUMENTED = (
     "a region that is not aligned to clusters",
@@ -41,6 +44,11 @@ _CLONE_RANGE = struct.Struct("@qQQQ")
 SYMLINKS = ("allowed", "old", "refused", "silent")
 """What CreateSymbolicLinkW does: it works; it knows no flag for ordinary users (before Windows 10
 1703); it wants a privilege; it claims success and makes nothing (Wine).
+"""
+
+PLACES = ("told", "refused", "senseless")
+"""How FSCTL_GET_RETRIEVAL_POINTERS is answered: by clusters; not at all (many network shares); by
+an extent that ends before it begins (Wine).
 """
 
 _HERE = -100
@@ -70,6 +78,7 @@ class Volume:
     readonly: bool = False
     left: int | None = None
     references: int | None = None
+    places: str = "told"
 
 
 class _Open(NamedTuple):
@@ -239,6 +248,8 @@ class RefsModel:
             return b""
         if code == w.FSCTL_QUERY_ALLOCATED_RANGES:
             return _allocated(handle, *w.RANGE.unpack(data))[:size]
+        if code == pointers.FSCTL_GET_RETRIEVAL_POINTERS:
+            return self._places(handle, data, size)
         if not self.volume.clones:
             raise refused(w.NUMBERS["ERROR_INVALID_FUNCTION"])
         if code == w.FSCTL_GET_INTEGRITY_INFORMATION:
@@ -252,6 +263,26 @@ class RefsModel:
             self._duplicate(handle, data)
             return b""
         raise refused(w.NUMBERS["ERROR_INVALID_FUNCTION"])
+
+    def _places(self, handle: int, data: bytes, size: int) -> bytes:
+        """Tell where a file lies, as much of it as there is room for."""
+        if self.volume.places == "refused":
+            raise refused(w.NUMBERS["ERROR_INVALID_FUNCTION"])
+        if self.volume.places == "senseless":
+            return pointers.HEAD.pack(1, 1) + pointers.POINTER.pack(0, 0)
+        if len(data) < pointers.STARTING.size:
+            raise refused(w.NUMBERS["ERROR_INVALID_PARAMETER"])
+        if size < pointers.HEAD.size + pointers.POINTER.size:
+            raise refused(w.NUMBERS["ERROR_INSUFFICIENT_BUFFER"])
+        (asked,) = pointers.STARTING.unpack(data)
+        if asked < 0:
+            raise refused(w.NUMBERS["ERROR_INVALID_PARAMETER"])
+        runs = [run for run in _runs(handle, self.volume.cluster) if run[1] > asked]
+        if not runs:
+            raise refused(pointers.END)
+        runs = runs[: (size - pointers.HEAD.size) // pointers.POINTER.size]
+        head = pointers.HEAD.pack(len(runs), runs[0][0])
+        return head + b"".join(pointers.POINTER.pack(behind, place) for _, behind, place in runs)
 
     def _duplicate(self, handle: int, data: bytes) -> None:
         """Clone one region, or refuse it as ReFS does."""
@@ -396,6 +427,28 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _rounded(size: int, cluster: int) -> int:
     return -(-size // cluster) * cluster
+
+
+def _runs(handle: int, cluster: int) -> list[tuple[int, int, int]]:
+    """Return (first cluster, the one behind, place on the volume) of all of a file, holes too.
+
+    Nothing of a file whose data is resident: on btrfs, inline.
+    """
+    end = _rounded(os.fstat(handle).st_size, cluster) // cluster
+    found: list[tuple[int, int, int]] = []
+    position = 0
+    for extent in ExtentReader().read(handle):
+        if extent.inline:
+            return []
+        assert extent.physical % cluster == 0, "a cluster lies at no cluster of the disk"
+        start = extent.logical // cluster
+        if start > position:
+            found.append((position, start, pointers.NOWHERE))
+        position = start + extent.length // cluster
+        found.append((start, position, extent.physical // cluster))
+    if position < end:
+        found.append((position, end, pointers.NOWHERE))
+    return found
 
 
 def _allocated(handle: int, position: int, length: int) -> bytes:

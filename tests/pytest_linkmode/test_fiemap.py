@@ -11,18 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_linkmode.extents import Extent, ExtentFlag, joined, overlap, placed, written
 from pytest_linkmode.factories import TestFilesystem
-from pytest_linkmode.fiemap import (
-    Extent,
-    ExtentFlag,
-    ExtentReader,
-    fiemap,
-    fiemap_extent,
-    joined,
-    overlap,
-    placed,
-    written,
-)
+from pytest_linkmode.fiemap import ExtentReader, fiemap, fiemap_extent
 
 BLOCK = 4096
 

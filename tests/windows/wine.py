@@ -13,6 +13,7 @@ FAKED = {
     "block-clones": "no filesystem of Wine clones blocks, whatever lies below its drives",
     "link-limit": "a file may have as many names as the filesystem below the drive allows",
     "posix-rename": "FileRenameInfoEx is not known: an open file cannot be replaced",
+    "extents": "FSCTL_GET_RETRIEVAL_POINTERS tells of an extent that ends before it begins",
     "sparse": "FSCTL_SET_SPARSE and allocated ranges are not told of files",
 }
 """What is faked -> how."""

@@ -2,15 +2,18 @@
 
 Both tools do in a few commands what a loop device does on Linux: make an image, format it, attach
 it, and let it go again. What is asked of them is built by pure functions, exit statuses alone
-decide, and each step is tried again a few times: both systems scan what is new, and hold it.
+decide, and each step is tried again a few times: both systems scan what is new, and hold it. An
+image is noted before it is made, so that `linkmode clean` lets go of those of killed runs.
 
-Sources: hdiutil(1) of macOS; "diskpart", "create vdisk", "attach vdisk", "format" and "assign" of
-Microsoft's documentation. Neither was run where this was written: docs/windows.md.
+Sources: hdiutil(1) of macOS; "diskpart", "create vdisk", "attach vdisk", "format", "assign",
+"select volume" and "detach vdisk" of Microsoft's documentation. Neither was run where this was
+written: docs/windows.md.
 """
 
 from __future__ import annotations
 
 import os
+import plistlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +24,7 @@ from typing import Any
 from pytest_linkmode import processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
-from pytest_linkmode.filesystems import mounts
+from pytest_linkmode.filesystems import mounts, registry
 from pytest_linkmode.filesystems.base import (
     MIB,
     Filesystem,
@@ -118,21 +121,59 @@ def diskpart_attach(image: Image) -> Command:
 def diskpart_detach(image: Image, *, force: bool) -> Command:
     """Return the command that takes the mount point away and lets the image go.
 
-    With `force` a mount point that was never made is no error.
+    With `force` it is only let go: there may be no mount point.
     """
-    remove = "remove all dismount" + (" noerr" if force else "")
+    remove = (f"select volume={_quoted(image.point)}", "remove all dismount")
     return _diskpart(
-        f"select vdisk file={_quoted(image.path)}",
-        *((f"select partition 1{' noerr' if force else ''}", remove)),
-        "detach vdisk",
+        *(() if force else remove), f"select vdisk file={_quoted(image.path)}", "detach vdisk"
     )
+
+
+def hdiutil_info() -> Command:
+    """Return the command that tells of all images that are attached, as a property list."""
+    return ("hdiutil", "info", "-plist"), ""
+
+
+def hdiutil_eject(device: str) -> Command:
+    """Return the command that lets go of an image by one of its devices, mounted or not."""
+    return ("hdiutil", "detach", "-quiet", "-force", device), ""
+
+
+def attached_devices(told: str, path: str) -> tuple[str, ...]:
+    """Return the devices of the image at `path` in what `hdiutil info -plist` told, the whole
+    disk first; none if it is not attached.
+    """
+    devices = {
+        entity["dev-entry"]
+        for image in plistlib.loads(told.encode()).get("images", ())
+        if image.get("image-path") == path
+        for entity in image.get("system-entities", ())
+        if "dev-entry" in entity
+    }
+    return tuple(sorted(devices, key=lambda device: (len(device), device)))
+
+
+def _hdiutil_free(image: Image, directory: str) -> None:
+    """Let go of an image if it is attached."""
+    devices = attached_devices(run(hdiutil_info(), directory), image.path)
+    if devices:
+        run(hdiutil_eject(devices[0]), directory)
+
+
+def _diskpart_free(image: Image, directory: str) -> None:
+    """Let go of an image if it is attached: then Windows does not let it be removed."""
+    try:
+        os.unlink(image.path)
+    except PermissionError:
+        run(diskpart_detach(image, force=True), directory)
 
 
 @dataclass(frozen=True)
 class Tool:
     """One tool: the system it is of, the steps, and its word for each filesystem.
 
-    `suffix` is what the tool ends an image's name with; `missing` says why this user may not.
+    `suffix` is what the tool ends an image's name with; `free` lets go of an image of which nobody
+    knows how far it got; `right` says why this user may not.
     """
 
     program: str
@@ -141,6 +182,7 @@ class Tool:
     create: Callable[[Image], Command]
     attach: Callable[[Image], Command]
     detach: Callable[..., Command]
+    free: Callable[[Image, str], None]
     formats: Mapping[str, str]
     right: Callable[[], str]
 
@@ -166,6 +208,7 @@ HDIUTIL = Tool(
     hdiutil_create,
     hdiutil_attach,
     hdiutil_detach,
+    _hdiutil_free,
     {
         "apfs": "APFS",
         "apfs-case-sensitive": "Case-sensitive APFS",
@@ -182,19 +225,24 @@ DISKPART = Tool(
     diskpart_create,
     diskpart_attach,
     diskpart_detach,
+    _diskpart_free,
     {"refs": "refs", "ntfs": "ntfs", "fat32": "fat32", "exfat": "exfat"},
     _administrator,
 )
 
 
-def run(command: Command, directory: str) -> None:
-    """Run one step; raises CommandFailed."""
+TOOLS: Mapping[str, Tool] = {tool.program: tool for tool in (HDIUTIL, DISKPART)}
+
+
+def run(command: Command, directory: str) -> str:
+    """Run one step; return what it printed. Raises CommandFailed."""
     arguments, script = command
     path = os.path.join(directory, "linkmode.txt")
     if script:
         with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(script)
-    processes.run([word.format(script=path) for word in arguments], timeout=TIMEOUT)
+    done = processes.run([word.format(script=path) for word in arguments], timeout=TIMEOUT)
+    return done.stdout
 
 
 def persistently(
@@ -225,9 +273,12 @@ def attached(
 ) -> Iterator[str]:
     """Make an image and mount it for as long as the context lasts; the value is the directory.
 
-    Whatever fails, what was made before is undone. Raises CommandFailed.
+    Whatever fails, what was made before is undone; what cannot be stays noted. Raises
+    CommandFailed.
     """
     directory = os.path.dirname(image.path)
+    notes = registry.ledger()
+    number = notes.note(registry.IMAGE, image.path, tool=tool.program, point=image.point)
 
     def forget() -> None:
         with suppress(FileNotFoundError):
@@ -240,19 +291,41 @@ def attached(
         with suppress(processes.CommandFailed):
             let_go(force=True)
 
-    with OwnedStack(keep=keep) as stack:
-        stack.callback(forget)
-        create = [lambda: run(tool.create(image), directory)] * ATTEMPTS
-        persistently(create, again=forget, sleep=sleep)
-        try:
-            attach = [lambda: run(tool.attach(image), directory)] * ATTEMPTS
-            persistently(attach, again=let_go_quietly, sleep=sleep)
-        except BaseException:
-            let_go_quietly()
-            raise
+    def undo() -> None:
         gently: list[Callable[[], None]] = [lambda: let_go(force=False)] * (ATTEMPTS - 1)
-        stack.callback(persistently, [*gently, lambda: let_go(force=True)], sleep=sleep)
+        persistently([*gently, lambda: let_go(force=True)], sleep=sleep)
+        forget()
+        notes.forget(number)
+
+    def create() -> None:
+        run(tool.create(image), directory)
+
+    def attach() -> None:
+        run(tool.attach(image), directory)
+
+    with OwnedStack(keep=keep) as stack:
+        try:
+            persistently([create] * ATTEMPTS, again=forget, sleep=sleep)
+            notes.made(number, image.path)
+            persistently([attach] * ATTEMPTS, again=let_go_quietly, sleep=sleep)
+        except BaseException:
+            with suppress(processes.CommandFailed, OSError):
+                release(tool, image, sleep)
+                notes.forget(number)
+            raise
+        stack.callback(undo)
         yield image.point
+
+
+def release(tool: Tool, image: Image, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Let go of an image of which nobody knows how far it got, and remove it.
+
+    Raises CommandFailed, or OSError where it cannot be removed.
+    """
+    directory = os.path.dirname(image.path)
+    persistently([lambda: tool.free(image, directory)] * ATTEMPTS, sleep=sleep)
+    with suppress(FileNotFoundError):
+        os.unlink(image.path)
 
 
 @dataclass(frozen=True)

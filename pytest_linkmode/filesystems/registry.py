@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_linkmode import kernel, namespaces, opening
+from pytest_linkmode.errors import LinkmodeError
 from pytest_linkmode.filesystems.base import remove_tree
 
 if sys.platform == "win32":
@@ -38,7 +39,8 @@ TREE = "tree"
 """A directory with everything in it; it is ours if the inode is as noted."""
 FILE = "file"
 """An image; it is ours if the inode is as noted."""
-
+IMAGE = "image"
+"""An image of macOS or Windows, which `tool` may have attached and mounted at `point`."""
 
 UNDONE = "undone"
 GONE = "gone"
@@ -241,7 +243,7 @@ def _settle(notes: list[dict[str, Any]], *, dry_run: bool) -> tuple[list[Finding
     owner = notes[0] if notes and "pid" in notes[0] else None
     if owner is None or _lives(owner):
         return [], False
-    findings = []
+    findings: list[Finding] = []
     undone = {entry["undone"] for entry in notes if "undone" in entry}
     inodes = {entry["made"]: entry["inode"] for entry in notes if "made" in entry}
     steps = [entry for entry in notes if "step" in entry and entry["id"] not in undone]
@@ -249,12 +251,19 @@ def _settle(notes: list[dict[str, Any]], *, dry_run: bool) -> tuple[list[Finding
     for entry in reversed(steps):
         remains = _STEPS[entry["step"]]
         action, why = remains.look({**entry, "inode": inodes.get(entry["id"])})
+        below = os.path.join(entry["path"], "")
+        if action == FOUND and any(
+            each.action == KEPT and each.path.startswith(below) for each in findings
+        ):
+            action, why, unsettled = KEPT, "something in it is kept", True
         if action == FOUND and not dry_run:
             try:
-                remains.undo(entry["path"])
+                remains.undo(entry)
                 action = UNDONE
             except OSError as error:
                 action, why, unsettled = KEPT, error.strerror or str(error), True
+            except LinkmodeError as error:
+                action, why, unsettled = KEPT, f"{error.what}: {error.why}", True
         findings.append(Finding(entry["step"], entry["path"], owner["pid"], action, why))
     return findings, not unsettled
 
@@ -270,7 +279,7 @@ class _Remains:
     """How to tell what is left of a kind of step, and how to undo it."""
 
     look: Callable[[Mapping[str, Any]], tuple[str, str]]
-    undo: Callable[[str], None]
+    undo: Callable[[Mapping[str, Any]], None]
 
 
 def _look_mount(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -297,7 +306,18 @@ def _look_inode(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 def mounted_below(path: str) -> bool:
     """Return whether removing what is in a directory would remove what is mounted there."""
+    if sys.platform != "linux":
+        return mount_points_below(path)
     return any(mount.target.startswith(path + os.sep) for mount in kernel.mounts())
+
+
+def mount_points_below(path: str) -> bool:
+    """Return whether a directory has mount points in it, where no table tells of them."""
+    return any(
+        os.path.ismount(os.path.join(directory, name))
+        for directory, names, _ in os.walk(path)
+        for name in names
+    )
 
 
 def _look_tree(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -309,17 +329,37 @@ def _look_tree(entry: Mapping[str, Any]) -> tuple[str, str]:
     return action, why
 
 
-def _undo_tree(path: str) -> None:
-    remove_tree(path)
+def _undo_mount(entry: Mapping[str, Any]) -> None:
+    kernel.unmount(entry["path"])
+
+
+def _undo_point(entry: Mapping[str, Any]) -> None:
+    os.rmdir(entry["path"])
+
+
+def _undo_tree(entry: Mapping[str, Any]) -> None:
+    remove_tree(entry["path"])
     with suppress(FileNotFoundError):
-        os.rmdir(path)
+        os.rmdir(entry["path"])
+
+
+def _undo_file(entry: Mapping[str, Any]) -> None:
+    os.unlink(entry["path"])
+
+
+def _undo_image(entry: Mapping[str, Any]) -> None:
+    from pytest_linkmode.filesystems import images
+
+    image = images.Image(entry["path"], entry["point"], "", 0)
+    images.release(images.TOOLS[entry["tool"]], image)
 
 
 _STEPS: Mapping[str, _Remains] = {
-    MOUNT: _Remains(_look_mount, kernel.unmount),
-    POINT: _Remains(_look_inode, os.rmdir),
+    MOUNT: _Remains(_look_mount, _undo_mount),
+    POINT: _Remains(_look_inode, _undo_point),
     TREE: _Remains(_look_tree, _undo_tree),
-    FILE: _Remains(_look_inode, os.unlink),
+    FILE: _Remains(_look_inode, _undo_file),
+    IMAGE: _Remains(_look_inode, _undo_image),
 }
 
 

@@ -114,7 +114,7 @@ def clusters(runs: Runs) -> Sequence[int]:
 
 @cloning
 def test_an_answer_without_room_for_all_goes_on_where_it_ended(stand: Stand) -> None:
-    with halves_swapped(stand) as (reading, to):
+    with halves_swapped(stand) as (_, to):
         whole = ask(stand, to)
         assert len(whole) > 1
         pieces: Runs = []

@@ -10,35 +10,94 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
-from pytest_linkmode.filesystems import FILESYSTEMS, SYSTEMS, images, missing, promises, provider_of
+from pytest_linkmode.filesystems import (
+    FILESYSTEMS,
+    SYSTEMS,
+    images,
+    missing,
+    promises,
+    provider_of,
+    registry,
+)
 from pytest_linkmode.filesystems.images import DISKPART, HDIUTIL, Image, Tool
+from pytest_linkmode.filesystems.registry import FOUND, KEPT, UNDONE
 from pytest_linkmode.processes import CommandFailed
 
 PROGRAM = """#!{python} -IS
-import json, os, sys
+import json, os, plistlib, sys
 state, name = {state!r}, os.path.basename(sys.argv[0])
 script = open(sys.argv[2]).read() if name == "diskpart" else ""
 said = [name, *sys.argv[1:]] if not script else [name, *script.splitlines()]
 with open(os.path.join(state, "log"), "a") as log:
     log.write(json.dumps(said) + "\\n")
-words = " ".join(said)
-step = next(s for s in ("create vdisk", "hdiutil create", "detach", "attach") if s in words)
-left = os.path.join(state, step.split()[-1].replace("vdisk", "create"))
-if os.path.exists(left) and int(open(left).read()):
-    count = int(open(left).read())
+disks = [line.split() for line in said[1:] if " vdisk" in line]
+step = disks[-1][0] if script else said[1]
+image = " ".join(map(" ".join, disks)).split('"')[1] if script else said[-1]
+left, attached = os.path.join(state, step), os.path.join(state, "attached")
+if os.path.exists(left) and (count := int(open(left).read())):
     open(left, "w").write(str(count - 1))
+    if os.path.exists(left + ".halfway"):
+        open(attached, "w").write(image)
     sys.exit("resource busy")
-if "create" in step:
-    image = said[-1] if not script else said[1].split('"')[1]
+if step == "create":
     open(image, "x").close()
+if step == "attach":
+    if os.path.exists(attached):
+        sys.exit("attached already")
+    open(attached, "w").write(image)
+if step == "detach":
+    if not os.path.exists(attached):
+        sys.exit("not attached")
+    os.unlink(attached)
+if step == "info":
+    images = [{{"image-path": "/Users/somebody/Other.dmg", "system-entities": [
+        {{"dev-entry": "/dev/disk3", "mount-point": "/Volumes/Other"}}]}}]
+    if os.path.exists(attached):
+        images.append({{"image-path": open(attached).read(), "system-entities": [
+            {{"dev-entry": "/dev/disk4s1"}}, {{"dev-entry": "/dev/disk4"}}]}})
+    sys.stdout.buffer.write(plistlib.dumps({{"images": images}}))
 """
+"""Both tools. A step fails as often as the file of its name in `state` says, for `.halfway` after
+it was taken; `attached` says which image is.
+"""
+
+TOLD = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0"><dict>
+<key>framework</key><string>654.40.2</string>
+<key>images</key><array>
+<dict>
+<key>image-path</key><string>/private/tmp/theirs/image.sparseimage</string>
+<key>image-type</key><string>disk image</string>
+<key>system-entities</key><array>
+<dict><key>dev-entry</key><string>/dev/disk9</string></dict>
+</array></dict>
+<dict>
+<key>image-path</key><string>/private/tmp/ours/image.sparseimage</string>
+<key>image-type</key><string>sparse disk image</string>
+<key>system-entities</key><array>
+<dict><key>content-hint</key><string>41504653-0000-11AA-AA11-0030654</string>
+<key>dev-entry</key><string>/dev/disk11s1</string>
+<key>mount-point</key><string>/private/tmp/ours/root</string></dict>
+<dict><key>content-hint</key><string>GUID_partition_scheme</string>
+<key>dev-entry</key><string>/dev/disk10</string></dict>
+<dict><key>content-hint</key><string>EF57347C-0000-11AA-AA11-0030654</string>
+<key>dev-entry</key><string>/dev/disk11</string></dict>
+<dict><key>content-hint</key><string>Apple_APFS</string>
+<key>dev-entry</key><string>/dev/disk10s1</string></dict>
+</array></dict>
+<dict><key>image-path</key><string>/private/tmp/waiting.dmg</string></dict>
+</array></dict></plist>
+"""
+"""What `hdiutil info -plist` prints, in the form that is published of it."""
 
 
 class Stand:
@@ -64,18 +123,17 @@ class Stand:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def steps(self) -> list[str]:
-        """Return which steps were taken, in order."""
-        found = []
-        for said in self.asked:
-            words = " ".join(said)
-            found.append(
-                next(
-                    s for s in ("create vdisk", "hdiutil create", "detach", "attach") if s in words
-                )
-                .removeprefix("hdiutil ")
-                .removesuffix(" vdisk")
-            )
-        return found
+        """Return which steps were taken, in order; looking is none."""
+        taken = []
+        for name, *said in self.asked:
+            disks = [line for line in said if " vdisk" in line]
+            taken.append(disks[-1].split()[0] if name == "diskpart" else said[0])
+        return [step for step in taken if step != "info"]
+
+    @property
+    def attached(self) -> bool:
+        """Whether an image is attached."""
+        return (self.state / "attached").exists()
 
     def image(self, tool: Tool) -> Image:
         point = self.root / "root"
@@ -88,6 +146,14 @@ class Stand:
 def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
     made = Stand(tmp_path)
     monkeypatch.setenv("PATH", str(made.bin), prepend=os.pathsep)
+    unlink = os.unlink
+
+    def guarded(path: str, **named: int) -> None:
+        if made.attached and str(path).endswith(DISKPART.suffix):
+            raise PermissionError(13, "The process cannot access the file", path)
+        unlink(path, **named)
+
+    monkeypatch.setattr(os, "unlink", guarded)
     return made
 
 
@@ -126,13 +192,27 @@ def test_diskpart_is_asked_by_a_script() -> None:
         "format fs=refs label=linkmode quick",
         'assign mount="C:\\a b\\root"',
     ]
-    assert images.diskpart_detach(image, force=True)[1].splitlines()[-1] == "detach vdisk"
-    assert "noerr" not in images.diskpart_detach(image, force=False)[1]
+    forced = ['select vdisk file="C:\\a b\\i.vhdx"', "detach vdisk"]
+    assert images.diskpart_detach(image, force=True)[1].splitlines() == forced
+    assert images.diskpart_detach(image, force=False)[1].splitlines() == [
+        'select volume="C:\\a b\\root"',
+        "remove all dismount",
+        *forced,
+    ]
 
 
 def test_a_path_that_would_end_its_quotes_is_no_part_of_a_script() -> None:
     with pytest.raises(ValueError, match="diskpart script"):
         images.diskpart_create(Image('C:\\"\nclean', "C:\\root", "ntfs", 1 << 30))
+
+
+def test_an_image_is_known_by_its_path_among_all_that_are_attached() -> None:
+    ours = "/private/tmp/ours/image.sparseimage"
+    devices = images.attached_devices(TOLD, ours)
+    assert devices[0] == "/dev/disk10"
+    assert set(devices[1:]) == {"/dev/disk11", "/dev/disk10s1", "/dev/disk11s1"}
+    assert images.attached_devices(TOLD, "/private/tmp/waiting.dmg") == ()
+    assert images.attached_devices(TOLD, "/private/tmp/elsewhere/image.sparseimage") == ()
 
 
 def no_wait(_seconds: float) -> None:
@@ -169,8 +249,17 @@ def test_a_step_that_never_works_leaves_nothing(stand: Stand, tool: Tool, step: 
         pytest.fail("it is there")
     assert stand.steps().count(step) == images.ATTEMPTS
     assert not os.path.exists(image.path)
-    if step == "attach":  # it may have been attached and not formatted
-        assert stand.steps()[-1] == "detach"
+
+
+def test_an_image_that_was_attached_and_no_more_is_let_go(stand: Stand, tool: Tool) -> None:
+    stand.fails("attach", 1000)
+    (stand.state / "attach.halfway").touch()
+    image = stand.image(tool)
+    with pytest.raises(CommandFailed, match="resource busy"), images.attached(tool, image, no_wait):
+        pytest.fail("it is there")
+    assert stand.steps()[-1] == "detach"
+    assert not stand.attached
+    assert not os.path.exists(image.path)
 
 
 def test_what_is_not_let_go_is_made_to(stand: Stand) -> None:
@@ -252,3 +341,120 @@ def test_the_provider_says_what_failed(
     with pytest.raises(Unavailable, match="resource busy"), opened:
         pytest.fail("it is there")
     assert sorted(os.listdir(stand.root)) == ["bin", "state"]
+
+
+# After a kill
+
+KILLED = """
+state, program, moment = arguments
+os.environ["PATH"] = os.path.join(os.path.dirname(state), "bin") + os.pathsep + os.environ["PATH"]
+from pytest_linkmode.filesystems import images
+tool = images.TOOLS[program]
+place = namespaces.Place(os.environ["TMPDIR"], namespaces.HOST)
+images.PAUSES = (0.0,)
+
+def left():
+    return sorted(n for n in os.listdir(os.environ["TMPDIR"]) if n.startswith("linkmode"))
+
+unlink = os.unlink
+def guarded(path, **named):
+    if str(path).endswith(".vhdx") and os.path.exists(os.path.join(state, "attached")):
+        raise PermissionError(13, "The process cannot access the file", path)
+    unlink(path, **named)
+os.unlink = guarded
+
+def victim():
+    if moment != "attached":
+        run = images.run
+        def dying(command, directory):
+            said = run(command, directory)
+            if moment in " ".join(command[0]) + command[1]:
+                die()
+            return said
+        images.run = dying
+    with images.Images(tool, "image").open(
+        FILESYSTEMS[next(iter(tool.formats))], place, Settings(keep=moment == "kept")
+    ) as filesystem:
+        if moment == "attached":
+            die()
+
+assert in_child(victim) == (0 if moment == "kept" else -signal.SIGKILL)
+found = [[f.step, f.action, f.why] for f in registry.clean(dry_run=True)]
+before = os.path.exists(os.path.join(state, "attached"))
+"""
+
+
+@pytest.mark.parametrize("moment", ["create", "attach", "attached", "kept"])
+def test_what_a_killed_run_left_attached_is_let_go_and_removed(
+    stand: Stand, tool: Tool, moment: str, script: Callable[..., Any]
+) -> None:
+    shown, before, found, after = script(
+        KILLED
+        + """
+done = [[f.step, f.action, f.why] for f in registry.clean()]
+show([found, before, done, [left(), os.listdir(registry.directory())]])
+""",
+        str(stand.state),
+        tool.program,
+        moment,
+    )
+    assert shown == [["image", FOUND, ""], ["tree", FOUND, ""]]
+    assert before is (moment != "create")
+    assert found == [["image", UNDONE, ""], ["tree", UNDONE, ""]]
+    assert after == [[], []]
+    assert not stand.attached
+
+
+def test_what_cannot_be_let_go_stays_noted_until_it_can(
+    stand: Stand, tool: Tool, script: Callable[..., Any]
+) -> None:
+    first, second = script(
+        KILLED
+        + """
+with open(os.path.join(state, "detach"), "w") as times:
+    times.write("5")
+first = [[f.step, f.action] for f in registry.clean()]
+assert left()
+show([first, [[f.step, f.action] for f in registry.clean()]])
+assert not left() and not os.listdir(registry.directory())
+""",
+        str(stand.state),
+        tool.program,
+        "attached",
+    )
+    assert first == [["image", KEPT], ["tree", KEPT]]
+    assert second == [["image", UNDONE], ["tree", UNDONE]]
+    assert not stand.attached
+
+
+def test_an_image_that_is_another_now_is_left_alone(
+    stand: Stand, tool: Tool, script: Callable[..., Any]
+) -> None:
+    found = script(
+        KILLED
+        + """
+import glob
+path, = glob.glob(os.path.join(os.environ["TMPDIR"], "linkmode*", "image*"))
+os.rename(path, path + ".old")
+open(path, "w").close()
+show([[f.step, f.action, f.why] for f in registry.clean()])
+assert os.path.exists(path)
+""",
+        str(stand.state),
+        tool.program,
+        "attached",
+    )
+    assert found == [
+        ["image", KEPT, "something else has that name now"],
+        ["tree", KEPT, "something in it is kept"],
+    ]
+    assert stand.steps() == ["create", "attach"]
+
+
+def test_mount_points_are_found_where_no_table_tells_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "image" / "root").mkdir(parents=True)
+    assert not registry.mount_points_below(str(tmp_path))
+    monkeypatch.setattr(os.path, "ismount", lambda path: str(path).endswith("root"))
+    assert registry.mount_points_below(str(tmp_path))

@@ -77,22 +77,34 @@ class Maker:
         self._processes = processes
         self._helping = False
 
-    def empty(self, node: Node, stage: Stage, number: str) -> Tally:
-        """Make a directory alone, for policies that fill directories where they are."""
-        trail = Trail(self._platform, stage.handle)
+    def outset(self, node: Node, stage: Stage, number: str) -> tuple[Tally, bool]:
+        """Make a directory for policies that fill directories where they are: whole if one call
+        can, else empty. Return what was made, and whether that is all of it.
+        """
+        trail, tally = Trail(self._platform, stage.handle), Tally()
         try:
+            if self.cloner is not None and self.cloner.clone(
+                node, stage, stage.handle, number, tally
+            ):
+                if self._advance is not None:
+                    self._advance(
+                        sum(len(below.files) for below, entering in walk(node) if entering)
+                    )
+                return tally, True
             handle = trail.make(number, node.mode & 0o777 | 0o700)
             facts = self._platform.facts(handle)
             node.inode = facts.inode
             self._platform.stamp_directory(handle, facts.mode, node)
         except Failed as failed:
             raise link_error(self._platform, failed, node.path) from failed.error
+        except Lost as lost:
+            raise link_error(self._platform, lost.failed, lost.node.path) from lost.failed.error
         finally:
             trail.reset()
-        return Tally(directories=1)
+        return Tally(directories=1), False
 
-    def tree(self, top: Node, stage: Stage, number: str) -> Tally:
-        """Make a directory with all that belongs into it, under a number in the stage."""
+    def tree(self, top: Node, stage: Stage, number: str) -> tuple[Tally, bool]:
+        """Make a directory with all that belongs into it, under a number in the stage: whole."""
         tally = Tally()
         if self._processes > 1:
             from linker import helping  # only for large trees, and only where it is asked for
@@ -100,9 +112,9 @@ class Maker:
             division = helping.divide(top)
             if division is not None:
                 self._together(top, division, stage, number, tally)
-                return tally
+                return tally, True
         self._whole(top, stage.handle, number, stage, tally)
-        return tally
+        return tally, True
 
     def _whole(self, top: Node, parent: int, name: str, stage: Stage, tally: Tally) -> None:
         """Make a directory with all that belongs into it, as `name` in an open directory."""

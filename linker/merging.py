@@ -239,8 +239,8 @@ class Merger:
         while True:
             stage = self._stages.of[record.node]
             number = stage.number()
-            make = self._maker.tree if self._policy.undo else self._maker.empty
-            tally = make(node, stage, number)
+            make = self._maker.tree if self._policy.undo else self._maker.outset
+            tally, whole = make(node, stage, number)
             owed: tuple[int, str] | None = None
             try:
                 if node.mode & 0o300 != 0o300:
@@ -251,7 +251,7 @@ class Merger:
                     if owed is not None:
                         self._pay_mode(node, stage, *owed)
                     self.tallies[node] = tally
-                    return self._policy.undo
+                    return whole
             except _OtherMount:
                 remove_tree(self._platform, stage.handle, number)
                 self._stages.open(target, record.node)

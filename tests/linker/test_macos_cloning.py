@@ -18,7 +18,8 @@ from linker import Existing, LinkError, LinkMode, LinkReport, link_tree
 from linker.conditions import Condition, Scope
 from linker.platforms.base import Failed
 from linker.platforms.macos import NUMBERS
-from linker.policies import REFERENCE
+from linker.policies import RATTLER, REFERENCE, UV
+from linker.policy import Policy
 from linker.report import Transition
 from linker.store import Store
 from pytest_linkmode.faults.inprocess import injected
@@ -658,6 +659,48 @@ def test_a_policy_that_knows_no_clones_of_directories_has_none(scene: str) -> No
     _, _, counts = link(stage, policy=own)
     assert counts["clonefileat"] == 0
     assert problems(stage) == []
+
+
+NO_UNDO = dataclasses.replace(REFERENCE, name="no-undo", undo=False)
+
+
+@pytest.mark.parametrize("policy", [NO_UNDO, UV, RATTLER], ids=lambda policy: str(policy.name))
+def test_a_policy_that_undoes_nothing_clones_directories_whole_too(
+    scene: str, policy: Policy
+) -> None:
+    stage = Scene(scene, PACKAGE, {})
+    seen: list[tuple[int, int]] = []
+    report, told, counts = link(
+        stage, policy=policy, progress=lambda done, total: seen.append((done, total))
+    )
+    assert (counts["clonefileat"], counts["fclonefileat"]) == (1, 1)
+    assert report.counts == {LinkMode.CLONE: 5}
+    assert (report.directories, report.symlinks) == (5, 2)
+    assert told.edges == []
+    assert seen[-1] == (5, 5)
+    assert problems(stage) == []
+
+
+@pytest.mark.parametrize("policy", [UV, RATTLER], ids=lambda policy: str(policy.name))
+def test_what_cannot_be_cloned_whole_is_filled_where_it_is_and_left_there(
+    scene: str, policy: Policy
+) -> None:
+    stage = Scene(scene, PACKAGE, {})
+
+    cloned: list[int] = []
+
+    def refuse(number: int, name: str) -> None:
+        if name == "clonefileat":
+            raise injected(errno.ENOTSUP)
+        if name == "fclonefileat":
+            cloned.append(number)
+        if name in ("link", "write") or len(cloned) > 3:
+            raise injected(errno.EIO)
+
+    with pytest.raises(LinkError):
+        link_tree(stage.source, stage.target, policy=policy, platform=MacTap(refuse).platform)
+    left = {path for path, each in stage.now().items() if each.kind == "file"}
+    assert left == {"RECORD", "ns/__init__.py", "ns/a.py"}
 
 
 @pytest.mark.parametrize("mode", [mode for mode in LinkMode if mode is not LinkMode.CLONE])

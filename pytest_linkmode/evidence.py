@@ -337,6 +337,10 @@ def _reader() -> Reader | None:
         from pytest_linkmode import pointers
 
         return pointers.system()
+    if sys.platform == "darwin":
+        from pytest_linkmode import log2phys
+
+        return log2phys.PlaceReader()
     if sys.platform != "linux":
         return None
     from pytest_linkmode.fiemap import ExtentReader

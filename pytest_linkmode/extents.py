@@ -1,6 +1,7 @@
 """Lists of extents: where the bytes of files lie on disk, and what two such lists prove.
 
-`Extent` is what every system's reader gives (`fiemap` on Linux, `pointers` on Windows), with the
+`Extent` is what every system's reader gives (`fiemap` on Linux, `log2phys` on macOS, `pointers` on
+Windows), with the
 flags of Linux. Evidence asks of two lists: can they be compared, are they the same, do they
 overlap. Physical addresses mean something only within one filesystem.
 """
@@ -8,6 +9,7 @@ overlap. Physical addresses mean something only within one filesystem.
 from __future__ import annotations
 
 import enum
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -136,3 +138,24 @@ def overlap(first: Sequence[Extent], second: Sequence[Extent]) -> bool:
             return True
         ends[side] = max(ends[side], start + length)
     return False
+
+
+def in_common(extents: Sequence[Extent], others: Sequence[Extent]) -> list[Extent]:
+    """Return extents, those flagged as shared that others have every byte of.
+
+    For systems without such a flag: that two files have one place is what it would say.
+    """
+    begins: list[int] = []
+    ends: list[int] = []
+    for start, length in sorted((each.physical, each.length) for each in others if not each.flags):
+        if begins and start <= ends[-1]:
+            ends[-1] = max(ends[-1], start + length)
+        else:
+            begins.append(start)
+            ends.append(start + length)
+    found = []
+    for each in extents:
+        at = bisect_right(begins, each.physical) - 1
+        shared = not each.flags and at >= 0 and each.physical + each.length <= ends[at]
+        found.append(each._replace(flags=_SHARED) if shared else each)
+    return found

@@ -12,13 +12,12 @@ compressed files and of reparse points (deduplicated, in the cloud) do not say w
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from linker.platforms import windows as w
 from linker.platforms.windows import Calls, refused, winerror_of
-from pytest_linkmode.extents import Extent, ExtentFlag, overlap
+from pytest_linkmode.extents import Extent, ExtentFlag, in_common, overlap
 
 FSCTL_GET_RETRIEVAL_POINTERS = 0x00090073
 
@@ -38,7 +37,6 @@ END = w.NUMBERS["ERROR_HANDLE_EOF"]
 ATTRIBUTE_COMPRESSED = 0x800
 _ELSEWHERE = w.ATTRIBUTE_REPARSE_POINT | ATTRIBUTE_COMPRESSED
 
-_SHARED = int(ExtentFlag.SHARED)
 _UNKNOWN = int(ExtentFlag.UNKNOWN)
 _INLINE = int(ExtentFlag.DATA_INLINE)
 
@@ -69,7 +67,7 @@ class PointerReader:
         if not exact and overlap(first, second):
             # Without a cluster's size nobody knows which of the clusters hold data.
             raise refused(w.NUMBERS["ERROR_NOT_SUPPORTED"], why="clusters of unknown size")
-        return _flagged(first, second), _flagged(second, first)
+        return in_common(first, second), in_common(second, first)
 
     def _read(self, handle: int) -> tuple[list[Extent], bool]:
         """Return the extents of an open file in bytes, or in clusters where their size is not
@@ -151,24 +149,6 @@ def _senseless() -> OSError:
 
 def _placeless(size: int, flag: int) -> Extent:
     return Extent(0, 0, size, flag)
-
-
-def _flagged(extents: list[Extent], others: list[Extent]) -> list[Extent]:
-    """Return extents, those flagged as shared of which others have every cluster."""
-    begins: list[int] = []
-    ends: list[int] = []
-    for start, length in sorted((each.physical, each.length) for each in others if not each.flags):
-        if begins and start <= ends[-1]:
-            ends[-1] = max(ends[-1], start + length)
-        else:
-            begins.append(start)
-            ends.append(start + length)
-    found = []
-    for each in extents:
-        at = bisect_right(begins, each.physical) - 1
-        shared = not each.flags and at >= 0 and each.physical + each.length <= ends[at]
-        found.append(each._replace(flags=_SHARED) if shared else each)
-    return found
 
 
 def system() -> PointerReader:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 if sys.platform != "win32":
     import fcntl
@@ -34,8 +34,8 @@ Stacked and remote ones (overlay, FUSE, NFS, 9p) may show one file twice, under 
 STACKED = frozenset(("overlay", "ecryptfs"))
 """Filesystems that answer FIEMAP with addresses of the filesystems below them."""
 
-NEVER = frozenset(("EXDEV", "EOPNOTSUPP", "ENOTTY", "ENOSYS", "EINVAL"))
-"""Errors of FICLONE that mean "not these two", where others mean "not just now"."""
+NEVER = frozenset(("EXDEV", "EOPNOTSUPP", "ENOTSUP", "ENOTTY", "ENOSYS", "EINVAL"))
+"""Errors of FICLONE and clonefile that mean "not these two", where others mean "not just now"."""
 
 
 class Storage(NamedTuple):
@@ -106,6 +106,8 @@ def try_clone(descriptor: int, directory: int | str) -> Trial:
     """
     if sys.platform == "win32":
         return _try_volume(descriptor)
+    if sys.platform == "darwin" and isinstance(directory, int):
+        return try_clonefile(descriptor, directory)
     if sys.platform != "linux" or isinstance(directory, str):
         return Trial(None, "ENOSYS")
     try:
@@ -133,6 +135,31 @@ def _try_volume(descriptor: int) -> Trial:
     if flags & windows.SUPPORTS_BLOCK_REFCOUNTING:
         return Trial(possible=True)
     return Trial(possible=False, error="ERROR_NOT_SUPPORTED")
+
+
+def try_clonefile(descriptor: int, directory: int, calls: Any = None) -> Trial:
+    """Find out likewise on macOS, where a clone has a name at once, and for that moment.
+
+    `calls` is a `linker.platforms.macos.Calls`, the real ones unless told.
+    """
+    from linker.platforms import macos
+
+    calls = calls or macos.CALLS
+    before, name = os.fstat(directory), f".linkmode-{secrets.token_hex(8)}"
+    flags = macos.CLONE_NOFOLLOW | macos.CLONE_NOOWNERCOPY
+    if calls.fclonefileat(descriptor, directory, os.fsencode(name), flags) < 0:
+        refusal = macos.ERRORS.get(calls.errno(), "")
+        return Trial(False if refusal in NEVER else None, refusal)
+    held = getattr(calls.fstat(descriptor), "st_flags", 0)
+    if held & macos.HELD:  # the clone cannot be removed either
+        made = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            calls.fchflags(made, held & ~macos.HELD)
+        finally:
+            os.close(made)
+    calls.unlink(name, dir_fd=directory)
+    os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return Trial(possible=True)
 
 
 class _Untried(Exception):

@@ -115,3 +115,27 @@ POSIX = (
     "flock",
 )
 """The calls that are the same but for the numbers of their errors."""
+
+
+def log2phys(descriptor: int, command: int, argument: bytes) -> bytes:
+    """Answer fcntl(F_LOG2PHYS_EXT): where on the volume a part of a file lies, as FIEMAP knows.
+
+    ERANGE in holes. Data inside the metadata, which APFS has not, is as that of compressed files:
+    ENOTSUP.
+    """
+    from pytest_linkmode.fiemap import ExtentReader
+    from pytest_linkmode.log2phys import F_LOG2PHYS_EXT, PLACE
+
+    if command != F_LOG2PHYS_EXT:
+        raise darwin_error("EINVAL")
+    flags, length, offset = PLACE.unpack(argument)
+    if length < 0 or offset < 0:
+        raise darwin_error("EINVAL")
+    for extent in ExtentReader().read(descriptor):
+        if extent.inline:
+            raise darwin_error("ENOTSUP")
+        skipped = offset - extent.logical
+        if 0 <= skipped < extent.length:
+            there = min(length, extent.length - skipped)
+            return PLACE.pack(flags, there, extent.physical + skipped)
+    raise darwin_error("ERANGE")

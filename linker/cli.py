@@ -7,23 +7,29 @@ the mode that the files really ended in. `linkmode link` and `linkmode add` are 
 
 from __future__ import annotations
 
-import argparse
 import enum
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from linker.arguments import MOST, read_plainly, tell_parser
 from linker.failures import printable
+from linker.light import TYPE_CHECKING
 from linker.modes import Existing, LinkMode
 from linker.platforms import current
-from linker.policies import ALIASES, ALL
+from linker.policies import ALL
 from linker.report import LinkError, LinkReport, Transition
 
 if TYPE_CHECKING:
+    import argparse
+    from types import SimpleNamespace
+    from typing import Any, TextIO
+
     from linker.conditions import Scope
     from linker.manifest import Manifest
+
+    Arguments = argparse.Namespace | SimpleNamespace
 
 
 class Status(enum.IntEnum):
@@ -55,65 +61,12 @@ called 'add' is written './add'.)
 """
 
 
-_MOST = 2
-"""How many processes are worth it: more wait for each other in the filesystem."""
-
-
-class Parser(Protocol):
-    """What `argparse.ArgumentParser` and its groups have in common."""
-
-    def add_argument(self, *names: str, **how: Any) -> argparse.Action:
-        """Add one argument."""
-
-
 # --- what can be said on the command line -------------------------------------------------------
 
 
 def configure_link(parser: argparse.ArgumentParser) -> None:
     """Give a parser the arguments of linking, and what to run with them."""
-    parser.add_argument("source", metavar="SOURCE", help="a directory; with --store, a manifest")
-    parser.add_argument("target", metavar="TARGET", help="a directory, made if it is missing")
-    parser.add_argument(
-        "--mode",
-        type=_mode,
-        metavar="MODE",
-        help="clone (or reflink), hardlink, symlink, copy; default: the policy's",
-    )
-    parser.add_argument(
-        "--policy",
-        choices=sorted([*ALL, *ALIASES]),
-        default="reference",
-        help="whose fallbacks to follow; default: reference",
-    )
-    parser.add_argument(
-        "--existing",
-        choices=[each.value for each in Existing],
-        default=Existing.MERGE.value,
-        help="merge into what the target has, replacing files (default), or fail",
-    )
-    parser.add_argument(
-        "--mutable",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="files that are always copied: names, or with a slash paths; may be repeated",
-    )
-    parser.add_argument("--strict", action="store_true", help="fail instead of falling back")
-    parser.add_argument("--store", metavar="STORE", help="the store that SOURCE is a manifest of")
-    parser.add_argument(
-        "--no-verify",
-        dest="verify",
-        action="store_false",
-        help="with --store: do not read every file before it is linked",
-    )
-    parser.add_argument(
-        "--processes",
-        type=_processes,
-        metavar="N",
-        help=f"how many work on a large tree; default: as many as may run, at most {_MOST}",
-    )
-    _add_output(parser)
-    parser.add_argument("--progress", action="store_true", help="count files on stderr")
+    tell_parser(parser)
     parser.set_defaults(run=_link, parser=parser)
 
 
@@ -141,20 +94,6 @@ def configure_add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_add, parser=parser, json=False)
 
 
-def _add_output(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
-    parser.add_argument(
-        "--quiet", action="store_true", help="tell of nothing but errors and fallbacks"
-    )
-
-
-def _processes(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes")
-    return number
-
-
 def _processors() -> int:
     """Return how many processors this process may run on."""
     try:
@@ -163,17 +102,16 @@ def _processors() -> int:
         return os.cpu_count() or 1
 
 
-def _mode(text: str) -> LinkMode:
-    try:
-        return LinkMode.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m linker`` with these arguments; return its exit status."""
     given = sys.argv[1:] if argv is None else list(argv)
     adding = given[:1] == ["add"]
+    plain = None if adding else read_plainly(given)
+    if plain is not None and (plain.verify or plain.store):
+        plain.run = _link
+        return run(plain)
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="python -m linker" + (" add" if adding else ""),
         usage=None
@@ -190,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(parser.parse_args(given[1:] if adding else given))
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     """Run what the arguments ask for; return the exit status."""
     try:
         return int(arguments.run(arguments))
@@ -211,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
 # --- the commands -------------------------------------------------------------------------------
 
 
-def _link(arguments: argparse.Namespace) -> Status:
+def _link(arguments: Arguments) -> Status:
     if not (arguments.verify or arguments.store):
         arguments.parser.error("--no-verify means nothing without --store")
     policy = ALL[arguments.policy]
@@ -223,7 +161,7 @@ def _link(arguments: argparse.Namespace) -> Status:
         "mutable": arguments.mutable,
         "strict": arguments.strict,
         "progress": counter,
-        "processes": arguments.processes or min(_processors(), _MOST),
+        "processes": arguments.processes or min(_processors(), MOST),
     }
     try:
         if arguments.store:
@@ -251,7 +189,7 @@ def _link(arguments: argparse.Namespace) -> Status:
     return Status.DONE
 
 
-def _add(arguments: argparse.Namespace) -> Status:
+def _add(arguments: Arguments) -> Status:
     from linker.manifest import Manifest
     from linker.store import Store
 

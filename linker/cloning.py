@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Final
 
 from linker.choices import Choices
 from linker.conditions import Primitive, Scope
 from linker.failures import condition, link_error
 from linker.journal import Stage, remove_tree
+from linker.light import cast
 from linker.making import Maker, Tally
 from linker.modes import LinkMode
 from linker.platforms.base import CheckFailed, ClonesDirectories, Failed, Kind, Listing, Platform
@@ -23,7 +23,7 @@ from linker.policy import Step
 from linker.sources import Shelf
 from linker.tree import Node, Trail, walk
 
-_PATIENCE: Final = 16
+_PATIENCE = 16
 """How many directories may turn out not to be clonable before they are all made entry by entry:
 each level above an odd file fails because of it, after cloning all the rest in vain.
 """
@@ -37,14 +37,15 @@ def cloner_for(
     is_mutable: Callable[[Node, str], bool] | None,
 ) -> Cloner | None:
     """Return what clones directories for a run; None where nothing does, or nothing shall."""
-    if choices.requested is not LinkMode.CLONE or not isinstance(platform, ClonesDirectories):
+    if choices.requested is not LinkMode.CLONE or not hasattr(platform, "clone_directory"):
         return None
     wanted = any(
         edge.primitive is Primitive.CLONE_DIRECTORY for edge in choices.policy.of(platform.name)
     )
     if not wanted or isinstance(source, Shelf):
         return None
-    return Cloner(maker, platform, platform, choices, source, is_mutable)
+    clones = cast("ClonesDirectories", platform)
+    return Cloner(maker, platform, clones, choices, source, is_mutable)
 
 
 class Cloner:

@@ -16,8 +16,8 @@ import signal
 from array import array
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import NamedTuple, Protocol
 
+from linker.light import NamedTuple, Protocol
 from linker.making import LEAST
 from linker.tree import Node
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 import os
-import re
 from collections.abc import Callable, Iterable
 
 from linker.conditions import Condition
@@ -172,6 +170,9 @@ def mutable_matcher(patterns: Iterable[str]) -> Callable[[Node, str], bool] | No
     given = [patterns] if isinstance(patterns, str) else list(patterns)
     if not given:
         return None
+    import fnmatch
+    import re
+
     names = [fnmatch.translate(pattern) for pattern in given if "/" not in pattern]
     paths = [fnmatch.translate(pattern) for pattern in given if "/" in pattern]
     by_name = re.compile("|".join(names)).match if names else None

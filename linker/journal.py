@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
 
 from linker.conditions import Condition, Primitive
 from linker.failures import condition
+from linker.light import TYPE_CHECKING, NamedTuple, cast
 from linker.platforms.base import ASIDE, Failed, Platform
 from linker.tree import Lost, Node, Trail, walk
+
+if TYPE_CHECKING:
+    from typing import Any
 
 RESERVED = ".linkmode-"
 """What every name of ours in a target begins with."""
@@ -383,7 +386,7 @@ class Undo:
         *,
         company: Callable[[], bool],
     ) -> None:
-        self._platform = cast(Platform, Twice(platform))
+        self._platform = cast("Platform", Twice(platform))
         self._source_inode = source_inode
         self._trail = Trail(self._platform, root, base)
         self._company = company

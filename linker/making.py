@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
 
 from linker.choices import Choices, Pair
 from linker.conditions import Condition
 from linker.failures import condition, link_error
 from linker.journal import Change, Record, Stage, remove_tree
+from linker.light import TYPE_CHECKING, cast
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Platform
 from linker.tree import Lost, Node, Trail, walk
@@ -31,14 +30,16 @@ LEAST = 500
 """Entries of a new directory below which nobody is asked to help: it would take longer."""
 
 
-@dataclass(slots=True)
 class Tally:
     """How much was made, and in which modes files ended."""
 
-    modes: Counter[LinkMode] = field(default_factory=Counter)
-    symlinks: int = 0
-    directories: int = 0
-    replaced: int = 0
+    __slots__ = ("directories", "modes", "replaced", "symlinks")
+
+    def __init__(self, directories: int = 0) -> None:
+        self.modes: Counter[LinkMode] = Counter()
+        self.symlinks = 0
+        self.directories = directories
+        self.replaced = 0
 
     def add(self, other: Tally) -> None:
         """Add what another tally counted."""

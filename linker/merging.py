@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Final
 
 from linker.choices import Choices
 from linker.conditions import Condition, Primitive
@@ -24,10 +23,10 @@ from linker.report import LinkError
 from linker.staging import Stages, stage_path
 from linker.tree import Lost, Node, Trail
 
-_BUSY_PATIENCE: Final = 16
+_BUSY_PATIENCE = 16
 """How often a name that others have open is tried again, after a pause each."""
 
-PATIENCE: Final = 64
+PATIENCE = 64
 """How often one name may change under us before that is an error of its own."""
 
 

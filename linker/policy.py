@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from functools import cached_property
 
 from linker.conditions import Condition, Primitive
+from linker.light import record
 from linker.modes import LinkMode
 
 
@@ -81,7 +82,7 @@ PRIMITIVES: Mapping[LinkMode, Primitive] = {
 """The primitive that makes one file in a mode."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Edge:
     """One line of a fallback graph.
 
@@ -133,7 +134,7 @@ class Edge:
         return f"{self.id} -> {then}"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Outcome:
     """Where a policy leads: the mode a file ends in (None: an error), and by which edges."""
 
@@ -141,7 +142,10 @@ class Outcome:
     edges: tuple[Edge, ...]
 
 
-@dataclass(frozen=True)
+_NO_DEFAULTS: Mapping[str, LinkMode] = {}
+
+
+@record(frozen=True)
 class Policy:
     """A whole fallback graph.
 
@@ -165,15 +169,19 @@ class Policy:
     confirmations: int = 2
     retries: int = 3
     undo: bool = True
-    defaults: Mapping[str, LinkMode] = field(default_factory=dict)
+    defaults: Mapping[str, LinkMode] = _NO_DEFAULTS
     settles: Memory = Memory.FILE
     restarts: bool = False
     waives: frozenset[Promise] = frozenset()
-    _index: Mapping[tuple[str, LinkMode | None, Primitive, Condition, State, str], Edge] = field(
-        init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
+        """Refuse two edges for one failure."""
+        assert self._index is not None
+
+    @cached_property
+    def _index(
+        self,
+    ) -> Mapping[tuple[str, LinkMode | None, Primitive, Condition, State, str], Edge]:
         index = {}
         for edge in self.edges:
             key = (
@@ -187,7 +195,7 @@ class Policy:
             if key in index:
                 raise ValueError(f"policy {self.name!r} has two edges for {edge.id}")
             index[key] = edge
-        object.__setattr__(self, "_index", index)
+        return index
 
     def edge(
         self,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
 from linker.conditions import Condition, Primitive, Scope
+from linker.light import Protocol, record
 from linker.modes import LinkMode
 from linker.policy import Edge
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Transition:
     """One fallback taken, once per cause and scope.
 
@@ -28,7 +27,7 @@ class Transition:
     """How this was met: ``real``, ``injected`` (a fault) or ``modelled``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LinkReport:
     """What `link_tree` did.
 

@@ -7,10 +7,10 @@ files; the engine does the rest, and keeps all its promises, whatever the source
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Protocol
 
 from linker.conditions import Primitive
 from linker.failures import link_error, printable
+from linker.light import NamedTuple, Protocol
 from linker.platforms.base import Failed, Platform
 from linker.report import LinkError
 from linker.tree import Lost, Node, Reserved, SpecialFile, Trail, absolute, scan

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 from linker.conditions import Primitive
@@ -317,7 +316,11 @@ def scan(
 
 def fold(name: str) -> str:
     """Return the form in which the most forgiving filesystem would compare a name."""
-    return name.lower() if name.isascii() else unicodedata.normalize("NFD", name).casefold()
+    if name.isascii():
+        return name.lower()
+    import unicodedata  # seldom needed
+
+    return unicodedata.normalize("NFD", name).casefold()
 
 
 def _collisions(node: Node, names: list[str]) -> list[tuple[Node, str, str]]:

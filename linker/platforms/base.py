@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
 
 from linker.conditions import Primitive
+from linker.light import NamedTuple, Protocol
 
 
 class Kind(enum.Enum):
@@ -243,7 +243,6 @@ class Platform(Protocol):
         """Read a small file whole (READ)."""
 
 
-@runtime_checkable
 class ClonesDirectories(Protocol):
     """What a platform has beside `Platform` where one call may clone a whole directory.
 

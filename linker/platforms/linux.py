@@ -14,17 +14,14 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform as machine_facts
-import signal
 import stat as st
 import struct
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from linker.conditions import Primitive
+from linker.light import TYPE_CHECKING, record
 from linker.platforms.base import (
     ASIDE,
     CheckFailed,
@@ -36,13 +33,17 @@ from linker.platforms.base import (
     Stamp,
 )
 
+if TYPE_CHECKING:
+    from typing import Any
+
+_MACHINE = os.uname().machine
 _OTHER_IOCTL_ENCODING = ("mips", "ppc", "sparc", "alpha", "powerpc")
 """Machines whose ioctl numbers give the direction bits 3 bits instead of 2."""
 
 
 def _ioctl_number(direction: int, group: int, number: int, size: int) -> int:
     """Encode an ioctl request (asm-generic/ioctl.h); direction 1 writes, 2 reads."""
-    if machine_facts.machine().startswith(_OTHER_IOCTL_ENCODING):
+    if _MACHINE.startswith(_OTHER_IOCTL_ENCODING):
         return ({1: 4, 2: 2}[direction] << 29) | (size << 16) | (group << 8) | number
     return (direction << 30) | (size << 16) | (group << 8) | number
 
@@ -58,6 +59,7 @@ _GIVES_NUMBERS_AGAIN = frozenset({0xEF53, 0x58465342, 0xF2F52010})
 """ext2/3/4, xfs and f2fs (linux/magic.h): a removed file's inode number is the next one's."""
 
 PR_SET_PDEATHSIG = 1
+SIGKILL = 9
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
@@ -110,7 +112,7 @@ def _find_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     if function is not None:
         function.argtypes = arguments
         return function  # type: ignore[no-any-return]
-    number = _SYSCALL_RENAMEAT2.get(machine_facts.machine())
+    number = _SYSCALL_RENAMEAT2.get(_MACHINE)
     if number is None:
         return None
     bare: Any = _libc.syscall
@@ -185,7 +187,7 @@ _listxattr = getattr(os, "listxattr", _lacking)
 _getxattr = getattr(os, "getxattr", _lacking)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Calls:
     """The system calls that `LinuxPlatform` makes, each with the signature of its Python name."""
 
@@ -235,7 +237,7 @@ def _has_one_thread() -> bool:
 
 
 def _die_with(parent: int) -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    _libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it has ended already
         os._exit(1)
 

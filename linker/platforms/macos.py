@@ -15,10 +15,10 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from linker.conditions import Primitive
+from linker.light import record
 from linker.platforms import linux
 from linker.platforms.base import CheckFailed, Failed
 from linker.platforms.linux import _READ, _REGULAR, _TYPE, LinuxPlatform, _short
@@ -154,7 +154,7 @@ def _access_list(descriptor: int) -> bytes:
         free(entries)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Calls(linux.Calls):
     """The system calls that `MacPlatform` makes.
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+from linker.light import TYPE_CHECKING
 from linker.policies.reference import REFERENCE
 from linker.policy import Policy
 

@@ -556,4 +556,4 @@ def test_a_store_without_the_content_is_refused_before_anything_is_written(
 
 
 def test_modes_and_their_words_are_all_there() -> None:
-    assert {cli._mode(mode.value) for mode in LinkMode} == set(LinkMode)
+    assert {LinkMode.parse(mode.value) for mode in LinkMode} == set(LinkMode)

@@ -1021,7 +1021,7 @@ def test_an_ioctls_number_is_encoded_as_the_machine_does(monkeypatch: pytest.Mon
         "sparc64": (0x80049409, 0x40086601),
         "alpha": (0x80049409, 0x40086601),
     }.items():
-        monkeypatch.setattr(platform_facts, "machine", lambda machine=machine: machine)
+        monkeypatch.setattr(linux, "_MACHINE", machine)
         found = linux._ioctl_number(1, 0x94, 9, 4), linux._ioctl_number(2, ord("f"), 1, 8)
         assert found == numbers, machine
 
@@ -1038,7 +1038,7 @@ def test_renameat2_is_called_by_number_where_the_c_library_lacks_it(
 
     monkeypatch.setattr(linux, "_libc", Library)
     if not known:
-        monkeypatch.setattr(platform_facts, "machine", lambda: "pdp11")
+        monkeypatch.setattr(linux, "_MACHINE", "pdp11")
         assert linux._find_renameat2() is None
         return
     bare = linux._find_renameat2()

@@ -309,7 +309,7 @@ def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
             trail.leave()
             _remove(platform.remove_directory, names.pop())
     except Failed:  # the way back up is gone
-        remaining.append("/".join(names) or name)
+        remaining.append("/".join(names))
     finally:
         trail.reset()
     return remaining
@@ -424,17 +424,6 @@ class Undo:
         if identity is not None and (facts.device, facts.inode) != identity:
             return None
         return handle
-
-    def _identified(self, change: Change, node: Node, path: str) -> Change | None:
-        """Return a change of a hard link with its inode; None, and a name left, if the source's
-        file is gone and nobody can say any more which file this was.
-        """
-        inode = self._source_inode(node, change.name)
-        if inode is None:
-            self.left.append(path)
-            change.stage.keep = True
-            return None
-        return change._replace(inode=inode)
 
     def _take_back(self, record: Record, change: Change) -> None:
         if change.node is not None:

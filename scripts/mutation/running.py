@@ -25,6 +25,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -132,7 +133,7 @@ def in_child(work: Callable[[int], None], seconds: Mapping[str, float], ground: 
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _be_child(work, writing)
+        _be_child(work, writing, f"{ground.path}/ground")
     os.close(writing)
     try:
         outcome, test, tests = _listen(reading, seconds)
@@ -147,9 +148,10 @@ def in_child(work: Callable[[int], None], seconds: Mapping[str, float], ground: 
     return Verdict(outcome, test, tests, time.monotonic() - began)
 
 
-def _be_child(work: Callable[[int], None], pipe: int) -> NoReturn:
+def _be_child(work: Callable[[int], None], pipe: int, directory: str) -> NoReturn:
     try:
         os.setsid()
+        os.chdir(directory)  # a mutant may take a missing handle for the working directory
         with open(os.devnull, "r+b", buffering=0) as nothing:
             for standard in (0, 1, 2):
                 os.dup2(nothing.fileno(), standard)
@@ -193,28 +195,63 @@ def measure(root: str, files: Sequence[str], ground: Ground, result: str) -> Non
         measuring = coverage.Coverage(
             data_file=None, source=[f"{root}/linker"], config_file=False, messages=False
         )
+
+        def measured() -> Contexts:
+            data = measuring.get_data()
+            return {path: data.contexts_by_lineno(path) for path in data.measured_files()}
+
         measuring.start()
         plugin = _Measuring(measuring)
-        status = pytest.main(ground.arguments(files), plugins=[plugin, Telling(pipe)])
+        with forks_tell(f"{ground.path}/forks", measured) as forks:
+            status = pytest.main(ground.arguments(files), plugins=[plugin, Telling(pipe)])
         measuring.stop()
         if status:
             os.write(pipe, b"failed -\n")
             return
-        data = measuring.get_data()
         ids = {name: number for number, name in enumerate(plugin.seconds)}
-        lines = {
-            path: {
-                line: [ids.get(context, -1) for context in contexts]
-                for line, contexts in data.contexts_by_lineno(path).items()
-            }
-            for path in data.measured_files()
-        }
+        lines: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+        for contexts in (measured(), *forks):
+            for path, by_line in contexts.items():
+                for line, names in by_line.items():
+                    lines[path][int(line)].update(ids.get(name, -1) for name in names)
         with open(result, "w", encoding="utf-8") as out:
-            json.dump({"seconds": plugin.seconds, "lines": lines}, out)
+            json.dump({"seconds": plugin.seconds, "lines": lines}, out, default=sorted)
 
     verdict = in_child(work, defaultdict(lambda: 60.0), ground)
     if verdict.outcome != SURVIVED:
         raise SystemExit(f"the tests must pass before anything is mutated: {verdict.test}")
+
+
+Contexts = dict[str, dict[int, list[str]]]
+"""path of a module -> line -> the tests that executed it."""
+
+
+@contextlib.contextmanager
+def forks_tell(directory: str, measured: Callable[[], Contexts]) -> Iterator[list[Contexts]]:
+    """Have what is forked, and ends by itself, tell what was `measured` there.
+
+    Helpers of the linker are forked: much of it is executed by no other process. The list is
+    filled at the end.
+    """
+    own, leave = os.getpid(), os._exit
+    told: list[Contexts] = []
+
+    def leaving(status: int) -> NoReturn:
+        try:
+            if os.getpid() != own:
+                with open(f"{directory}/{os.getpid()}", "a", encoding="utf-8") as file:
+                    file.write(json.dumps(measured()) + "\n")
+        finally:
+            leave(status)
+
+    os.mkdir(directory)
+    os.chmod(directory, 0o777)  # an ordinary user's too
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "_exit", leaving)
+        yield told
+    for name in os.listdir(directory):
+        with open(f"{directory}/{name}", encoding="utf-8") as file:
+            told += map(json.loads, file)
 
 
 class _Measuring:
@@ -273,6 +310,12 @@ def must_survive(verdict: Verdict) -> None:
         raise SystemExit(f"fails without a mutation: {verdict.test}, {verdict.outcome}")
 
 
+def must_have_begun(mutant: Mutant, verdict: Verdict) -> None:
+    """End the run if no test has noticed the mutant: it could not be put in its place."""
+    if verdict.tests == 0:
+        raise SystemExit(f"cannot be exchanged: {mutant.path}, {mutant.function}: {mutant.added}")
+
+
 # Inside: the code of one function is exchanged.
 
 
@@ -326,14 +369,15 @@ class _Inside:
             def work(pipe: int, mutant: Mutant = mutant, tests: list[pytest.Item] = tests) -> None:
                 exchange(mutant)
                 session.config.pluginmanager.register(Telling(pipe))
-                for test, following in zip(tests, [*tests[1:], None], strict=True):
-                    test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
+                for test, following in pairwise([*tests, None]):
+                    session.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
 
             verdict = in_child(work, self._baseline.seconds, self._ground)
             if mutant.operator == NOTHING:
                 must_survive(verdict)
                 continue
             if verdict.outcome is KILLED:
+                must_have_begun(mutant, verdict)
                 self._killers[mutant.path, mutant.function][verdict.test] += 1
             self._tell(mutant, verdict)
         self.ran = True

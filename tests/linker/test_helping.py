@@ -576,6 +576,17 @@ def test_only_a_large_tree_in_a_process_without_threads_is_shared(ground: str) -
     assert forks(f"{ground}/large", f"{ground}/target", processes=2) == 0, "no large directory"
 
 
+def test_a_process_whose_threads_cannot_be_counted_forks_no_helper(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: str) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    assert in_child(lambda: os._exit(LinuxPlatform().may_fork)) == 1
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert in_child(lambda: os._exit(LinuxPlatform().may_fork)) == 0
+
+
 def test_a_store_is_linked_by_two_as_well(ground: str, crew: Crew) -> None:
     trees.build(f"{ground}/source", {f"a/{path}": File(b"%d" % n) for n, path in enumerate(LARGE)})
     store = Store(f"{ground}/store")

@@ -490,6 +490,33 @@ def test_a_directory_takes_mode_and_times_whatever_the_umask(room: Room) -> None
     assert (found.st_mode & 0o7777, found.st_mtime_ns) == (0o1751, PAST)
 
 
+def test_a_directory_is_nobody_elses_unless_it_is_said(room: Room) -> None:
+    with umask(0):
+        room.platform.close(room.platform.make_directory(room.target, "d"))
+    assert os.stat(f"{room.there}/d").st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("call", ["open", "fstat", "chmod"])
+def test_a_directory_that_an_odd_umask_shuts_for_good_is_removed(room: Room, call: str) -> None:
+    """Its owner gets in by changing its bits first; that may fail as well."""
+    refusal = injected(errno.EIO)
+
+    def fail(*given: Any, **options: Any) -> Any:
+        raise refusal
+
+    def opening(name: str, flags: int, **options: Any) -> int:
+        if not flags & os.O_PATH:
+            raise injected(errno.EACCES)
+        return fail() if call == "open" else os.open(name, flags, **options)
+
+    platform = room.with_calls(**{call: fail, "open": opening})
+    with pytest.raises(Failed) as caught:
+        platform.make_directory(room.target, "d")
+    assert (caught.value.primitive, caught.value.error) == (Primitive.OPEN, refusal)
+    assert caught.value.__cause__ is refusal
+    assert os.listdir(room.there) == []
+
+
 def test_a_directory_that_cannot_be_opened_after_it_was_made_is_removed(room: Room) -> None:
     def refuse(path: str, flags: int, *more: Any, **options: Any) -> int:
         raise injected(errno.EMFILE)
@@ -729,11 +756,13 @@ def test_an_exchange_that_is_claimed_and_did_nothing_is_noticed(
 ) -> None:
     room.put("n", kind)
     put_there(room, "m", File(b"old"))
-    platform = room.with_calls(renameat2=lambda *_: None)
+    claimed: list[str] = []
+    platform = room.with_calls(renameat2=lambda *given: claimed.append(given[1]))
     with pytest.raises(Failed) as caught:
         platform.exchange(room.source, "n", room.target, "m")
     assert caught.value.primitive is Primitive.EXCHANGE
     assert str(caught.value.error) == "exchange claimed success and made nothing"
+    assert claimed == ["n"] * 3, "another linker may have swapped them back, twice"
     platform.exchange(room.source, "missing", room.target, "m")  # nobody can say
 
 
@@ -1091,6 +1120,7 @@ DOING: dict[str, Callable[[LinuxPlatform, Room], object]] = {
         room.source, 0, SimpleNamespace(mode=0o755, atime_ns=1, mtime_ns=1)
     ),
     "change_mode": lambda platform, room: platform.change_mode(room.source, 0o755),
+    "touch": lambda platform, room: platform.touch(room.source),
     "place": lambda platform, room: platform.place(room.source, "f", room.target, "g"),
     "exchange": lambda platform, room: platform.exchange(room.source, "f", room.source, "ln"),
     "place_emulated": lambda platform, room: platform.place_emulated(
@@ -1141,6 +1171,7 @@ TOLD = [
     ("stamp_directory", "chmod", 1, P.STAMP),
     ("stamp_directory", "utime", 1, P.STAMP),
     ("change_mode", "chmod", 1, P.STAMP),
+    ("touch", "utime", 1, P.STAMP),
     ("place", "renameat2", 1, P.RENAME),
     ("exchange", "renameat2", 1, P.EXCHANGE),
     ("exchange", "stat", 1, P.OPEN),
@@ -1231,6 +1262,9 @@ def test_pauses_grow_and_stay_short(room: Room) -> None:
     assert slept == sorted(slept)
     assert slept[0] == 0
     assert 0 < sum(slept) < 0.1
+    began = time.monotonic()
+    REAL.pause(2)
+    assert time.monotonic() - began >= slept[1] > 0
 
 
 # Inheritance, on filesystems that have something to inherit.
@@ -1287,6 +1321,22 @@ def test_what_entries_inherit_is_device_flags_project_group_and_access_list(room
     has.flags, has.project, has.acl = 0x10, 0, None
     os.chmod(room.here, 0o2755)
     assert platform.inheritance(room.source) == (seen.st_dev, 0, 0, seen.st_gid, b"")
+
+
+def test_an_access_list_that_entries_inherit_is_found(room: Room) -> None:
+    """acl(5): version 2, then a tag, permissions and an id for owner, group and others."""
+    entries = ((0x01, 7), (0x04, 5), (0x20, 0))
+    access = b"".join(struct.pack("<HHI", tag, bits, 0xFFFFFFFF) for tag, bits in entries)
+    access = struct.pack("<I", 2) + access
+    os.setxattr(room.here, "system.posix_acl_default", access)
+    assert REAL.inheritance(room.source)[-1] == access
+    assert REAL.inheritance(room.target)[-1] == b""
+
+
+def test_a_system_without_attributes_says_that_they_are_not_there() -> None:
+    with pytest.raises(OSError, match="Function not implemented") as caught:
+        linux._lacking(7, "name", follow_symlinks=False)
+    assert caught.value.errno == errno.ENOSYS
 
 
 def test_a_filesystem_without_attributes_has_none_to_inherit(room: Room) -> None:

@@ -532,6 +532,10 @@ def test_a_passing_enoent_is_tried_again(scene: str) -> None:
     report = link_tree(stage.source, stage.target, platform=tap.platform, observer=told)
     assert tap.names.count("clonefileat") == 3
     assert told.edges == ["clone/clone-directory/missing"]
+    (tried,) = told.transitions
+    assert (tried.path, tried.scope) == ("ns", Scope.ABORT)
+    assert tried.error is not None
+    assert tried.error.errno == errno.ENOENT
     assert report.transitions == ()
     assert problems(stage) == []
 

@@ -155,6 +155,35 @@ def test_names_that_fold_into_one_are_refused_by_trying(ground: str) -> None:
     os.close(handle)
 
 
+def test_names_that_cannot_be_tried_are_an_error_that_names_the_first(ground: str) -> None:
+    os.mkdir(f"{ground}/t")
+
+    def mkdir(name: str, *arguments: Any, **where: Any) -> None:
+        if name == "readme":
+            raise injected(errno.EIO)
+        os.mkdir(name, *arguments, **where)
+
+    platform = LinuxPlatform(dataclasses.replace(REFLINKING, mkdir=mkdir))
+    choices = Choices(REFERENCE, platform, LinkMode.COPY, (), strict=False)
+    folding = [(Node("d", Node("", None)), "readme", "README")]
+    handle = os.open(f"{ground}/t", os.O_RDONLY)
+    before = descriptors()
+    stages = Stages(platform, choices, Node("", None), folding, base_is_above=False)
+    with pytest.raises(LinkError) as caught:
+        stages.open(handle, Node("", None))
+    error = caught.value
+    assert error.what == "cannot make the directory d/readme"
+    assert error.why == "Input/output error (EIO)"
+    assert (error.path, error.condition) == ("d/readme", Condition.IO)
+    assert isinstance(error.__cause__, OSError)
+    assert error.__cause__.errno == errno.EIO
+    for each in stages.all:
+        each.remove()
+    stages.close()
+    assert descriptors() == before
+    os.close(handle)
+
+
 def test_a_stage_in_the_target_finds_who_is_there_and_tells_them(ground: str) -> None:
     os.mkdir(f"{ground}/t")
     base = Node("", None)

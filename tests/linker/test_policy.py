@@ -127,6 +127,12 @@ def test_an_edge_says_what_it_is() -> None:
     assert edge(mode=None, primitive=Primitive.RENAME).id == "linux/*/rename/io"
 
 
+def test_an_edge_meets_a_condition_or_one_error_that_means_it() -> None:
+    plain = edge(condition=Condition.BUSY)
+    assert plain.meets == "busy"
+    assert dataclasses.replace(plain, error="ETXTBSY").meets == "busy (ETXTBSY)"
+
+
 def test_a_fallback_is_where_an_edge_ends_in_another_mode() -> None:
     assert edge(then=COPY).fallback is COPY
     assert edge(then=Step.RETRY, otherwise=COPY).fallback is COPY

@@ -350,6 +350,23 @@ def test_a_directory_that_somebody_else_removes_meanwhile_does_not_remain(full: 
     assert full.names() == []
 
 
+def test_a_tree_that_is_moved_while_it_is_removed_remains_from_where_the_way_ended(
+    ground: str,
+) -> None:
+    """The way back up is gone: what lies there by now is somebody else's directory."""
+    deep = Place(f"{ground}/deep", {"t/a/b/c/d/e/file": File(b"f")})
+    before = descriptors()
+
+    def unlink(name: str, **where: Any) -> None:
+        os.unlink(name, **where)
+        os.rename(f"{deep.path}/t/a/b", f"{deep.path}/moved")
+
+    assert remove_tree(with_calls(unlink=unlink), deep.handle, "t") == ["t/a/b"]
+    assert set(trees.snapshot(deep.path)) == {"", "moved", "t", "t/a"}
+    assert descriptors() == before
+    os.close(deep.handle)
+
+
 def test_a_tree_that_came_again_remains(full: Place) -> None:
     def again(name: str, **where: Any) -> None:
         os.rmdir(name, **where)
@@ -534,7 +551,9 @@ class Target:
         record = self.records.setdefault(directory, Record(node, (seen.st_dev, seen.st_ino)))
         record.changes.append(Change(name, self.stage, number, inode, whole, FOREVER))
 
-    def undo(self, *, company: bool = False, **calls: Any) -> list[str]:
+    def undo(
+        self, *, company: bool = False, met: Callable[[], bool] | None = None, **calls: Any
+    ) -> list[str]:
         def source_inode(node: Node, name: str) -> int | None:
             return self.inodes[node.join(name)]
 
@@ -543,7 +562,7 @@ class Target:
             self.place.handle,
             self.top,
             source_inode,
-            company=lambda: company,
+            company=met or (lambda: company),
         )
         return undo.run(list(self.records.values()))
 
@@ -727,6 +746,64 @@ def test_a_hard_link_in_company_stays_and_its_stage_only_if_it_replaced(target: 
     assert target.stage.keep
 
 
+@pytest.mark.parametrize("backup", [False, True])
+def test_a_hard_link_whose_source_is_gone_stays_and_its_stage_if_something_was_replaced(
+    target: Target, *, backup: bool
+) -> None:
+    target.wrote("d/f", b"the source's")
+    target.inodes["d/f"] = None
+    target.changed("d/f", 0)
+    if backup:
+        target.staged("0", b"old")
+    assert target.undo() == ["d/f"]
+    assert target.there()["d/f"] == b"the source's"
+    assert target.stage.keep is backup
+
+
+def taken_from_another(target: Target) -> Callable[[], bool]:
+    """Make a hard link; return what says that another linker came when we had taken it away."""
+    target.inodes["d/f"] = target.wrote("d/f", b"the source's")
+    target.changed("d/f", 0)
+    answers = iter([False])
+    return lambda: next(answers, True)
+
+
+def test_a_name_that_was_taken_from_another_linker_is_given_back(target: Target) -> None:
+    assert target.undo(met=taken_from_another(target)) == ["d/f"]
+    assert target.there()["d/f"] == b"the source's"
+    assert not target.stage.keep
+
+
+def test_a_newer_file_is_not_replaced_by_what_was_taken_from_another_linker(
+    target: Target,
+) -> None:
+    met = taken_from_another(target)
+
+    def renameat2(source: int, name: str, to: int, new: str, flags: int) -> None:
+        if new == "f":
+            target.wrote("d/f", b"newer")
+        REFLINKING.renameat2(source, name, to, new, flags)
+
+    assert target.undo(met=met, renameat2=renameat2) == ["d/f"]
+    assert target.there()["d/f"] == b"newer"
+    assert not target.stage.keep, "what lies in it has other names"
+
+
+def test_a_stage_holds_what_cannot_be_given_back_to_another_linker(target: Target) -> None:
+    met = taken_from_another(target)
+
+    def renameat2(source: int, name: str, to: int, new: str, flags: int) -> None:
+        if new == "f":
+            raise injected(errno.EIO)
+        REFLINKING.renameat2(source, name, to, new, flags)
+
+    assert target.undo(met=met, renameat2=renameat2) == ["d/f"]
+    assert "d/f" not in target.there()
+    assert target.stage.keep
+    (number,) = os.listdir(target.path(target.stage.name))
+    assert os.stat(target.path(f"{target.stage.name}/{number}")).st_ino == target.inodes["d/f"]
+
+
 def placed_whole(target: Target) -> Node:
     """Place the directory ``new`` whole: two directories in it, and a file in each."""
     top = target.node("new")
@@ -826,6 +903,73 @@ def test_a_directory_that_is_touched_while_it_is_removed_is_made_again(
     assert made == [0o750], "never more open than it was"
     seen = os.stat(target.path("d/new"))
     assert (stat.S_IMODE(seen.st_mode), seen.st_mtime_ns) == (0o750, node.mtime_ns)
+
+
+def touching(target: Target, path: str) -> Callable[..., None]:
+    """Return an rmdir before which another linker touches the directory that it wants as well."""
+
+    def rmdir(name: str, **where: Any) -> None:
+        os.utime(target.path(path))
+        os.rmdir(name, **where)
+
+    return rmdir
+
+
+def test_a_directory_that_another_linker_makes_first_is_left_to_it(target: Target) -> None:
+    empty_whole(target, "d/new")
+
+    def mkdir(name: str, mode: int, **where: Any) -> None:
+        os.mkdir(target.path("d/new"), 0o700)
+        os.mkdir(name, mode, **where)
+
+    assert target.undo(rmdir=touching(target, "d/new"), mkdir=mkdir) == ["d/new"]
+    seen = os.stat(target.path("d/new"))
+    assert stat.S_IMODE(seen.st_mode) == 0o700
+    assert seen.st_mtime_ns > target.node("d/new").mtime_ns
+
+
+def test_a_directory_that_cannot_be_made_again_is_named(target: Target) -> None:
+    """Undo goes on, with what was placed before it."""
+    target.changed("d/f", target.wrote("d/f", b"ours"))
+    empty_whole(target, "d/new")
+    left = target.undo(
+        rmdir=touching(target, "d/new"), mkdir=refusing(errno.EIO, "new", call=os.mkdir)
+    )
+    assert set(left) == {"d/new"}
+    assert os.listdir(target.path("d")) == ["kept"]
+
+
+def at_second(name: str, act: Callable[[], None]) -> Callable[..., int]:
+    """Return an open before which something happens when it opens a name for the second time."""
+    count = 0
+
+    def opening(path: str, *arguments: Any, **where: Any) -> int:
+        nonlocal count
+        count += path == name
+        if path == name and count == 2:
+            act()
+        return os.open(path, *arguments, **where)
+
+    return opening
+
+
+def test_a_directory_that_others_remove_while_it_is_taken_back_is_gone(target: Target) -> None:
+    placed_whole(target)
+    gone = at_second("b", lambda: os.rmdir(target.path("new/b")))
+    assert target.undo(open=gone) == []
+    assert sorted(os.listdir(target.place.path)) == [target.stage.name, "d", "e"]
+
+
+def test_a_directory_that_cannot_be_opened_to_be_removed_is_named(target: Target) -> None:
+    placed_whole(target)
+
+    def opening(path: str, *arguments: Any, **where: Any) -> int:
+        if path == "b" and not os.listdir(target.path("new/b")):
+            raise injected(errno.EIO)
+        return os.open(path, *arguments, **where)
+
+    assert target.undo(open=opening) == ["new/b"]
+    assert trees.snapshot(target.path("new")).keys() == {"", "b"}
 
 
 def test_an_empty_directory_that_nobody_touched_is_taken_back(target: Target) -> None:

@@ -24,7 +24,7 @@ from linker.tree import (
     walk,
 )
 from tests.linker import trees
-from tests.linker.seams import Tap, descriptors
+from tests.linker.seams import Tap, descriptors, in_child
 from tests.linker.trees import Directory, File, Symlink, Tree
 
 CHAIN = [f"d{number}" for number in range(9)]
@@ -102,6 +102,22 @@ def test_a_trail_holds_no_more_handles_than_it_may_and_finds_its_way_back(
     assert deep.opened() == max(0, len(CHAIN) - (held - 1))
     assert trail.handle == deep.root
     assert descriptors() == before
+
+
+def test_a_trail_finds_its_way_back_in_a_program_without_standard_streams(deep: Way) -> None:
+    """Its directories have the numbers that are closed everywhere else."""
+
+    def walk_there_and_back() -> None:
+        for standard in (0, 1, 2):
+            os.close(standard)
+        trail = Trail(deep.platform, deep.root, held=4)
+        handles = [trail.enter(name) for name in CHAIN]
+        assert {0, 1, 2} <= set(handles)
+        for depth in range(len(CHAIN) - 1, -1, -1):
+            trail.leave()
+            assert os.fstat(trail.handle).st_ino == inode(deep.path, *CHAIN[:depth])
+
+    assert in_child(walk_there_and_back) == 0
 
 
 def test_a_trail_that_is_reset_closes_what_it_opened_and_nothing_else(deep: Way) -> None:

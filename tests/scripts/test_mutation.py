@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 import types
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.mutation import page, running
-from scripts.mutation.running import Ground, exchange, in_child
+from scripts.mutation.running import Ground, exchange, forks_tell, in_child
 from scripts.mutation.values import KILLED, SURVIVED, TIMED_OUT, Made, Mutant, Verdict
 
 
@@ -73,6 +75,22 @@ def test_a_test_that_hangs_is_ended_with_all_that_it_started(
     assert not os.path.exists(alive)
 
 
+def test_a_mutant_that_builds_in_the_working_directory_builds_on_the_ground(
+    ground: Ground,
+) -> None:
+    """As calls that are given no directory do."""
+    left = Path("left-by-a-mutant")
+
+    def build(pipe: int) -> None:
+        left.mkdir()
+        os.write(pipe, b"failed where it should\n" if left.resolve() in found else b"")
+
+    found = [Path(ground.path, "ground", left.name).resolve()]
+    assert in_child(build, {}, ground).test == "where it should"
+    assert not left.exists()
+    assert os.listdir(f"{ground.path}/ground") == []
+
+
 def test_what_a_test_left_is_removed_however_deep_and_shut(ground: Ground) -> None:
     path = f"{ground.path}/ground/{'/'.join(['d' * 20] * 100)}"
     os.makedirs(path)
@@ -118,6 +136,84 @@ def test_a_function_is_exchanged_for_everybody_who_has_it(
     mutated = {"plain": 0, "Thing.own": [0], "Thing.made": "Thing2"}
     wanted = {"plain": 2, "Thing.own": [2], "Thing.made": "Thing1"}
     assert found == {**wanted, function: mutated[function]}
+
+
+PROGRAM = """\
+import sys
+from scripts.mutation.running import Baseline, Ground, run_inside
+from scripts.mutation.values import Mutant
+
+root = sys.argv[1]
+sys.path.insert(0, root)
+path, tests = f"{root}/exchanged.py", f"{root}/test_exchanged.py"
+source = open(path).read()
+mutants = [
+    Mutant(line, path, function, "number", (int(line),), "", "", source.replace(old, new))
+    for line, function, old, new in (word.split(",") for word in sys.argv[2:])
+]
+test = "test_exchanged.py::test_plain"
+baseline = Baseline({test: 0.1}, {(path, 2): (test,)}, frozenset())
+with Ground(f"{root}/ground") as ground:
+    run_inside(
+        mutants, baseline, [tests], 9.0, lambda _: [tests], ground,
+        lambda mutant, verdict: print(mutant.function, verdict.outcome, verdict.tests, flush=True),
+    )
+"""
+
+
+def run_against(root: Path, *mutants: str) -> subprocess.CompletedProcess[str]:
+    """Run a test of the module's first function against mutants: line, function, old, new."""
+    (root / "exchanged.py").write_text(MODULE, encoding="utf-8")
+    (root / "test_exchanged.py").write_text(
+        "from exchanged import plain\n\ndef test_plain():\n    assert plain(1) == 2\n",
+        encoding="utf-8",
+    )
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(root), *mutants],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_mutant_whose_line_no_test_executes_survives(tmp_path: Path) -> None:
+    done = run_against(
+        tmp_path,
+        "2,plain,return number + 1,return number - 1",
+        "2,plain,return number + 1,return 1 + number",
+        '11,Thing.made,+ "1",+ "2"',
+    )
+    assert done.stdout.splitlines() == [
+        "plain killed 1",
+        "plain survived 1",
+        "Thing.made survived 0",
+    ]
+
+
+def test_what_cannot_be_put_in_its_place_is_no_mutant_that_was_noticed(tmp_path: Path) -> None:
+    """A function that is made anew with other free variables, for one."""
+    done = run_against(tmp_path, "2,plain,def plain(number):,def other(number):")
+    assert done.returncode == 1
+    assert "cannot be exchanged" in done.stderr
+    assert not done.stdout
+
+
+def test_what_is_executed_in_forked_processes_counts(tmp_path: Path) -> None:
+    """Helpers of the linker end by `os._exit`; what dies otherwise says nothing."""
+    leave, pids = os._exit, []
+    with forks_tell(str(tmp_path / "forks"), lambda: {"m": {os.getpid(): ["t"]}}) as told:
+        for end in (os._exit, os._exit, lambda _: os.kill(os.getpid(), signal.SIGKILL)):
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                end(0)
+        for pid in pids:
+            os.waitpid(pid, 0)
+        assert told == []
+    assert os._exit is leave
+    found = {int(line) for contexts in told for line in contexts["m"]}
+    assert found == set(pids[:2])
 
 
 # The page.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pytest_linkmode.interleave.footprints import AGAINST, BITS, Footprint
 from pytest_linkmode.interleave.world import Event, Execution, Sleeping, World
@@ -50,14 +51,15 @@ class _Node:
     done: dict[int, Footprint] = field(default_factory=dict)
 
 
-@dataclass(order=True)
-class _Branch:
-    """A schedule to run. `sleeps` is what is known of who sleeps on the way to it."""
+class _Branch(NamedTuple):
+    """A schedule to run, in the order in which they are. `sleeps` is what is known of who sleeps
+    on the way to it.
+    """
 
     preemptions: int
     number: int
-    plan: bytes = field(compare=False)
-    sleeps: tuple[tuple[int, Sleeping], ...] = field(compare=False, default=())
+    plan: bytes
+    sleeps: tuple[tuple[int, Sleeping], ...] = ()
 
 
 class Search:
@@ -148,15 +150,32 @@ class Search:
         heapq.heappush(self._queue, _Branch(count, self._number, plan, known))
 
 
+class Part(NamedTuple):
+    """What a footprint has to do with shared names: the ways of touching them that it must be held
+    against, and its own, as numbers.
+    """
+
+    against: tuple[int, ...]
+    own: tuple[int, ...]
+
+
 class Shared:
-    """The names about which operations of different actors conflict, in any schedule so far."""
+    """The names about which operations of different actors conflict, in any schedule so far.
+
+    `ways` is how many ways of touching one of them there are.
+    """
 
     def __init__(self) -> None:
         self._touched: dict[str, int] = {}
         """Name -> how each actor touches it, four bits for each."""
         self._names: set[str] = set()
         self._learned: dict[tuple[int, int], Footprint] = {}
-        self._known: dict[int, tuple[Footprint, list[tuple[str, int]]]] = {}
+        self._known: dict[int, tuple[Footprint, Part]] = {}
+        self._numbers: dict[tuple[str, int], int] = {}
+
+    @property
+    def ways(self) -> int:
+        return len(self._numbers)
 
     def learn(self, events: Sequence[Event]) -> bool:
         """Take in the operations of a schedule; return whether there are more such names now."""
@@ -179,14 +198,21 @@ class Shared:
         self._known.clear()
         return True
 
-    def of(self, footprint: Footprint) -> list[tuple[str, int]]:
+    def of(self, footprint: Footprint) -> Part:
         """Return the part of a footprint that is about these names."""
         known = self._known.get(id(footprint))
         if known is None:
-            part = [(key, mode) for key, mode in footprint.items() if key in self._names]
+            about = [(key, mode) for key, mode in footprint.items() if key in self._names]
+            part = Part(
+                tuple(self._number(key, bit) for key, mode in about for bit in BITS[AGAINST[mode]]),
+                tuple(self._number(key, bit) for key, mode in about for bit in BITS[mode]),
+            )
             # With the footprint itself, so that its id stays its.
             known = self._known[id(footprint)] = footprint, part
         return known[1]
+
+    def _number(self, name: str, way: int) -> int:
+        return self._numbers.setdefault((name, way), len(self._numbers))
 
 
 def _disputed(touched: int) -> bool:
@@ -210,25 +236,23 @@ def races(
     clocks: dict[int, tuple[int, ...]] = {}
     """Of each operation that may conflict: the last one of every actor that must come before it."""
     current = [[-1] * actors for _ in range(actors)]
-    seen: dict[str, dict[tuple[int, int], int]] = {}
-    """Name -> (way of touching it, actor) -> the last operation that did."""
-    for place, event in enumerate(events):
-        part = shared.of(event.footprint)
-        if not part:
+    parts = [shared.of(event.footprint) for event in events]
+    last = [[-1] * actors for _ in range(shared.ways)]
+    """For each way of touching a name: the last operation of every actor that did."""
+    for place, (against, own) in enumerate(parts):
+        if not own:
             continue
-        me = event.actor
+        me = events[place].actor
         clock = current[me]
-        against: set[int] = set()
-        for key, mode in part:
-            last = seen.setdefault(key, {})
-            opposed = AGAINST[mode]
-            for (bit, actor), other in last.items():
-                if bit & opposed and actor != me and other > clock[actor]:
-                    against.add(other)
-            for bit in BITS[mode]:
-                last[bit, me] = place
+        before = set()
+        for way in against:
+            for actor, other in enumerate(last[way]):
+                if other > clock[actor]:  # so it is another's: the clock knows of all of ours
+                    before.add(other)
+        for way in own:
+            last[way][me] = place
         found = []
-        for other in sorted(against, reverse=True) if against else ():
+        for other in sorted(before, reverse=True) if before else ():
             if other > clock[events[other].actor]:
                 found.append(other)
                 clock[:] = map(max, clock, clocks[other])
@@ -335,4 +359,4 @@ class Growing:
 
     def _noticed(self, event: Event) -> bool:
         """Return whether others may notice an operation."""
-        return self._shared is None or bool(self._shared.of(event.footprint))
+        return self._shared is None or bool(self._shared.of(event.footprint).own)

@@ -8,6 +8,7 @@ linker, or any other table of functions (`seam`), and from Python's own function
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ class Execution:
     @cached_property
     def plan(self) -> bytes:
         """Who had each turn, once it has ended."""
-        return bytes(event.actor for event in self.events)
+        return bytes([event.actor for event in self.events])
 
     def could(self, actor: int, place: int) -> bool:
         """Return whether an actor could have had a turn."""
@@ -92,14 +93,18 @@ class Execution:
             return actor in self.able[place]
         return self.ended.get(actor, len(self.events) + 1) > place
 
+    @cached_property
+    def _taken(self) -> list[int]:
+        """The turns that were taken from an actor that could have gone on."""
+        return [
+            place
+            for place, (before, after) in enumerate(pairwise(self.plan), 1)
+            if before != after and self.could(before, place)
+        ]
+
     def preemptions(self, upto: int | None = None) -> int:
         """Return how often the turn was taken from an actor that could have gone on."""
-        plan = self.plan[:upto]
-        return sum(
-            self.could(before, place)
-            for place, (before, after) in enumerate(pairwise(plan), 1)
-            if before != after
-        )
+        return len(self._taken) if upto is None else bisect_left(self._taken, upto)
 
 
 class World(Protocol):

@@ -113,6 +113,8 @@ class _Library:
             (kernel, "CreateHardLinkW", small, (text, text, pointer)),
             (kernel, "CreateSymbolicLinkW", ctypes.c_ubyte, (text, text, number)),
             (kernel, "MoveFileExW", small, (text, text, number)),
+            (kernel, "FindFirstFileW", handle, (text, pointer)),
+            (kernel, "FindClose", small, (handle,)),
             (security, "GetFileSecurityW", small, (text, number, pointer, number, pointer)),
         ):
             function = getattr(library, name)
@@ -211,6 +213,14 @@ class _Library:
         if not self.MoveFileExW(old, new, flags):
             raise self.last(new)
 
+    def spelled(self, path: str) -> str:
+        found = wintypes.WIN32_FIND_DATAW()
+        handle = self.FindFirstFileW(path, ctypes.byref(found))
+        if handle == self.invalid:
+            raise self.last(path)
+        self.FindClose(handle)
+        return str(found.cFileName)
+
     def security(self, path: str) -> bytes:
         size = wintypes.DWORD()
         found = ctypes.create_string_buffer(4096)
@@ -242,6 +252,7 @@ def calls() -> Calls:
         move=library.move,
         rename=library.rename,
         security=library.security,
+        spelled=library.spelled,
     )
 
 

@@ -269,8 +269,9 @@ class Calls:
     DeviceIoControl (handle, code, input, size of the output), `extend` and `stamp` are
     SetFileInformationByHandle with FileEndOfFileInfo and FileBasicInfo (attributes, last access,
     last write; 0 changes nothing), `rename` that with FileRenameInfoEx (handle, new path, flags),
-    `security` is GetFileSecurityW, `extended` the long form of a path. The others bear
-    the names that Python gives them.
+    `security` is GetFileSecurityW, `spelled` the name of an entry in the letters that its directory
+    has it in (FindFirstFileW), `extended` the long form of a path. The others bear the names that
+    Python gives them.
     """
 
     open: Callable[[str, int, int, int, int], int]
@@ -295,6 +296,7 @@ class Calls:
     scandir: Callable[[str], Any] = os.scandir
     readlink: Callable[[str], str] = os.readlink
     access: Callable[[str, int], bool] = os.access
+    spelled: Callable[[str], str] = os.path.basename
     extended: Callable[[str], str] = extended
     sleep: Callable[[float], None] = time.sleep
 
@@ -762,7 +764,7 @@ class WindowsPlatform:
         """Keep a second name of the old file, rename over it, give the old one `name`.
 
         Where there are no hard links the old file is moved aside first, and for that moment
-        its name is missing.
+        its name is missing. The name keeps its letters, in upper and lower case.
         """
         calls = self.calls
         moved = False
@@ -772,6 +774,7 @@ class WindowsPlatform:
             seen = calls.lstat(final)
             if _kind(seen) is Kind.DIRECTORY:
                 raise refused(NUMBERS["ERROR_DIRECTORY_NOT_SUPPORTED"], new)
+            final = os.path.join(os.path.dirname(final), calls.spelled(final))
             self._check_free(final)
             try:
                 calls.hardlink(aside, final)

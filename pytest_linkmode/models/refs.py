@@ -19,12 +19,15 @@ import os
 import platform as machine_facts
 import stat as st
 import struct
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from linker.platforms import windows as w
 from linker.platforms.linux import RENAME_NOREPLACE, renameat2
 from linker.platforms.windows import Calls, Information, WindowsPlatform, refused
+from linker.tree import fold
 from pytest_linkmode import pointers
 from pytest_linkmode.fiemap import ExtentReader
 
@@ -79,6 +82,7 @@ class Volume:
     left: int | None = None
     references: int | None = None
     places: str = "told"
+    folds: bool = False
 
 
 class _Open(NamedTuple):
@@ -118,7 +122,7 @@ class RefsModel:
     def calls(self) -> Calls:
         """The table of calls for `WindowsPlatform`."""
         return Calls(
-            open=self.open,
+            open=self._finding(self.open, 0),
             close=self.close,
             read=lambda handle, buffer: os.readv(handle, [buffer]),
             write=os.write,
@@ -128,13 +132,19 @@ class RefsModel:
             volume_flags=self.volume_flags,
             extend=os.ftruncate,
             stamp=self.stamp,
-            hardlink=self.hardlink,
-            symlink=self.symlink,
+            hardlink=self._finding(self.hardlink, 0, 1),
+            symlink=self._finding(self.symlink, 0),
             move=self.move,
             rename=self.rename,
             security=lambda _path: b"",
-            unlink=self.unlink,
-            rmdir=self.rmdir,
+            unlink=self._finding(self.unlink, 0),
+            mkdir=self._finding(os.mkdir, 0),
+            rmdir=self._finding(self.rmdir, 0),
+            lstat=self._finding(os.lstat, 0),
+            scandir=self._finding(os.scandir, 0),
+            readlink=self._finding(os.readlink, 0),
+            access=self._finding(os.access, 0),
+            spelled=lambda path: os.path.basename(self._at(path)),
             extended=lambda path: path,
             sleep=lambda _seconds: None,
         )
@@ -143,6 +153,37 @@ class RefsModel:
     def platform(self) -> WindowsPlatform:
         """A platform that makes its calls here."""
         return WindowsPlatform(self.calls, proof="modelled")
+
+    # Names in other letters.
+
+    def _at(self, path: str) -> str:
+        """Return a path in the letters that its directories have it in."""
+        if not self.volume.folds or os.path.lexists(path):
+            return path
+        above, name = os.path.split(path)
+        above = self._at(above)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for each in os.listdir(above):
+                if fold(each) == fold(name):
+                    return os.path.join(above, each)
+        return os.path.join(above, name)
+
+    def _finding(self, function: Callable[..., Any], *places: int) -> Callable[..., Any]:
+        """Let a function find what its paths name in other letters."""
+
+        def found(*given: Any) -> Any:
+            return function(
+                *(self._at(each) if at in places else each for at, each in enumerate(given))
+            )
+
+        return found
+
+    def _replace(self, old: str, new: str) -> None:
+        """Rename over what is there, which then has the letters of `new`."""
+        there = self._at(new)
+        os.rename(old, there)
+        if there != new:
+            os.rename(there, os.path.join(os.path.dirname(there), os.path.basename(new)))
 
     # Handles and share modes.
 
@@ -341,6 +382,7 @@ class RefsModel:
 
     def move(self, old: str, new: str, flags: int) -> None:
         """Answer MoveFileExW."""
+        old, wanted, new = self._at(old), new, self._at(new)
         self._check_move(old, new)
         there = _identity(new)
         if there is None or not flags & w.MOVE_REPLACE:
@@ -349,13 +391,13 @@ class RefsModel:
         seen = os.lstat(new)
         if st.S_ISDIR(seen.st_mode) or not seen.st_mode & 0o222 or self._is_open(there):
             raise refused(w.NUMBERS["ERROR_ACCESS_DENIED"], new)
-        os.rename(old, new)
+        self._replace(old, wanted)
 
     def rename(self, handle: int, new: str, flags: int) -> None:
         """Answer SetFileInformationByHandle with FileRenameInfoEx."""
         if not self.volume.posix:
             raise refused(w.NUMBERS["ERROR_INVALID_PARAMETER"], new)
-        old = self.opened[handle].path
+        old, wanted, new = self.opened[handle].path, new, self._at(new)
         there = _identity(new)
         if there is not None:
             if not flags & w.RENAME_REPLACE:
@@ -365,7 +407,7 @@ class RefsModel:
             if st.S_ISDIR(seen.st_mode) or readonly:
                 raise refused(w.NUMBERS["ERROR_ACCESS_DENIED"], new)
             self._check_sharing(there, w.DELETE, w.SHARE_ALL, new)
-        os.rename(old, new)
+        self._replace(old, wanted)
 
     def _check_move(self, old: str, new: str) -> None:
         identity = _identity(old)

@@ -250,6 +250,132 @@ def test_a_sibling_of_another_case_is_one_name_where_case_is_not_told(stand: Sta
         assert file.read() == b"b"
 
 
+@pytest.fixture
+def folding(stand: Stand) -> str:
+    """A directory where upper and lower case are not told apart, as on most volumes of Windows."""
+    if stand.model is not None:
+        stand.volume(folds=True)
+        return stand.there
+    stand.put("lower", b"", stand.there)
+    assert os.path.exists(os.path.join(stand.there, "LOWER"))
+    os.unlink(os.path.join(stand.there, "lower"))
+    return stand.there
+
+
+@pytest.mark.modelled
+def test_names_that_the_volume_folds_into_one_are_refused_before_anything_is_written(
+    stand: Stand, folding: str
+) -> None:
+    source, _ = fill(stand, {"d/Read.me": b"a", "d/READ.ME": b"b", "f": b"f"})
+    with pytest.raises(LinkError, match="does not tell upper from lower case"):
+        link_tree(source, os.path.join(folding, "target"), mode=COPY, platform=stand.platform)
+    assert os.listdir(folding) == []
+
+
+OTHER_LETTERS = {"README": b"old", "ns/a.py": b"old", "ns/theirs": b"theirs"}
+
+
+@pytest.fixture
+def in_other_letters(stand: Stand, folding: str) -> tuple[str, str]:
+    """A source, and a target that has some of its names in other letters."""
+    source, _ = fill(stand, {"Readme": b"new", "NS/A.py": b"a", "zz": b"z"})
+    for name, content in OTHER_LETTERS.items():
+        stand.put(os.path.join("target", *name.split("/")), content, folding)
+    return source, os.path.join(folding, "target")
+
+
+def test_what_is_there_in_other_letters_is_replaced_under_its_name(
+    stand: Stand, in_other_letters: tuple[str, str]
+) -> None:
+    source, target = in_other_letters
+    report = link_tree(source, target, mode=COPY, platform=stand.platform)
+    assert report.replaced == 2
+    after = {**OTHER_LETTERS, "README": b"new", "ns/a.py": b"a", "zz": b"z"}
+    assert {name: seen[0] for name, seen in tree(target).items()} == after
+
+
+def test_what_was_there_in_other_letters_is_put_back_under_its_name(
+    stand: Stand, in_other_letters: tuple[str, str]
+) -> None:
+    source, target = in_other_letters
+
+    def move(old: str, new: str, flags: int) -> None:
+        if new.endswith("zz"):
+            raise refused(w.NUMBERS["ERROR_IO_DEVICE"])
+        stand.calls.move(old, new, flags)
+
+    platform = WindowsPlatform(dataclasses.replace(stand.calls, move=move))
+    with pytest.raises(LinkError, match="ERROR_IO_DEVICE"):
+        link_tree(source, target, mode=COPY, platform=platform)
+    assert {name: seen[0] for name, seen in tree(target).items()} == OTHER_LETTERS
+
+
+@pytest.mark.modelled
+def test_a_file_of_more_than_four_gibibytes_is_cloned_in_calls_that_are_shorter(
+    stand: Stand,
+) -> None:
+    source, target = fill(stand, {})
+    path = stand.put("source/large", b"")
+    size = (9 << 30) + 5
+    with open(path, "r+b") as file:
+        file.truncate(size)
+        for island in (0, (4 << 30) - 3, 9 << 30):
+            file.seek(island)
+            file.write(b"isle")
+    assert stand.model is not None
+    stand.model.make_sparse(path)
+    report = link_tree(source, target, mode=CLONE, platform=stand.platform)
+    assert report.counts == {CLONE: 1}
+    calls = stand.model.calls_made
+    assert [offset for offset, _ in calls] == [0, (4 << 30) - 4096, (8 << 30) - 8192]
+    assert all(length % 4096 == 0 and length < 4 << 30 for _, length in calls)
+    made = os.path.join(target, "large")
+    assert os.path.getsize(made) == size
+    with open(made, "rb") as file:
+        for island in (0, (4 << 30) - 3, 9 << 30):
+            file.seek(island)
+            assert file.read(4) == b"isle"
+
+
+@pytest.mark.modelled
+@pytest.mark.parametrize("step", ["integrity", "sparse", "extend", "clone"])
+def test_whatever_a_clone_fails_at_its_destination_is_removed(stand: Stand, step: str) -> None:
+    source, _ = fill(stand, {"f": b"f" * 9000})
+    assert stand.model is not None
+    stand.model.set_checksums(os.path.join(source, "f"), 2)
+    stand.model.make_sparse(os.path.join(source, "f"))
+    codes = {
+        "integrity": w.FSCTL_SET_INTEGRITY_INFORMATION,
+        "sparse": w.FSCTL_SET_SPARSE,
+        "clone": w.FSCTL_DUPLICATE_EXTENTS_TO_FILE,
+    }
+    there: list[list[str]] = []
+    fresh = os.path.join(stand.there, "fresh")
+    os.mkdir(fresh)
+
+    def control(handle: int, code: int, data: bytes, size: int) -> bytes:
+        if code == codes.get(step):
+            there.append(os.listdir(fresh))
+            raise refused(w.NUMBERS["ERROR_IO_DEVICE"])
+        return stand.calls.control(handle, code, data, size)
+
+    def extend(handle: int, size: int) -> None:
+        if step == "extend":
+            there.append(os.listdir(fresh))
+            raise refused(w.NUMBERS["ERROR_IO_DEVICE"])
+        stand.calls.extend(handle, size)
+
+    platform = WindowsPlatform(dataclasses.replace(stand.calls, control=control, extend=extend))
+    reading, writing = platform.open_root(source), platform.open_root(fresh)
+    with pytest.raises(Failed) as caught:
+        platform.clone_file(reading, "f", writing, "new")
+    for handle in (reading, writing):
+        platform.close(handle)
+    assert caught.value.primitive is Primitive.CLONE_FILE
+    assert there == [["new"]]
+    assert os.listdir(fresh) == []
+
+
 def test_a_file_is_linked_under_a_new_name(stand: Stand) -> None:
     source = stand.put("a", b"content")
     target = os.path.join(stand.there, "new", "b")

@@ -694,7 +694,7 @@ class LinuxPlatform:
         """Keep a second name of the old file, rename over it, give the old one `name`.
 
         Where there are no hard links the old file is moved aside first, and for that moment
-        its name is missing.
+        its name is missing. A directory that came meanwhile is put back (EISDIR).
         """
         calls = self.calls
         aside = name + ASIDE
@@ -708,6 +708,8 @@ class LinuxPlatform:
                 calls.rename(new, aside, src_dir_fd=target, dst_dir_fd=source)
                 moved = True
             try:
+                if moved and self._is_directory(source, aside):  # another's, and not to be replaced
+                    raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), new)
                 calls.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
             except OSError:
                 if moved and self.look(target, new) is None:
@@ -719,6 +721,10 @@ class LinuxPlatform:
             calls.rename(aside, name, src_dir_fd=source, dst_dir_fd=source)
         except OSError:  # the exchange is done; the old entry is only called otherwise
             return
+
+    def _is_directory(self, directory: int, name: str) -> bool:
+        seen = self.calls.stat(name, dir_fd=directory, follow_symlinks=False)
+        return st.S_ISDIR(seen.st_mode)
 
     def remove_file(self, directory: int, name: str) -> None:
         try:

@@ -786,6 +786,8 @@ class WindowsPlatform:
                     calls.move(final, aside, 0)
                     moved = True
             try:
+                if moved and _kind(calls.lstat(aside)) is Kind.DIRECTORY:  # it came meanwhile
+                    raise refused(NUMBERS["ERROR_DIRECTORY_NOT_SUPPORTED"], new)
                 self._rename_over(ours, final, "" if moved else aside)
             except OSError:
                 if not moved:

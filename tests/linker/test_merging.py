@@ -17,7 +17,7 @@ from linker.journal import STAGE
 from linker.merging import refuse_conflict
 from linker.modes import Existing
 from linker.platforms.base import Failed, Kind
-from linker.platforms.linux import RENAME_EXCHANGE, LinuxPlatform
+from linker.platforms.linux import RENAME_EXCHANGE, Calls, LinuxPlatform
 from linker.policies import REFERENCE, UV
 from linker.policy import Policy, Step
 from linker.staging import Stages, stage_path
@@ -25,7 +25,14 @@ from linker.tree import Node
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
 from tests.linker.scenes import Scene
-from tests.linker.seams import REFLINKING, Fault, Tap, descriptors
+from tests.linker.seams import (
+    REFLINKING,
+    WITHOUT_FLAGS,
+    WITHOUT_FLAGS_AND_LINKS,
+    Fault,
+    Tap,
+    descriptors,
+)
 from tests.linker.trees import Directory, File, Symlink, Tree
 
 # Conflicts.
@@ -439,6 +446,41 @@ def test_files_with_too_many_links_are_made_in_another_mode_and_undone(
         assert report.replaced == 3
         for name in "abc":
             assert scene.now()[name].content == name.encode()
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [REFLINKING, WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS],
+    ids=["atomic", "links", "neither"],
+)
+def test_a_directory_that_takes_the_place_of_a_file_meanwhile_is_left_there(
+    ground: str, calls: Calls
+) -> None:
+    scene = Scene(ground, {"a": File(b"new"), "b": File(b"b")}, {"a": File(b"old")})
+    turned: list[str] = []
+
+    class Turning(LinuxPlatform):
+        def _turn(self) -> None:
+            if not turned:
+                turned.append("a")
+                os.unlink(f"{scene.target}/a")
+                trees.build(f"{scene.target}/a", {"theirs": File(b"theirs")})
+
+        def exchange(self, source: int, name: str, target: int, new: str) -> None:
+            if calls is REFLINKING:
+                self._turn()
+            super().exchange(source, name, target, new)
+
+        def exchange_emulated(self, source: int, name: str, target: int, new: str) -> None:
+            self._turn()
+            super().exchange_emulated(source, name, target, new)
+
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=Turning(calls))
+    assert (caught.value.condition, caught.value.path) == (Condition.IS_DIRECTORY, "a")
+    assert caught.value.left == ()
+    assert turned
+    assert set(scene.now()) == {"", "a", "a/theirs"}
 
 
 # Directories that are made.

@@ -445,6 +445,25 @@ def test_a_directory_is_not_replaced_by_a_file(stand: Stand) -> None:
     platform.close(root)
 
 
+def test_a_directory_that_takes_the_place_of_a_file_meanwhile_is_left_there(stand: Stand) -> None:
+    source, target = fill(stand, {"a": b"new", "b": b"b"})
+    old = stand.put("target/a", b"old", stand.there)
+
+    def hardlink(new: str, existing: str) -> None:
+        # After the last look: no hard links here, and by now a directory.
+        os.unlink(old)
+        stand.put("target/a/theirs", b"theirs", stand.there)
+        raise refused(w.NUMBERS["ERROR_INVALID_FUNCTION"], new, existing)
+
+    platform = WindowsPlatform(dataclasses.replace(stand.calls, hardlink=hardlink))
+    with pytest.raises(LinkError) as caught:
+        link_tree(source, target, mode=COPY, platform=platform)
+    assert (caught.value.condition, caught.value.path) == (Condition.IS_DIRECTORY, "a")
+    assert caught.value.left == ()
+    assert {name: seen[0] for name, seen in tree(target).items()} == {"a/theirs": b"theirs"}
+    assert no_stage(target)
+
+
 @pytest.mark.faked("symlinks")
 def test_a_symlink_in_the_target_is_never_followed(stand: Stand) -> None:
     source, target = fill(stand, {"pkg/a": b"a"})

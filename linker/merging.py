@@ -340,7 +340,11 @@ class Merger:
                 step = self._choices.step(failed, path)
                 replacing = step is Step.REPLACE
                 if step is Step.EMULATE:
-                    if failed.primitive is Primitive.EXCHANGE:
+                    exchanging = failed.primitive is Primitive.EXCHANGE
+                    if stage.emulate_exchange if exchanging else stage.emulate_place:
+                        # By the slower calls as well: it is the name that is refused.
+                        raise link_error(platform, failed, path) from failed.error
+                    if exchanging:
                         stage.emulate_exchange = replacing = True
                     else:
                         stage.emulate_place = True

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pytest_linkmode.faults.ops import WAYS
 from pytest_linkmode.faults.spec import EFFECTS, OPS
 from pytest_linkmode.filesystems import FILESYSTEMS
-from scripts import reference
+from scripts import edges, reference
 from scripts.bootstrap import ROOT
 
 
@@ -46,6 +46,7 @@ def ops() -> str:
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/explanation.md", "filesystems"): filesystems,
     ("docs/faults.md", "ops"): ops,
+    ("docs/verified.md", "edges"): edges.table,
     ("docs/report-schema.md", "schema"): reference.report_schema,
     ("docs/reference/options.md", "options"): reference.options,
     ("docs/reference/commands.md", "commands"): reference.commands,

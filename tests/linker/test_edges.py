@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from linker import LinkError, LinkMode, link_tree
-from linker.report import LinkReport, Transition, observing
+from linker.report import observing
 from pytest_linkmode import kernel
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults import Fault
@@ -24,38 +24,13 @@ from pytest_linkmode.filesystems import mounts
 from pytest_linkmode.layouts import Layout
 from pytest_linkmode.namespaces import Place
 from pytest_linkmode.sessions import session_of
+from tests.linker.taking import Taken, assert_whole, link, written
 
 Filesystems = Callable[[str], TestFilesystem]
 Layouts = Callable[[str], Layout]
 
-CONTENT = os.urandom(70_000)
 REGION = "special"
 """The directory of a tree of ours that is special in a layout, where one is."""
-
-
-class Taken:
-    """The edges that were taken, with their proof."""
-
-    def __init__(self) -> None:
-        self.edges: dict[str, str] = {}
-
-    def transition(self, transition: Transition) -> None:
-        self.edges[transition.edge.id.removeprefix("linux/")] = transition.proof
-
-    def linked(self, report: LinkReport) -> None: ...
-
-
-def link(source: pathlib.Path, target: pathlib.Path, mode: LinkMode) -> dict[str, str]:
-    """Link, to the end or not, and return the edges taken."""
-    taken = Taken()
-    left: tuple[str, ...] = ()
-    with observing(taken):
-        try:
-            link_tree(source, target, mode=mode)
-        except LinkError as error:
-            left = error.left
-    assert left == ()
-    return taken.edges
 
 
 @pytest.fixture
@@ -67,20 +42,6 @@ def place(request: pytest.FixtureRequest) -> Place:
 def mounting(place: Place) -> None:
     if not kernel.may_mount():
         pytest.skip(f"mounts nothing in a {place.kind} place")
-
-
-def written(path: pathlib.Path, content: bytes = CONTENT) -> pathlib.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def assert_whole(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Assert that every file of the source is in the target, whole."""
-    for above, _, names in os.walk(source):
-        for name in names:
-            path = pathlib.Path(above, name)
-            assert (target / path.relative_to(source)).read_bytes() == path.read_bytes()
 
 
 # --- on real filesystems -------------------------------------------------------------------------
@@ -95,7 +56,7 @@ def test_a_filesystem_without_the_atomic_calls_gets_slower_ones(
     for name in ("ns/new/file", "ns/beside", "ns/old"):
         written(source / name)
     written(target / "ns" / "old", b"old")
-    taken = link(source, target, mode)
+    taken = link(source, target, mode).edges
     assert taken["*/rename/unsupported"] == "real"
     assert taken["*/exchange/unsupported"] == "real"
     if mode in (LinkMode.CLONE, LinkMode.COPY):  # files that are made without a name
@@ -117,7 +78,7 @@ def test_a_filesystem_without_any_links_gets_copies(
     base = linkmode_fs_factory("exfat").path
     written(base / "source" / "file")
     written(base / "source" / "other", os.urandom(70_000))
-    assert link(base / "source", base / "target", mode)[edge] == "real"
+    assert link(base / "source", base / "target", mode).edges[edge] == "real"
     assert_whole(base / "source", base / "target")
 
 
@@ -154,7 +115,7 @@ def test_what_lies_on_another_mount_is_staged_there(
     written(shown / "old", b"old")
     (target / "ns").mkdir(parents=True)
     with shown_at(place, shown, target / "ns"):
-        assert link(source, target, mode)[f"*/{edge}/cross-device"] == "real"
+        assert link(source, target, mode).edges[f"*/{edge}/cross-device"] == "real"
         assert_whole(source, target)
 
 
@@ -181,7 +142,7 @@ def test_where_there_is_room_for_no_more_names_linking_ends(
         source, target = pathlib.Path(base, "source"), pathlib.Path(base, "target")
         written(source / "file")
         target.mkdir()
-        assert link(source, target, mode)[edge] == "real"
+        assert link(source, target, mode).edges[edge] == "real"
         assert os.listdir(target) == []
 
 
@@ -191,7 +152,7 @@ def test_where_there_is_no_room_for_data_a_copy_ends(
     layout = linkmode_layout_factory("tmpfs+full")
     written(layout.source / "file")
     layout.seal()
-    assert link(layout.source, layout.target, LinkMode.COPY)["copy/copy/no-space"] == "real"
+    assert link(layout.source, layout.target, LinkMode.COPY).edges["copy/copy/no-space"] == "real"
 
 
 @pytest.mark.parametrize("name", ["ext4+too-many-links", "xfs+too-many-links"])
@@ -201,7 +162,7 @@ def test_a_file_with_all_the_links_it_can_have_is_copied(
     layout = linkmode_layout_factory(name)
     written(layout.source / REGION / "file")
     layout.seal()
-    taken = link(layout.source, layout.target, LinkMode.HARDLINK)
+    taken = link(layout.source, layout.target, LinkMode.HARDLINK).edges
     assert taken["hardlink/hardlink/too-many-links"] == "real"
     assert_whole(layout.source, layout.target)
 
@@ -213,7 +174,7 @@ def test_a_directory_that_takes_no_more_names_of_a_file_gets_a_copy_for_the_old_
     written(layout.source / REGION / "file")
     layout.seal()
     written(layout.target / REGION / "file", b"old")
-    taken = link(layout.source, layout.target, LinkMode.HARDLINK)
+    taken = link(layout.source, layout.target, LinkMode.HARDLINK).edges
     assert taken["hardlink/exchange/too-many-links"] == "real"
     assert_whole(layout.source, layout.target)
 

@@ -478,7 +478,7 @@ def link_tree(
             processes=processes,
         )
 
-    return _tree(begin, DirectorySource(text_of(source)), text_of(target))
+    return _tree(begin, DirectorySource(text_of(source), processes), text_of(target))
 
 
 def link_source(

@@ -66,7 +66,6 @@ def _made(plain: Any, *, slots: bool) -> Any:
         "__delattr__": _refuse_to_delete,
         "__reduce__": _reduced,
         "__match_args__": names,
-        "_names": set(names),
         "_defaults": defaults,
         **{name: _Asked(name) for name in _ASKED},
     }
@@ -84,14 +83,16 @@ def _made(plain: Any, *, slots: bool) -> Any:
 
 
 def _initialise(self: Any, /, *given: object, **named: object) -> None:
-    names = self.__match_args__
-    values = {**self._defaults, **dict(zip(names, given, strict=False)), **named}
-    twice = named.keys() & names[: len(given)] if given and named else ()
-    if len(given) > len(names) or values.keys() != self._names or twice:
+    names, values = self.__match_args__, list(given)
+    for name in names[len(given) :]:
+        if name not in named and name not in self._defaults:
+            break
+        values.append(named.pop(name) if name in named else self._defaults[name])
+    if named or len(values) != len(names):
         raise TypeError(f"{type(self).__name__}() takes {', '.join(names)}, each once")
     put = object.__setattr__
-    for name in names:
-        put(self, name, values[name])
+    for name, value in zip(names, values, strict=True):
+        put(self, name, value)
     check = getattr(self, "__post_init__", None)
     if check is not None:
         check()

@@ -45,14 +45,20 @@ class Source(Protocol):
 
 
 class DirectorySource:
-    """The tree below a directory."""
+    """The tree below a directory. `processes` is how many may scan it if it is large."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, processes: int = 1) -> None:
         self.root = path
+        self._processes = processes
 
     def fill(self, platform: Platform, root: int, top: Node, reserved: str) -> Contents:
         """Scan the directory."""
-        files, folding = scan(platform, root, top, reserved)
+        if self._processes > 1 and getattr(platform, "may_fork", False):
+            from linker.scanning import scan_together  # only where it is asked for
+
+            files, folding = scan_together(platform, root, top, reserved, self._processes)
+        else:
+            files, folding = scan(platform, root, top, reserved)
         return Contents(Trail(platform, root, top, Primitive.READ), files, folding)
 
 

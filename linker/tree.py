@@ -258,23 +258,25 @@ class SpecialFile(Exception):
         self.path = path
 
 
-def scan(
-    platform: Platform, root: int, top: Node, reserved: str
-) -> tuple[int, list[tuple[Node, str, str]]]:
-    """Fill `top` with the tree below the open directory `root`.
+class Scan:
+    """Reads the tree below the open directory `root` into nodes.
 
-    Return the number of files, and (directory, name, name) for names that a case-insensitive
-    target would fold into one. Raises `Reserved` for a name that begins with `reserved`,
-    `SpecialFile` for devices, sockets and fifos, and `Lost` or `Failed` (READ) for what cannot
-    be read.
+    `files` is how many were found, `folding` are (directory, name, name) for names that a
+    case-insensitive target would fold into one. Reading raises `Reserved` for a name that begins
+    with `reserved`, `SpecialFile` for devices, sockets and fifos, and `Lost` or `Failed` (READ) for
+    what cannot be read.
     """
-    trail = Trail(platform, root, top, Primitive.READ)
-    total = 0
-    folding: list[tuple[Node, str, str]] = []
 
-    def read(node: Node, handle: int) -> Sequence[Node]:
+    def __init__(self, platform: Platform, root: int, top: Node, reserved: str) -> None:
+        self._platform = platform
+        self._reserved = reserved
+        self.trail = Trail(platform, root, top, Primitive.READ)
+        self.files = 0
+        self.folding: list[tuple[Node, str, str]] = []
+
+    def read(self, node: Node, handle: int) -> Sequence[Node]:
         """Fill one node from its open directory; return the directories in it."""
-        nonlocal total
+        platform = self._platform
         try:
             facts = platform.facts(handle)
             files, directories, symlinks, others = platform.entries_once(handle)
@@ -286,22 +288,24 @@ def scan(
         node.files, node.symlinks = files, symlinks
         names = files + directories + symlinks if directories or symlinks else files
         joined = "/".join(names)
-        if reserved in joined:
+        if self._reserved in joined:
             for name in names:
-                if name.startswith(reserved):
+                if name.startswith(self._reserved):
                     raise Reserved(node.join(name))
         if len(names) > 1 and not (joined.islower() and joined.isascii()):
-            folding.extend(_collisions(node, names))
-        total += len(files)
+            self.folding.extend(_collisions(node, names))
+        self.files += len(files)
         node.directories = [Node(name, node) for name in directories] if directories else ()
         return node.directories
 
-    try:
-        levels = [iter(read(top, root))]
+    def below(self, top: Node) -> None:
+        """Fill a node and all that lie below it."""
+        trail = self.trail
+        levels = [iter(self.read(top, trail.seek(top)))]
         while levels:
             node = next(levels[-1], None)
             if node is not None:
-                below = read(node, trail.step(node))
+                below = self.read(node, trail.step(node))
                 if below:
                     levels.append(iter(below))
                     continue
@@ -309,9 +313,21 @@ def scan(
                 levels.pop()
             if levels:
                 trail.leave()
+
+
+def scan(
+    platform: Platform, root: int, top: Node, reserved: str
+) -> tuple[int, list[tuple[Node, str, str]]]:
+    """Fill `top` with the tree below the open directory `root`, as `Scan` does.
+
+    Return the number of files, and the names that fold.
+    """
+    found = Scan(platform, root, top, reserved)
+    try:
+        found.below(top)
     finally:
-        trail.reset()
-    return total, folding
+        found.trail.reset()
+    return found.files, found.folding
 
 
 def fold(name: str) -> str:

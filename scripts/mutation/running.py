@@ -25,6 +25,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -448,6 +449,8 @@ def _plain(function: Any) -> FunctionType:
     """Return the function below a property, a static or class method, or another wrapper."""
     if isinstance(function, property):
         function = function.fget
+    elif isinstance(function, cached_property):
+        function = function.func
     function = getattr(function, "__func__", function)
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__

@@ -9,6 +9,7 @@ import fcntl
 import os
 import platform as platform_facts
 import re
+import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -973,7 +974,7 @@ def test_errors_of_our_own_system_calls_are_as_complete_as_pythons(room: Room, n
 
 
 def test_the_numbers_are_those_of_the_kernels_headers() -> None:
-    """linux/fs.h, linux/fcntl.h, linux/stat.h, linux/prctl.h."""
+    """linux/fs.h, linux/fcntl.h, linux/stat.h, linux/prctl.h, signal(7)."""
     inherited = {
         "COMPR": 0x4,
         "SYNC": 0x8,
@@ -987,7 +988,7 @@ def test_the_numbers_are_those_of_the_kernels_headers() -> None:
     assert sum(inherited.values()) == INHERITED_FLAGS
     assert (RENAME_NOREPLACE, RENAME_EXCHANGE) == (1, 2)
     assert (linux.AT_SYMLINK_NOFOLLOW, linux.STATX_BTIME) == (0x100, 0x800)
-    assert linux.PR_SET_PDEATHSIG == 1
+    assert (linux.PR_SET_PDEATHSIG, linux.SIGKILL) == (1, signal.SIGKILL)
     if platform_facts.machine() in ("x86_64", "aarch64", "riscv64"):
         numbers = linux.FICLONE, FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR
         assert numbers == (0x40049409, 0x80086601, 0x801C581F)

@@ -290,7 +290,10 @@ def test_a_tree_is_removed_with_everything_in_it(full: Place) -> None:
 
 
 @pytest.mark.parametrize("bits", [0o500, 0o700])
-def test_a_tree_is_removed_whatever_its_permission_bits(full: Place, bits: int) -> None:
+def test_a_tree_is_removed_whatever_its_permission_bits(
+    full: Place, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    monkeypatch.chdir(full.path)  # whose own bits say nothing of the tree's
     for path in ("t/d/e", "t/d", "t"):
         os.chmod(f"{full.path}/{path}", bits)
     assert remove_tree(LinuxPlatform(), full.handle, "t") == []
@@ -802,6 +805,25 @@ def test_a_stage_holds_what_cannot_be_given_back_to_another_linker(target: Targe
     assert target.stage.keep
     (number,) = os.listdir(target.path(target.stage.name))
     assert os.stat(target.path(f"{target.stage.name}/{number}")).st_ino == target.inodes["d/f"]
+
+
+def test_a_stage_holds_what_cannot_be_given_back_into_a_directory_placed_whole(
+    target: Target,
+) -> None:
+    placed_whole(target)
+    target.inodes["new/b/f"] = target.node("new/b").inodes["f"]
+    target.node("new/b").inodes = {"f": 0}
+    answers = iter([False])
+
+    def renameat2(source: int, name: str, to: int, new: str, flags: int) -> None:
+        if new == "f":
+            raise injected(errno.EIO)
+        REFLINKING.renameat2(source, name, to, new, flags)
+
+    left = target.undo(met=lambda: next(answers, True), renameat2=renameat2)
+    assert "new/b/f" in left
+    assert "new/b/f" not in target.there()
+    assert target.stage.keep
 
 
 def placed_whole(target: Target) -> Node:

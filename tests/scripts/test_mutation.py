@@ -100,6 +100,8 @@ def test_what_a_test_left_is_removed_however_deep_and_shut(ground: Ground) -> No
 
 
 MODULE = """\
+import functools
+
 def plain(number):
     return number + 1
 
@@ -107,6 +109,10 @@ class Thing:
     @property
     def own(self):
         return [number + 1 for number in (1,)]
+
+    @functools.cached_property
+    def kept(self):
+        return 1 + 1
 
     @classmethod
     def made(cls):
@@ -119,6 +125,7 @@ class Thing:
     [
         ("plain", "return number + 1", "return number - 1"),
         ("Thing.own", "[number + 1 for", "[number - 1 for"),
+        ("Thing.kept", "1 + 1", "1 - 1"),
         ("Thing.made", '+ "1"', '+ "2"'),
     ],
 )
@@ -132,9 +139,10 @@ def test_a_function_is_exchanged_for_everybody_who_has_it(
     plain, thing = module.plain, module.Thing
     assert [plain(1), thing().own, thing.made()] == [2, [2], "Thing1"]
     exchange(mutant(module.__file__, function, old, new, MODULE.replace(old, new)))
-    found = {"plain": plain(1), "Thing.own": thing().own, "Thing.made": thing.made()}
-    mutated = {"plain": 0, "Thing.own": [0], "Thing.made": "Thing2"}
-    wanted = {"plain": 2, "Thing.own": [2], "Thing.made": "Thing1"}
+    own, kept, made = thing().own, thing().kept, thing.made()
+    found = {"plain": plain(1), "Thing.own": own, "Thing.kept": kept, "Thing.made": made}
+    mutated = {"plain": 0, "Thing.own": [0], "Thing.kept": 0, "Thing.made": "Thing2"}
+    wanted = {"plain": 2, "Thing.own": [2], "Thing.kept": 2, "Thing.made": "Thing1"}
     assert found == {**wanted, function: mutated[function]}
 
 
@@ -152,7 +160,7 @@ mutants = [
     for line, function, old, new in (word.split(",") for word in sys.argv[2:])
 ]
 test = "test_exchanged.py::test_plain"
-baseline = Baseline({test: 0.1}, {(path, 2): (test,)}, frozenset())
+baseline = Baseline({test: 0.1}, {(path, 4): (test,)}, frozenset())
 with Ground(f"{root}/ground") as ground:
     run_inside(
         mutants, baseline, [tests], 9.0, lambda _: [tests], ground,
@@ -181,9 +189,9 @@ def run_against(root: Path, *mutants: str) -> subprocess.CompletedProcess[str]:
 def test_a_mutant_whose_line_no_test_executes_survives(tmp_path: Path) -> None:
     done = run_against(
         tmp_path,
-        "2,plain,return number + 1,return number - 1",
-        "2,plain,return number + 1,return 1 + number",
-        '11,Thing.made,+ "1",+ "2"',
+        "4,plain,return number + 1,return number - 1",
+        "4,plain,return number + 1,return 1 + number",
+        '17,Thing.made,+ "1",+ "2"',
     )
     assert done.stdout.splitlines() == [
         "plain killed 1",
@@ -194,7 +202,7 @@ def test_a_mutant_whose_line_no_test_executes_survives(tmp_path: Path) -> None:
 
 def test_what_cannot_be_put_in_its_place_is_no_mutant_that_was_noticed(tmp_path: Path) -> None:
     """A function that is made anew with other free variables, for one."""
-    done = run_against(tmp_path, "2,plain,def plain(number):,def other(number):")
+    done = run_against(tmp_path, "4,plain,def plain(number):,def other(number):")
     assert done.returncode == 1
     assert "cannot be exchanged" in done.stderr
     assert not done.stdout

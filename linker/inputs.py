@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable
 
 from linker.conditions import Condition
@@ -41,7 +42,8 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
     `target_is` is what the errors call the second one.
     """
     check_paths(**{"source": source, target_is: target})
-    if not os.path.isdir(source):
+    source_facts = _seen(source)
+    if source_facts is None or not stat.S_ISDIR(source_facts.st_mode):
         if not os.path.lexists(source):
             raise _missing(source)
         raise LinkError(
@@ -50,26 +52,28 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
             path=source,
             condition=Condition.NOT_DIRECTORY,
         )
-    real = os.path.realpath(target)
-    if os.path.lexists(target) and not os.path.isdir(real):
+    real, real_source = os.path.realpath(target), os.path.realpath(source)
+    taken = os.path.lexists(target)  # first: between the two another linker may make it
+    facts = _seen(real)
+    if taken and (facts is None or not stat.S_ISDIR(facts.st_mode)):
         raise LinkError(
             f"the {target_is} {printable(target)} is no directory",
             hint="name a directory, or a path where nothing is yet",
             path=target,
             condition=Condition.NOT_DIRECTORY,
         )
-    real_source = os.path.realpath(source)
-    if os.path.isdir(real) and os.path.samefile(real, real_source):
+    if facts is not None and os.path.samestat(facts, source_facts):
         raise LinkError(
             f"source and {target_is} are the same directory",
             why=f"both are {printable(real_source)}",
             path=target,
         )
-    for inner, outer, what in (
-        (real, real_source, f"the {target_is} lies inside the source"),
-        (real_source, real, f"the source lies inside the {target_is}"),
+    for inner, outer, outer_facts, what in (
+        (real, real_source, source_facts, f"the {target_is} lies inside the source"),
+        (real_source, real, facts, f"the source lies inside the {target_is}"),
     ):
-        if _inside(inner, outer):
+        # In a target that is new nothing can lie.
+        if outer_facts is not None and _inside(inner, outer_facts):
             raise LinkError(
                 what,
                 why=f"{printable(inner)} is below {printable(outer)}",
@@ -79,16 +83,18 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
     return real
 
 
-def _inside(inner: str, outer: str) -> bool:
-    """Return whether a path lies below a directory, by identity, whatever their names."""
+def _seen(path: str) -> os.stat_result | None:
     try:
-        wanted = os.stat(outer)
-    except OSError:  # the target is new: nothing can lie inside it
-        return False
-    above = os.path.dirname(inner)
-    while True:
+        return os.stat(path)
+    except OSError:  # missing, or not to be looked at, which whoever opens it will tell
+        return None
+
+
+def _inside(inner: str, outer: os.stat_result) -> bool:
+    """Return whether a path lies below a directory, by identity, whatever their names."""
+    while (above := os.path.dirname(inner)) != inner:
         try:
-            if os.path.samestat(os.stat(above), wanted):
+            if os.path.samestat(os.stat(above), outer):
                 return True
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # nothing lies in what is not
@@ -99,9 +105,8 @@ def _inside(inner: str, outer: str) -> bool:
                     path=above,
                     condition=Condition.DENIED if denied else Condition.OTHER,
                 ) from error
-        if above == os.path.dirname(above):
-            return False
-        above = os.path.dirname(above)
+        inner = above
+    return False
 
 
 def check_file(source: str, target: str) -> Kind:

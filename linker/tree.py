@@ -353,7 +353,7 @@ def _collisions(node: Node, names: list[str]) -> list[tuple[Node, str, str]]:
 def absolute(path: str) -> str:
     """Return a path from the root; a ``..`` behind a symlink goes up from where that leads."""
     plain = os.path.abspath(path)
-    if os.path.realpath(plain) == os.path.realpath(path):
+    if plain == path or os.path.realpath(plain) == os.path.realpath(path):
         return plain
     return os.path.join(os.getcwd(), path)
 

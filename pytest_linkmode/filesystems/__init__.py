@@ -196,7 +196,7 @@ FILESYSTEMS: dict[str, Kind] = {
             claims=_LINKS | _CLONES | _ON_WINDOWS,
             lacks=_OTHER - _ON_WINDOWS,
             fstype="refs",
-            least_size=2048 * MIB,
+            least_size=4096 * MIB,
             automatic=False,
             partner="disk",
         ),

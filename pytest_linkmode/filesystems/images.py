@@ -366,7 +366,8 @@ class Images:
             point = os.path.join(directory, "root")
             os.mkdir(point)
             path = os.path.join(directory, "image" + self.tool.suffix)
-            image = Image(path, point, self.tool.formats[kind.name], kind.least_size or 64 * MIB)
+            size = max(settings.image_size, kind.least_size)
+            image = Image(path, point, self.tool.formats[kind.name], size)
             with attached(self.tool, image, keep=settings.keep):
                 yield image
 

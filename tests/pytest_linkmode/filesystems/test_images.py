@@ -328,6 +328,25 @@ def test_the_provider_gives_a_filesystem_and_says_where_its_image_lies(
     assert provider.missing(FILESYSTEMS[name], Settings()) is not None  # this is neither system
 
 
+@pytest.mark.parametrize(
+    ("tool", "name", "size", "said"),
+    [
+        (DISKPART, "ntfs", 3 << 30, "maximum=3072"),
+        (DISKPART, "refs", 1 << 20, "maximum=4096"),
+        (HDIUTIL, "exfat", 3 << 30, "3072m"),
+        (HDIUTIL, "apfs", 1 << 20, "256m"),
+    ],
+)
+def test_an_image_has_the_size_that_was_asked_for_and_no_less_than_its_filesystem_needs(
+    stand: Stand, tool: Tool, name: str, size: int, said: str
+) -> None:
+    from pytest_linkmode.namespaces import HOST, Place
+
+    place, settings = Place(str(stand.root), HOST), Settings(image_size=size)
+    with images.Images(tool, "image").open(FILESYSTEMS[name], place, settings):
+        assert said in " ".join(stand.asked[0]).split()
+
+
 def test_the_provider_says_what_failed(
     stand: Stand, tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,39 @@ class CheckFailed(OSError):
         self.name = name
 
 
+def nothing_made(primitive: Primitive) -> Failed:
+    """Return the failure of a primitive whose call claimed success and made nothing."""
+    message = f"{primitive} claimed success and made nothing"
+    return Failed(primitive, CheckFailed("NOEFFECT", message))
+
+
+def short(done: int, wanted: int) -> CheckFailed:
+    """Return the error of a call that claimed success and did less than was asked."""
+    name = "NOEFFECT" if done == 0 else "SHORT"
+    return CheckFailed(name, f"claimed success with {done} of {wanted} bytes")
+
+
+def copy_range(
+    read: Callable[[memoryview], int],
+    write: Callable[[memoryview], int],
+    buffer: memoryview,
+    length: int,
+) -> None:
+    """Copy `length` bytes through a buffer; a source that ends early is SHORT."""
+    done = 0
+    while done < length:
+        got = read(buffer[: length - done])
+        if got == 0:
+            raise short(done, length)
+        put = 0
+        while put < got:
+            wrote = write(buffer[put:got])
+            if wrote == 0:
+                raise short(done + put, length)
+            put += wrote
+        done += got
+
+
 class Platform(Protocol):
     """The primitives of one operating system."""
 

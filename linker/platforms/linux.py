@@ -31,6 +31,9 @@ from linker.platforms.base import (
     Listing,
     Look,
     Stamp,
+    copy_range,
+    nothing_made,
+    short,
 )
 
 if TYPE_CHECKING:
@@ -458,7 +461,7 @@ class LinuxPlatform:
                     fill(reading, writing, seen)
                     made = calls.fstat(writing)
                     if made.st_size != seen.st_size:
-                        raise _short(made.st_size, seen.st_size)
+                        raise short(made.st_size, seen.st_size)
                     step = Primitive.STAMP
                     if made.st_mode & 0o7777 != mode:
                         calls.chmod(writing, mode)
@@ -468,7 +471,7 @@ class LinuxPlatform:
                         placing(made.st_ino, made.st_ctime_ns)
                         calls.link(f"{_DESCRIPTORS}{writing}", new, dst_dir_fd=target)
                         if not calls.access(new, os.F_OK, dir_fd=target, follow_symlinks=False):
-                            raise _nothing_made(step).error
+                            raise nothing_made(step).error
                 except OSError:
                     if placing is None:
                         self._discard(target, new, calls.unlink)
@@ -504,19 +507,13 @@ class LinuxPlatform:
 
     def _copy_range(self, reading: int, writing: int, length: int) -> None:
         """Copy `length` bytes at the descriptors' positions; a file that ends early is SHORT."""
-        calls, buffer = self.calls, self._buffer
-        done = 0
-        while done < length:
-            got = calls.read(reading, [buffer[: length - done]])
-            if got == 0:
-                raise _short(done, length)
-            put = 0
-            while put < got:
-                wrote = calls.write(writing, buffer[put:got])
-                if wrote == 0:
-                    raise _short(done + put, length)
-                put += wrote
-            done += got
+        read, write = self.calls.read, self.calls.write
+        copy_range(
+            lambda view: read(reading, [view]),
+            lambda view: write(writing, view),
+            self._buffer,
+            length,
+        )
 
     def _copy_around_holes(self, reading: int, writing: int, size: int) -> None:
         calls = self.calls
@@ -545,7 +542,7 @@ class LinuxPlatform:
         except OSError as error:
             raise Failed(Primitive.HARDLINK, error) from error
         if not self.calls.access(new, os.F_OK, dir_fd=target, follow_symlinks=False):
-            raise _nothing_made(Primitive.HARDLINK)
+            raise nothing_made(Primitive.HARDLINK)
         return 0
 
     def symlink(self, text: str, target: int, new: str) -> int:
@@ -579,7 +576,7 @@ class LinuxPlatform:
         try:
             return self.calls.stat(new, dir_fd=target, follow_symlinks=False).st_ino
         except FileNotFoundError as error:
-            raise _nothing_made(primitive) from error
+            raise nothing_made(primitive) from error
         except OSError as error:
             raise Failed(primitive, error) from error
 
@@ -644,7 +641,7 @@ class LinuxPlatform:
         if there(name, os.F_OK, dir_fd=source, follow_symlinks=False) and not there(
             new, os.F_OK, dir_fd=target, follow_symlinks=False
         ):
-            raise _nothing_made(Primitive.RENAME)
+            raise nothing_made(Primitive.RENAME)
 
     def exchange(self, source: int, name: str, target: int, new: str) -> None:
         ours = self._inode(source, name)
@@ -655,7 +652,7 @@ class LinuxPlatform:
             if self._inode(target, new) == ours:
                 return  # two names of one file
             # Nothing has happened; or it was one file, and another linker replaced it since.
-        raise _nothing_made(Primitive.EXCHANGE)
+        raise nothing_made(Primitive.EXCHANGE)
 
     def _rename(
         self, primitive: Primitive, flags: int, source: int, name: str, target: int, new: str
@@ -756,7 +753,7 @@ class LinuxPlatform:
             try:
                 wrote = calls.write(writing, data)
                 if wrote != len(data):
-                    raise _short(wrote, len(data))
+                    raise short(wrote, len(data))
             finally:
                 calls.close(writing)
         except OSError as error:
@@ -775,13 +772,3 @@ class LinuxPlatform:
                 calls.close(reading)
         except OSError as error:
             raise Failed(Primitive.READ, error) from error
-
-
-def _nothing_made(primitive: Primitive) -> Failed:
-    message = f"{primitive} claimed success and made nothing"
-    return Failed(primitive, CheckFailed("NOEFFECT", message))
-
-
-def _short(done: int, wanted: int) -> CheckFailed:
-    name = "NOEFFECT" if done == 0 else "SHORT"
-    return CheckFailed(name, f"claimed success with {done} of {wanted} bytes")

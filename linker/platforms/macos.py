@@ -20,8 +20,8 @@ from typing import Any
 from linker.conditions import Primitive
 from linker.light import record
 from linker.platforms import linux
-from linker.platforms.base import CheckFailed, Failed
-from linker.platforms.linux import _READ, _REGULAR, _TYPE, LinuxPlatform, _short
+from linker.platforms.base import CheckFailed, Failed, short
+from linker.platforms.linux import _READ, _REGULAR, _TYPE, LinuxPlatform
 
 CLONE_NOFOLLOW = 0x1
 CLONE_NOOWNERCOPY = 0x2
@@ -273,7 +273,7 @@ class MacPlatform(LinuxPlatform):
         try:
             made = calls.fstat(writing)
             if made.st_mode & _TYPE != _REGULAR or made.st_size != seen.st_size:
-                raise _short(made.st_size, seen.st_size)
+                raise short(made.st_size, seen.st_size)
             self._release(writing, made)
             mode = made.st_mode & 0o7777
             attributes = self._attributes(reading)

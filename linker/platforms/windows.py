@@ -38,6 +38,9 @@ from linker.platforms.base import (
     Listing,
     Look,
     Stamp,
+    copy_range,
+    nothing_made,
+    short,
 )
 
 # Access rights, share modes, dispositions and flags of CreateFileW.
@@ -543,7 +546,7 @@ class WindowsPlatform:
                         fill(reading, writing, told)
                         became = calls.information(writing)
                         if became.size != told.size:
-                            raise _short(became.size, told.size)
+                            raise short(became.size, told.size)
                         step = Primitive.STAMP
                         attributes = 0
                         if _is_readonly(seen):
@@ -599,19 +602,13 @@ class WindowsPlatform:
             self._copy_range(reading, writing, told.size)
 
     def _copy_range(self, reading: int, writing: int, length: int) -> None:
-        calls, buffer = self.calls, self._buffer
-        done = 0
-        while done < length:
-            got = calls.read(reading, buffer[: length - done])
-            if got == 0:
-                raise _short(done, length)
-            put = 0
-            while put < got:
-                wrote = calls.write(writing, buffer[put:got])
-                if wrote == 0:
-                    raise _short(done + put, length)
-                put += wrote
-            done += got
+        read, write = self.calls.read, self.calls.write
+        copy_range(
+            lambda view: read(reading, view),
+            lambda view: write(writing, view),
+            self._buffer,
+            length,
+        )
 
     def _copy_around_holes(self, reading: int, writing: int, size: int) -> None:
         calls = self.calls
@@ -686,7 +683,7 @@ class WindowsPlatform:
         try:
             return self.calls.lstat(path).st_ino
         except FileNotFoundError as error:
-            raise _nothing_made(primitive) from error
+            raise nothing_made(primitive) from error
         except OSError as error:
             raise Failed(primitive, error) from error
 
@@ -743,7 +740,7 @@ class WindowsPlatform:
             raise Failed(Primitive.RENAME, error) from error
         # Either name may be another linker's by now, but not both while nothing has happened.
         if self._exists(old) and not self._exists(final):
-            raise _nothing_made(Primitive.RENAME)
+            raise nothing_made(Primitive.RENAME)
         self._moved(old, final)
 
     def _exists(self, path: str) -> bool:
@@ -920,7 +917,7 @@ class WindowsPlatform:
             writing = calls.open(path, GENERIC_WRITE, SHARE_ALL, CREATE_NEW, 0)
             try:
                 if data and calls.write(writing, memoryview(data)) != len(data):
-                    raise _short(0, len(data))
+                    raise short(0, len(data))
             finally:
                 calls.close(writing)
         except OSError as error:
@@ -974,13 +971,3 @@ def _directory_attributes(seen: int, wanted: int) -> int:
 def _no_nameless(name: str) -> Failed:
     why = "files have a name from the beginning"
     return Failed(Primitive.CREATE, refused(NUMBERS["ERROR_NOT_SUPPORTED"], name, why))
-
-
-def _nothing_made(primitive: Primitive) -> Failed:
-    message = f"{primitive} claimed success and made nothing"
-    return Failed(primitive, CheckFailed("NOEFFECT", message))
-
-
-def _short(done: int, wanted: int) -> CheckFailed:
-    name = "NOEFFECT" if done == 0 else "SHORT"
-    return CheckFailed(name, f"claimed success with {done} of {wanted} bytes")

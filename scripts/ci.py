@@ -49,11 +49,14 @@ def _conformance(*filesystems: str) -> Mapping[str, tuple[str, ...]]:
 _LINUX = ("btrfs", "xfs", "ext4", "tmpfs")
 _MACOS = ("apfs", "hfs")
 _WINDOWS = ("ntfs", "refs")
-_CONTRACT = "tests/pytest_linkmode/models/test_clonefile_contract.py"
+_CONTRACTS = (
+    "tests/pytest_linkmode/models/test_clonefile_contract.py",
+    "tests/pytest_linkmode/models/test_log2phys_contract.py",
+)
 
 SYSTEMS: Mapping[str, System] = {
     "linux": System(_LINUX, {"own": ("tests",), **_conformance(*_LINUX)}),
-    "darwin": System(_MACOS, {"clonefile": (_CONTRACT,), **_conformance(*_MACOS)}),
+    "darwin": System(_MACOS, {"contracts": _CONTRACTS, **_conformance(*_MACOS)}),
     "win32": System(_WINDOWS, {"windows": ("tests/windows",), **_conformance(*_WINDOWS)}),
 }
 """What runs where. The conformance suite, which holds the reference linker to its rules, runs on

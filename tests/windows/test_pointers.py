@@ -48,6 +48,13 @@ def ask(stand: Stand, handle: int, start: int = 0, room: int = 100) -> Runs:
     return found
 
 
+def flushed(path: str) -> str:
+    """Write a file to disk, so that it has a place there; return its path."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+    return path
+
+
 def refusal(stand: Stand, handle: int, data: bytes, size: int) -> int:
     with pytest.raises(OSError, match=r".") as caught:
         stand.calls.control(handle, CODE, data, size)
@@ -59,7 +66,7 @@ def refusal(stand: Stand, handle: int, data: bytes, size: int) -> int:
 
 @told
 def test_the_clusters_of_a_file_are_told_from_its_first_to_its_last(stand: Stand) -> None:
-    with opened(stand, stand.put("a", CONTENT * 8)) as reading:
+    with opened(stand, flushed(stand.put("a", CONTENT * 8))) as reading:
         runs = ask(stand, reading)
     assert runs[0][0] == 0
     assert all(start < behind for start, behind, _ in runs)
@@ -69,7 +76,7 @@ def test_the_clusters_of_a_file_are_told_from_its_first_to_its_last(stand: Stand
 
 @told
 def test_behind_the_last_cluster_there_is_nothing_to_tell(stand: Stand) -> None:
-    with opened(stand, stand.put("a", CONTENT)) as reading:
+    with opened(stand, flushed(stand.put("a", CONTENT))) as reading:
         behind = ask(stand, reading)[-1][1]
         assert refusal(stand, reading, STARTING.pack(behind), 4096) == 38
     with opened(stand, stand.put("empty", b"")) as reading:
@@ -85,7 +92,7 @@ def test_behind_the_last_cluster_there_is_nothing_to_tell(stand: Stand) -> None:
 def test_a_question_without_sense_is_refused(
     stand: Stand, data: bytes, size: int, number: int
 ) -> None:
-    with opened(stand, stand.put("a", CONTENT)) as reading:
+    with opened(stand, flushed(stand.put("a", CONTENT))) as reading:
         assert refusal(stand, reading, data, size) == number
 
 
@@ -100,7 +107,7 @@ def test_a_clone_has_the_clusters_of_its_source_and_where_it_was_cloned_from(sta
 def halves_swapped(stand: Stand) -> Iterator[tuple[int, int]]:
     """Open a file and a clone of it whose halves lie the other way round."""
     content = os.urandom(2 * 65536)
-    source, target = stand.put("a", content), os.path.join(stand.there, "b")
+    source, target = flushed(stand.put("a", content)), os.path.join(stand.there, "b")
     with opened(stand, source) as reading, opened(stand, target, new=True, size=len(content)) as to:
         half = max(cluster_of(stand, reading), 65536)
         clone(stand, to, reading, 0, half, half)
@@ -141,7 +148,8 @@ Looking = Callable[[str, str], Evidence]
 @cloning
 @pytest.mark.parametrize("size", [300_000, 65536, 70_001])
 def test_a_clone_is_proven_by_its_clusters(stand: Stand, look: Looking, size: int) -> None:
-    source, target = stand.put("a", os.urandom(size)), os.path.join(stand.there, "b")
+    source = flushed(stand.put("a", os.urandom(size)))
+    target = os.path.join(stand.there, "b")
     link_file(source, target, mode=LinkMode.CLONE, platform=stand.platform, strict=True)
     found = look(source, target)
     assert (found.mode, found.proof) == (LinkMode.CLONE, Proof.SHARED_EXTENTS), found
@@ -151,9 +159,10 @@ def test_a_clone_is_proven_by_its_clusters(stand: Stand, look: Looking, size: in
 
 @told
 def test_a_copy_is_proven_by_its_clusters(stand: Stand, look: Looking) -> None:
-    source, target = stand.put("a", os.urandom(300_000)), os.path.join(stand.there, "b")
+    source = flushed(stand.put("a", os.urandom(300_000)))
+    target = os.path.join(stand.there, "b")
     link_file(source, target, mode=LinkMode.COPY, platform=stand.platform)
-    found = look(source, target)
+    found = look(source, flushed(target))
     assert (found.mode, found.proof) == (LinkMode.COPY, Proof.DIFFERENT_EXTENTS), found
 
 
@@ -162,7 +171,7 @@ def test_a_clone_that_was_written_over_with_the_same_bytes_is_shared_in_part(
     stand: Stand, look: Looking
 ) -> None:
     content = os.urandom(4 * 65536)
-    source, target = stand.put("a", content), os.path.join(stand.there, "b")
+    source, target = flushed(stand.put("a", content)), os.path.join(stand.there, "b")
     link_file(source, target, mode=LinkMode.CLONE, platform=stand.platform, strict=True)
     with open(target, "r+b") as file:
         file.seek(65536)
@@ -181,6 +190,7 @@ def test_a_sparse_clone_is_proven_by_what_it_has(stand: Stand, look: Looking) ->
         stand.calls.extend(writing, 4 << 20)
         stand.calls.seek(writing, 2 << 20)
         stand.calls.write(writing, memoryview(os.urandom(65536)))
+    flushed(source)
     link_file(source, target, mode=LinkMode.CLONE, platform=stand.platform, strict=True)
     found = look(source, target)
     assert (found.mode, found.proof) == (LinkMode.CLONE, Proof.SHARED_EXTENTS), found

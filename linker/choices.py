@@ -51,6 +51,10 @@ class StartAgain(LinkError):
     """The policy links the whole tree again in another mode, from its first file."""
 
 
+class LeftOut(Exception):
+    """The policy goes on without this file, and raises in the end."""
+
+
 class Choices:
     """The choices of one run.
 
@@ -76,6 +80,8 @@ class Choices:
         self.strict = strict
         self.transitions: list[Transition] = list(before.transitions) if before else []
         self.start: LinkMode = before.start if before else requested
+        self.skipped: LinkError | None = None
+        """The first error of those for which files were left out."""
         self._told: set[tuple[str, str, Scope]] = set()
         self._pairs: dict[tuple[int, str], Pair] = {}
         self._taken = policy.edge(platform.name, None, Primitive.RENAME, Condition.EXISTS)
@@ -151,7 +157,8 @@ class Choices:
     ) -> LinkMode:
         """Ask how to go on with the file `name` of the source directory `handle`.
 
-        Return the mode to try now, which is `mode` itself for a retry, or raise `LinkError`.
+        Return the mode to try now, which is `mode` itself for a retry. Raises `LeftOut` where the
+        policy goes on without the file, and `LinkError` where it does not go on.
         """
         meaning = condition(self.platform, failed)
         edge = self.policy.edge(
@@ -174,7 +181,11 @@ class Choices:
         if not isinstance(step, LinkMode) or edge is None:
             if edge is not None:
                 self._tell(edge, path, failed.error, Scope.ABORT)
-            raise link_error(self.platform, failed, path, edge) from failed.error
+            error = link_error(self.platform, failed, path, edge)
+            if step is Step.SKIP:
+                self.skipped = self.skipped or error
+                raise LeftOut from failed.error
+            raise error from failed.error
         if self.strict:
             self._tell(edge, path, failed.error, Scope.ABORT)
             hint = f"without strict it would be linked by {step}"

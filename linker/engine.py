@@ -230,6 +230,8 @@ class _Run:
                 stages.look_for_company(stage, root)
             self.merger.run(base)
             self.choices.tell_suspects()
+            if self.choices.skipped is not None:
+                raise self.choices.skipped
             self.choices.settle()
         except BaseException as error:
             left = self._undo(root, base, stages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from linker.choices import Choices, Pair
+from linker.choices import Choices, LeftOut, Pair
 from linker.conditions import Condition
 from linker.failures import condition, link_error
 from linker.journal import Change, Record, Stage, remove_tree
@@ -321,7 +321,7 @@ class Maker:
         """Make the files and symlinks of one directory, under their own names or `numbers`.
 
         `files` are all files of the directory unless given. `Node.inodes` tells afterwards what
-        was made. Raises `LinkError`.
+        was made, which is all but what the policy leaves out. Raises `LinkError`.
         """
         pair = self._choices.pair(node.device, stage.name)
         mode = pair.mode
@@ -343,7 +343,10 @@ class Maker:
                         pair.worked.add(mode)
             else:
                 first = None
-            ended, inodes[name] = self._make(node, name, source, stage, directory, new, first)
+            try:
+                ended, inodes[name] = self._make(node, name, source, stage, directory, new, first)
+            except LeftOut:
+                continue
             tally.modes[ended] += 1
             if pair.mode is not mode:  # the mode was retired: what is left goes the next way
                 tally.modes[mode] += straight
@@ -386,9 +389,12 @@ class Maker:
                         rest.append(name)
                         break
                     stored = node.stored_name(name)
-                    following = self._choices.following(
-                        pair, mode, failed, attempts, path, source, stored
-                    )
+                    try:
+                        following = self._choices.following(
+                            pair, mode, failed, attempts, path, source, stored
+                        )
+                    except LeftOut:
+                        break
                     attempts = attempts + 1 if following is mode else 0
                     mode = following
                 else:

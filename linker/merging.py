@@ -199,6 +199,8 @@ class Merger:
             inodes, made = node.inodes, self._time(stage, ".")
             try:
                 for name, number in zip(names, numbers, strict=True):
+                    if name not in inodes:
+                        continue  # it was left out
                     change = Change(final or name, stage, number, inodes[name], None, made)
                     try:
                         self._commit(record, change, target, staged)

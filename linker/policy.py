@@ -33,6 +33,8 @@ class Step(enum.StrEnum):
     """The directory lies on another mount: stage inside it."""
     PROCEED = "proceed"
     """Go on without it."""
+    SKIP = "skip"
+    """Leave this file out, go on with the next, and raise in the end."""
     ABORT = "abort"
     """Stop, undo, raise."""
 

@@ -35,6 +35,7 @@ MODULES = "/lib/modules"
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
 """<linux/sched.h>; `os.CLONE_NEWNS` and `os.unshare` exist from Python 3.12 on."""
 
 CAP_SYS_ADMIN = 21

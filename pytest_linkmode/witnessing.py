@@ -94,6 +94,8 @@ def _leads(edge: Edge, then: Next) -> bool:
     if edge.then in (Step.RETRY, Step.REPLACE):
         # The same once more, perhaps under another name; the last time, what comes after that.
         return then is Step.RETRY or then is edge.otherwise
+    if edge.then is Step.SKIP:  # others may follow: the program fails in the end
+        return then is Step.ABORT
     return then is edge.then
 
 

@@ -15,7 +15,13 @@ from linker.policy import Policy
 if TYPE_CHECKING:
     from linker.policies.bun import BUN
     from linker.policies.cacache import CACACHE
-    from linker.policies.coreutils import COREUTILS
+    from linker.policies.coreutils import (
+        COREUTILS,
+        COREUTILS_8,
+        COREUTILS_9_0,
+        COREUTILS_9_2,
+        COREUTILS_ALWAYS,
+    )
     from linker.policies.cpython import CPYTHON
     from linker.policies.dvc import DVC
     from linker.policies.orogene import OROGENE
@@ -55,6 +61,10 @@ _HOMES: Mapping[str, str] = {
     "yarn": "yarn",
     "cpython": "cpython",
     "coreutils": "coreutils",
+    "coreutils-9-2": "coreutils",
+    "coreutils-9-0": "coreutils",
+    "coreutils-8": "coreutils",
+    "coreutils-always": "coreutils",
 }
 """Name of a policy -> the module that has it."""
 
@@ -88,6 +98,10 @@ __all__ = [
     "BUN",
     "CACACHE",
     "COREUTILS",
+    "COREUTILS_8",
+    "COREUTILS_9_0",
+    "COREUTILS_9_2",
+    "COREUTILS_ALWAYS",
     "CPYTHON",
     "DVC",
     "OROGENE",

@@ -2,23 +2,29 @@
 
 On Windows it asks by a file of its own in the temporary directory whether links can be made at all,
 elsewhere it takes them for granted; what was chosen then never falls back: after an error of a
-symlink or hardlink the package is tried once more, and then the installation ends.
+symlink or hardlink the package is tried once more, and then the installation ends. The second try
+refuses the symlinks that the first has left, as leading out of the target.
 """
 
 from __future__ import annotations
 
 from linker.modes import LinkMode
-from linker.policies.rows import Rows, all_but, graph, modelled
-from linker.policy import PRIMITIVES, Promise, Step, edges
+from linker.policies.rows import Rows, all_but, graph, modelled, stops
+from linker.policy import PRIMITIVES, Promise, State, Step, edges
 
 
 def _platform(platform: str) -> Rows:
+    tried = (
+        (LinkMode.SYMLINK, State.INITIAL),
+        (LinkMode.HARDLINK, State.ANY),
+    )
     return graph(
         platform,
         *(
-            edges(platform, mode, PRIMITIVES[mode], all_but(), Step.RETRY)
-            for mode in (LinkMode.SYMLINK, LinkMode.HARDLINK)
+            edges(platform, mode, PRIMITIVES[mode], all_but(), Step.RETRY, state=state)
+            for mode, state in tried
         ),
+        stops(platform, LinkMode.SYMLINK, state=State.ESTABLISHED),
     )
 
 

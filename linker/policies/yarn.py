@@ -2,8 +2,10 @@
 
 Clone; ENOSYS or ENOTSUP of the first means hardlinks for the rest of the process, every other error
 is thrown, "cross-device" too. In the mode hardlinks-global of its linker node-modules, a hardlink
-that fails is tried again with a file of the store made anew; what is "cross-device" then is a copy,
-every other error is thrown. From zip archives files are written.
+that fails is tried again with a file of the store made anew; what is "cross-device" then is a copy.
+After any other error that file is left out, which is noticed where it is an executable one, whose
+permission bits cannot be set then; else yarn says that it is done. From zip archives files are
+written.
 Times and permission bits are set on everything afterwards.
 """
 
@@ -29,7 +31,14 @@ def _platform(platform: str) -> Rows:
         told_apart(platform, LinkMode.CLONE, Step.ABORT, ("ENOTTY",), state=State.INITIAL),
         stops(platform, LinkMode.CLONE, state=State.ESTABLISHED),
         edges(platform, hardlink, PRIMITIVES[hardlink], (C.CROSS_DEVICE,), Step.RETRY, copy),
-        edges(platform, hardlink, PRIMITIVES[hardlink], all_but(C.CROSS_DEVICE), Step.RETRY),
+        edges(
+            platform,
+            hardlink,
+            PRIMITIVES[hardlink],
+            all_but(C.CROSS_DEVICE),
+            Step.RETRY,
+            Step.SKIP,
+        ),
     )
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from linker.cli import Status, complain, tell
 from pytest_linkmode.errors import UsageError
@@ -36,6 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--page", metavar="PATH", help="the HTML page (default: in that directory)")
     parser.add_argument("--markdown", metavar="PATH", help="the page for a documentation")
     parser.add_argument("--json", metavar="PATH", help="the results as data")
+    parser.add_argument(
+        "--cells",
+        metavar="PATH",
+        help="one line for each cell, of which is told what has changed since it was written "
+        "(default: in that directory)",
+    )
     parser.set_defaults(run=_matrix)
 
 
@@ -57,6 +64,8 @@ def _matrix(arguments: argparse.Namespace) -> Status:
     if arguments.processes < 1:
         raise UsageError("--processes must be at least 1")
     directory = os.path.abspath(arguments.directory or kit.state_directory())
+    kept = arguments.cells or os.path.join(directory, "cells.json")
+    before = _read_cells(kept, pages.CELLS)
     began = time.monotonic()
     kit.ensure(directory, complain)
     wanted = list(
@@ -75,9 +84,14 @@ def _matrix(arguments: argparse.Namespace) -> Status:
     )
     if arguments.markdown:
         _write(arguments.markdown, pages.markdown(results))
+    _write(kept, pages.cells_text(pages.cells(results, before)))
     _show(pages.scores(results))
     if results.differences:
         _show(pages.differing(results))
+    changed = pages.changes(results, before)
+    if len(changed) > 1:
+        tell("\nChanged since the last run:")
+        _show(changed)
     tell(f"\n{pages.headline(results)}, in {time.monotonic() - began:.0f} s.\nPage: {page}")
     return Status.DONE if results.ok else Status.FAILED
 
@@ -99,6 +113,23 @@ def _show(table: Sequence[Sequence[str]]) -> None:
     paint = Paint.of_stdout()
     colours = {"yes": paint.green, "no": paint.red}
     tell("\n" + "\n".join(aligned([tuple(row) for row in table], paint, colours)))
+
+
+def _read_cells(path: str, form: str) -> dict[str, Any]:
+    """Return what was told of the cells the last time; nothing if there was no such time.
+
+    Raises UsageError if the file is something else.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            found: Any = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UsageError(f"{path} has no cells", why=str(error)) from None
+    if not isinstance(found, dict) or found.get("format") != form:
+        raise UsageError(f"{path} has no cells", why=f"its format is not {form}")
+    return dict(found)
 
 
 def _write(path: str, text: str) -> None:

@@ -36,42 +36,27 @@ class Known:
 
 
 KNOWN: Sequence[Known] = (
-    *(
-        Known(
-            "cp",
-            "reflink=auto",
-            "*",
-            f"fault:clone:{error}:*",
-            "cp before 9.2 copies after any error of a clone; the policy is that of 9.4",
-        )
-        for error in ("ENOSPC", "EIO")
+    Known(
+        "uv",
+        "*",
+        "*",
+        "nested-mount",
+        "which file is the first of a wheel, and so decides, is the order in which the cache's "
+        "directories list their entries",
     ),
-    *(
-        Known(
-            "cp",
-            mode,
-            "*",
-            "*",
-            "cp goes on with the next file after an error and fails in the end; the reference "
-            "linker stops at the first",
-        )
-        for mode in ("reflink=always", "link")
+    Known(
+        "yarn",
+        "hardlinks-global",
+        "*",
+        "immutable-file",
+        "yarn leaves out a file whose hardlink fails twice, and says that it is done",
     ),
     Known(
         "pdm",
         "symlink",
         "*",
-        "fault:symlink:*",
-        "pdm's second try meets the symlinks that its first one left, and refuses them as leading "
-        "out of the target",
-    ),
-    Known(
-        "dvc-objects",
-        "copy",
-        "*",
-        "fault:copy:*",
-        "Python's shutil goes from sendfile to read and write after the first error, under a "
-        "temporary name by which the fault does not know the file",
+        "other-owner",
+        "pdm sets the bits of executables through the symlink, which are those of the cache's file",
     ),
     Known(
         "pnpm-*",

@@ -8,15 +8,15 @@ where it stopped; a program that hangs, crashes or cannot be had is a cell that 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import platform
+import queue
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,11 +27,16 @@ from pytest_linkmode.installers import kit as kits
 from pytest_linkmode.installers import observing, predicting, scenarios
 from pytest_linkmode.installers.programs import PROGRAMS, Mode, Program
 
-ROOM = "3"
+ROOM = "6"
 """The version of what a cell means: another one is another result."""
 
+NOT_RUN, NO_LAYOUT = "not run", "no such layout here"
+"""What is shown of cells that could not be run here."""
+
 CHIEF = ("btrfs", "ext4")
-"""Where every scenario is run: one filesystem with reflinks, one without."""
+"""Where every scenario is run: one filesystem with reflinks, one without (slow programs: the first
+alone).
+"""
 OTHERS = (
     "xfs",
     "tmpfs",
@@ -40,11 +45,10 @@ OTHERS = (
     "btrfs+subvolume",
     "ext4+bind",
     "ext4+overlay-lower",
+    "btrfs+nocow",
 )
 """Where programs are run undisturbed, and with the faults that matter most."""
 QUICK = ("btrfs", "btrfs:tmpfs", "ext4")
-SLOW = ("btrfs", "btrfs:tmpfs", "ext4")
-"""Where slow programs are run, on the first with every scenario."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def asked(
         elif quick:
             names = QUICK
         else:
-            names = SLOW if program.slow else (*CHIEF, *OTHERS)
+            names = (*CHIEF, *OTHERS)
         for name in names:
             if quick:
                 depth = 0 if program.slow or name != "btrfs" else 1
@@ -114,11 +118,19 @@ def version_of(program: Program) -> str:
     return version("pytest-linkmode")
 
 
+def there(name: str) -> tuple[Program, str]:
+    """Return the program of that name as its version here is, and that version."""
+    program = next(each for each in PROGRAMS if each.name == name)
+    version = version_of(program)
+    return program.at(version), version
+
+
 def key_of(program: Program, version: str, mode: Mode, layout: str, scenario: str) -> str:
     """Return the name under which a cell is kept."""
     policy = ALL[mode.policy]
     said = [ROOM, program.name, version, mode.word, layout, scenario, platform.release()]
     said += [str(policy.memory), str(policy.restarts), str(policy.undo), *map(str, policy.edges)]
+    said += [str(policy.retries), mode.policy]
     if program.name == "reference":
         said.append(_own_code())
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:24]
@@ -149,7 +161,7 @@ class Part:
         self._say = say
         self._workshop = layouts.Workshop(namespaces.find_place(), config.from_environment())
 
-    def run(self, wanted: Sequence[Asked]) -> None:
+    def run(self, wanted: Iterable[Asked]) -> None:
         """Run every cell that has no result yet."""
         try:
             for one in wanted:
@@ -158,16 +170,13 @@ class Part:
             self._workshop.close()
 
     def _one(self, one: Asked) -> None:
-        program = next(each for each in PROGRAMS if each.name == one.program)
-        version = version_of(program)
+        program, version = there(one.program)
         todo = [
             (mode, scenario, self._path(key_of(program, version, mode, one.layout, scenario.name)))
             for mode in program.modes
-            for scenario in scenarios.scenarios(mode.asks, depth=one.depth)
+            for scenario in scenarios.scenarios(mode.asks, one.layout, depth=one.depth)
         ]
-        missing = [each for each in todo if not os.path.exists(each[2])]
-        if not missing:
-            return
+        missing = [each for each in todo if not _is_kept(each[2])]
         spec = layouts.parse(one.layout)
         bench: observing.Bench | None = None
         against = self._kit.missing.get(program.index, "")
@@ -191,15 +200,15 @@ class Part:
             except (LinkmodeError, OSError) as error:
                 cell.why = " ".join(str(error).split())[-400:]
                 if isinstance(error, Unavailable):
-                    cell.shown = "no such layout here"
+                    cell.shown = NO_LAYOUT
                 else:
                     against = against or ("" if bench else cell.why)
-                    cell.shown = "not run"
+                    cell.shown = NOT_RUN
             _write(path, asdict(cell))
-        self._say(
-            f"{program.name} on {one.layout}: {len(missing)} cells in "
-            f"{time.monotonic() - began:.1f} s"
-        )
+        done = f"{len(missing)} cells in {time.monotonic() - began:.1f} s"
+        kept = f"{len(todo) - len(missing)} kept"
+        said = ", ".join(([done] if missing else []) + ([kept] if len(missing) < len(todo) else []))
+        self._say(f"{program.name} on {one.layout}: {said}")
 
     def _fill(
         self,
@@ -212,12 +221,12 @@ class Part:
     ) -> None:
         seen = bench.cell(mode, scenario)
         if seen is None:
-            cell.shown = "no such call"
+            cell.shown = "does not apply"
             return
         cell.seen = seen.plain()
         cell.shown = str(predicting.observed(seen))
         cell.reflinks = "reflink" in bench.layout.can
-        if scenario.op and not seen.fired:
+        if (scenario.op or scenario.kind == scenarios.RACE) and not seen.fired:
             cell.shown = "not hit"
         elif scenario.kind in predicting.PREDICTED:
             layout = self._workshop.layout(spec)
@@ -232,6 +241,15 @@ class Part:
         return os.path.join(self._results, f"{key}.json")
 
 
+def _is_kept(path: str) -> bool:
+    """Return whether a cell has a result that stays: what could not be run is tried again."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)["shown"] not in (NOT_RUN, NO_LAYOUT)
+    except FileNotFoundError:
+        return False
+
+
 def _write(path: str, plain: dict[str, Any]) -> None:
     part = f"{path}.part-{os.getpid()}"
     with open(part, "w", encoding="utf-8") as file:
@@ -243,10 +261,9 @@ def collect(directory: str, wanted: Sequence[Asked]) -> list[Cell]:
     """Return the cells of what was asked for, as far as they were run."""
     cells = []
     for one in wanted:
-        program = next(each for each in PROGRAMS if each.name == one.program)
-        version = version_of(program)
+        program, version = there(one.program)
         for mode in program.modes:
-            for scenario in scenarios.scenarios(mode.asks, depth=one.depth):
+            for scenario in scenarios.scenarios(mode.asks, one.layout, depth=one.depth):
                 key = key_of(program, version, mode, one.layout, scenario.name)
                 path = os.path.join(directory, "results", f"{key}.json")
                 if os.path.exists(path):
@@ -260,26 +277,24 @@ def run(
 ) -> None:
     """Run the cells on so many processes of our own, and wait for them.
 
-    Raises KeyboardInterrupt through; what was finished by then is kept.
+    Each takes the next pair when it has done one, the dear ones first. Raises KeyboardInterrupt
+    through; what was finished by then is kept.
     """
-    dear = sorted(wanted, key=lambda one: one.program)
-    shares = [dear[number::processes] for number in range(processes)]
+    by_name = {program.name: program for program in PROGRAMS}
+    dear = sorted(wanted, key=lambda one: (not by_name[one.program].slow, -one.depth))
+    todo: queue.SimpleQueue[Asked] = queue.SimpleQueue()
+    for one in dear:
+        todo.put(one)
     running = [
         subprocess.Popen(
-            [
-                *(sys.executable, "-m", "pytest_linkmode.installers.part", directory),
-                *itertools.chain.from_iterable(
-                    (one.program, one.layout, str(one.depth)) for one in share
-                ),
-            ],
+            [sys.executable, "-m", "pytest_linkmode.installers.part", directory],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            stdin=subprocess.DEVNULL,
         )
-        for share in shares
-        if share
+        for _ in range(min(processes, len(dear)))
     ]
-    tellers = [threading.Thread(target=_pass_on, args=(process, say)) for process in running]
+    tellers = [threading.Thread(target=_give_out, args=(each, todo, say)) for each in running]
     try:
         for teller in tellers:
             teller.start()
@@ -297,8 +312,21 @@ def run(
             raise LinkmodeError(f"a part of the matrix ended with status {process.returncode}")
 
 
-def _pass_on(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
-    assert process.stdout is not None  # a pipe, as asked for
-    with process.stdout as lines:
-        for line in lines:
+def _give_out(
+    process: subprocess.Popen[str], todo: queue.SimpleQueue[Asked], say: Callable[[str], None]
+) -> None:
+    """Give a process one pair after the other, and pass on what it says of each."""
+    assert process.stdin is not None  # pipes, as asked for
+    assert process.stdout is not None
+    with process.stdout as lines, process.stdin as asking:
+        while True:
+            try:
+                one = todo.get_nowait()
+                asking.write(f"{one.program} {one.layout} {one.depth}\n")
+                asking.flush()
+            except (queue.Empty, BrokenPipeError):
+                return
+            line = lines.readline()
+            if not line:  # it has ended
+                return
             say(line.rstrip())

@@ -6,30 +6,50 @@ one program with its warm cache in one layout; a cell is one installation on it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from linker.modes import LinkMode
-from pytest_linkmode.errors import LinkmodeError
+from pytest_linkmode.errors import LinkmodeError, Unavailable
 from pytest_linkmode.evidence import evidence
 from pytest_linkmode.faults.runner import FaultRunner, ProgramTimedOut
 from pytest_linkmode.faults.running import Run
-from pytest_linkmode.installers import sample
+from pytest_linkmode.installers import racing, sample
+from pytest_linkmode.installers.disturbing import (
+    AS_USER,
+    DISTURBANCES,
+    FOREIGN,
+    IN_THE_CACHE,
+    ODD,
+    ORDINARY,
+    Scene,
+)
 from pytest_linkmode.installers.kit import Kit
 from pytest_linkmode.installers.programs import Command, Mode, Place, Program
-from pytest_linkmode.installers.scenarios import HARDLINKED, KILLED, OPS, SYMLINKED, UMASK, Scenario
+from pytest_linkmode.installers.scenarios import (
+    HARDLINKED,
+    KILLED,
+    OPS,
+    RACE,
+    SYMLINKED,
+    UMASK,
+    Scenario,
+)
+from pytest_linkmode.interleave.world import Diverged
 from pytest_linkmode.layouts import Layout
+from pytest_linkmode.processes import which
 
 TIMEOUT = 60.0
 USUAL_UMASK, HOSTILE_UMASK = 0o022, 0o077
-DONE, FAILED, HUNG, KILLED_BY_US = "done", "failed", "hung", "killed"
+DONE, FAILED, HUNG, CRASHED, KILLED_BY_US = "done", "failed", "hung", "crashed", "killed"
 OURS = "outside"
 SAID = 600
 """Characters of what a program said that are kept."""
@@ -74,6 +94,20 @@ class Observed:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """One installation: where, how, and what is done to it; `outside` is beside the target."""
+
+    place: Place
+    mode: Mode
+    command: Command
+    scenario: Scenario
+
+    @property
+    def outside(self) -> str:
+        return f"{self.place.target}-{OURS}"
+
+
 class Bench:
     """One program with its warm cache in one layout."""
 
@@ -84,6 +118,7 @@ class Bench:
         self.names: dict[str, frozenset[str]] = {}
         self.calls: dict[str, Mapping[str, int]] = {}
         self.works: set[str] = set()
+        self._moments: dict[str, int] = {}
         self.spoiled = False
         self._runner = FaultRunner()
         self._number = 0
@@ -133,8 +168,8 @@ class Bench:
                 shutil.copy(os.path.join(self._supply, sample.TARBALL), command.cwd)
         return command
 
-    def _run(self, place: Place, command: Command, arguments: object, faults: object) -> Run:
-        env = {
+    def _environment(self, place: Place, command: Command) -> dict[str, str]:
+        return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": place.home,
             "XDG_CONFIG_HOME": os.path.join(place.home, ".config"),
@@ -145,10 +180,12 @@ class Bench:
             "PYTHONDONTWRITEBYTECODE": "1",
             **command.env,
         }
+
+    def _run(self, place: Place, command: Command, arguments: object, faults: object) -> Run:
         return self._runner.run(
             list(arguments),  # type: ignore[call-overload]
             faults=faults,  # type: ignore[arg-type]
-            env=env,
+            env=self._environment(place, command),
             cwd=command.cwd or place.home,
             timeout=TIMEOUT,
             log=tuple(OPS.values()),
@@ -163,52 +200,139 @@ class Bench:
         calls = self.calls.get(mode.word, {}).get(scenario.op, 0)
         if scenario.op and scenario.op != "copy" and not calls:
             return None
-        if scenario.kind == KILLED and mode.word not in self.works:
+        if scenario.kind == RACE and mode.word not in self.calls:
+            self.cell(mode, Scenario("plain"))
+        if scenario.kind in (KILLED, RACE) and mode.word not in self.works:
             return None  # there is nothing that could be finished
-        self._number += 1
-        target = os.path.join(os.fspath(self.layout.target), f"{self._number}")
-        place = self._place(target)
-        outside = os.path.join(os.fspath(self.layout.target), f"{self._number}-{OURS}")
-        command = self._command(place, mode)
+        cached = self._cached_files() if scenario.kind in DISTURBANCES else {}
+        if scenario.kind in IN_THE_CACHE and not cached:
+            return None
+        target, place = self._fresh()
+        attempt = _Attempt(place, mode, self._command(place, mode), scenario)
+        outside = attempt.outside
         if scenario.kind in (SYMLINKED, HARDLINKED):
             self._make_hostile(scenario, place, outside)
+        elif scenario.kind == RACE:
+            self._make_outside(outside)
         before = self._cached()
         seen = Observed(calls=calls)
+        with self._disturbed(scenario, target, cached):
+            run = self._install(attempt, seen)
+            self._look(place, seen)
+            self._compare_cache(before, seen)
+            if scenario.kind == "plain":
+                self._learn(mode, run, target, seen)
+            elif mode.word in self.names:
+                seen.left = sorted(set(_names(target)) - self.names[mode.word])[:20]
+            if os.path.isdir(outside):
+                seen.escaped = self._escaped(outside)
+            if scenario.kind == KILLED:
+                self._resume(place, mode, seen)
+        self._remove(target, place.home, outside)
+        return seen
+
+    def _fresh(self) -> tuple[str, Place]:
+        """Make a new target."""
+        self._number += 1
+        target = os.path.join(os.fspath(self.layout.target), f"{self._number}")
+        return target, self._place(target)
+
+    @contextmanager
+    def _disturbed(
+        self, scenario: Scenario, target: str, cached: Mapping[str, str]
+    ) -> Iterator[None]:
+        """Have in the way what the scenario puts there."""
+        disturb = DISTURBANCES.get(scenario.kind)
+        if disturb is None:
+            yield
+            return
+        assert self.layout.bench is not None  # a workshop made it
+        package = os.path.join(target, self.program.where)
+        volume = os.path.join(target, self.program.volume)
+        owned = (self._cache, target, f"{target}-home")
+        with disturb(Scene(self.layout.bench.place, cached, package, volume, owned)):
+            yield
+
+    def _install(self, attempt: _Attempt, seen: Observed) -> Run | None:
+        """Run the program, and note how it ended and what it said."""
+        scenario, command = attempt.scenario, attempt.command
+        arguments = command.arguments
+        if scenario.kind in ORDINARY:
+            if which(AS_USER[0]) is None:
+                raise Unavailable(f"{AS_USER[0]} is not here", checked=["PATH"])
+            arguments = (*AS_USER, *arguments)
+        faults = scenario.faults(seen.calls, attempt.place.target)
+        runs: Sequence[Run] = ()
         mask = HOSTILE_UMASK if scenario.kind == UMASK else USUAL_UMASK
         with umask(mask), self.layout.acting():
             try:
-                run = self._run(place, command, command.arguments, scenario.faults(calls, target))
+                if scenario.kind == RACE:
+                    runs = self._race(attempt, seen)
+                else:
+                    runs = [self._run(attempt.place, command, arguments, faults)]
+                    seen.fired = sum(runs[0].fired.values())
             except ProgramTimedOut as late:
-                run, seen.ended = late.run, HUNG
-        seen.status, seen.seconds = run.returncode, round(run.seconds, 3)
-        seen.fired = sum(run.fired.values())
-        said = f"{run.stdout}\n{run.stderr}".strip()
+                runs, seen.ended = [late.run], HUNG
+        said = "\n".join(f"{run.stdout}\n{run.stderr}".strip() for run in runs) or seen.said
         seen.said = said.replace(os.fspath(self.layout.target), "TARGET").replace(
             os.fspath(self.layout.source), "SOURCE"
         )[-SAID:]
         told = _FALLBACK.search(said)
         seen.told = told[0].strip() if told else ""
-        if seen.ended is not HUNG and run.returncode:
-            seen.ended = KILLED_BY_US if scenario.kind == KILLED else FAILED
-        self._look(place, seen)
-        self._compare_cache(before, seen)
-        if scenario.kind == "plain":
-            self.names[mode.word] = frozenset(_names(target))
-            inside = os.path.join(os.path.realpath(target), "")
-            self.calls[mode.word] = Counter(
-                call.op for call in run.calls if call.paths and call.paths[-1].startswith(inside)
+        seen.seconds = round(sum(run.seconds for run in runs), 3)
+        seen.status = next((run.returncode for run in runs if run.returncode), 0)
+        if seen.ended != HUNG and seen.status:
+            seen.ended = _ended(seen.status, killed=scenario.kind == KILLED)
+        return runs[0] if runs else None
+
+    def _race(self, attempt: _Attempt, seen: Observed) -> Sequence[Run]:
+        """Run the program with somebody else acting in the midst of it."""
+
+        def stage(place: Place, command: Command) -> racing.Stage:
+            return racing.Stage(
+                command.arguments,
+                self._environment(place, command),
+                command.cwd or place.home,
+                place.target,
+                os.path.join(place.target, self.program.where),
+                [os.path.basename(name) for name in sorted(self._files) if "part" in name],
+                attempt.outside,
+                TIMEOUT,
             )
-            seen.calls = self.calls[mode.word].get(OPS[mode.asks], 0)
-            if seen.ended == DONE:
-                self.works.add(mode.word)
-        elif mode.word in self.names:
-            seen.left = sorted(set(_names(target)) - self.names[mode.word])[:20]
-        if os.path.isdir(outside):
-            seen.escaped = self._escaped(outside)
-        if scenario.kind == KILLED:
-            self._resume(place, mode, seen)
-        self._remove(target, place.home, outside)
-        return seen
+
+        mode = attempt.mode
+        try:
+            if mode.word not in self._moments:
+                target, alone = self._fresh()
+                self._moments[mode.word] = racing.moment(stage(alone, self._command(alone, mode)))
+                self._remove(target, alone.home)
+            raced = racing.race(
+                stage(attempt.place, attempt.command),
+                attempt.scenario.position,
+                self._moments[mode.word],
+            )
+        except Diverged as diverged:
+            seen.said = str(diverged)
+            return ()
+        except Unavailable:
+            raise
+        except LinkmodeError as error:
+            seen.ended, seen.said, seen.fired = HUNG, str(error), 1
+            return ()
+        seen.fired = int(bool(raced.did))
+        return raced.runs
+
+    def _learn(self, mode: Mode, run: Run | None, target: str, seen: Observed) -> None:
+        """Take note of what an undisturbed run does."""
+        self.names[mode.word] = frozenset(_names(target))
+        inside = os.path.join(os.path.realpath(target), "")
+        calls = run.calls if run is not None else ()
+        self.calls[mode.word] = Counter(
+            call.op for call in calls if call.paths and call.paths[-1].startswith(inside)
+        )
+        seen.calls = self.calls[mode.word].get(OPS[mode.asks], 0)
+        if seen.ended == DONE:
+            self.works.add(mode.word)
 
     def _resume(self, place: Place, mode: Mode, seen: Observed) -> None:
         """Install again where a run was killed, and see whether the package is whole then."""
@@ -227,10 +351,7 @@ class Bench:
 
     def _make_hostile(self, scenario: Scenario, place: Place, outside: str) -> None:
         """Put something into the target that leads out of it."""
-        os.mkdir(outside)
-        victim = os.path.join(outside, "victim")
-        with open(victim, "wb") as file:
-            file.write(b"somebody else's\n")
+        victim = self._make_outside(outside)
         package = os.path.join(place.target, self.program.where)
         os.makedirs(os.path.dirname(package), exist_ok=True)
         if scenario.kind == SYMLINKED:
@@ -238,6 +359,14 @@ class Bench:
         else:
             os.makedirs(package)
             os.link(victim, os.path.join(package, "part-0.js"))
+
+    def _make_outside(self, outside: str) -> str:
+        """Make a directory that is nobody's of ours; return the path of a file in it."""
+        os.mkdir(outside)
+        victim = os.path.join(outside, "victim")
+        with open(victim, "wb") as file:
+            file.write(FOREIGN)
+        return victim
 
     def _escaped(self, outside: str) -> list[str]:
         """Return what was done to the directory outside."""
@@ -247,7 +376,7 @@ class Bench:
             wrong.append("victim is gone")
         else:
             with open(victim, "rb") as file:
-                if file.read() != b"somebody else's\n":
+                if file.read() != FOREIGN:
                     wrong.append("victim was written to")
         return sorted(wrong)
 
@@ -263,6 +392,18 @@ class Bench:
                         found[known] = path
         return found
 
+    def _cached_files(self) -> dict[str, str]:
+        """Return the files of the sample that the program links, by name, where its cache has any
+        that are files.
+        """
+        root = self._cache if self.program.warms else self._supply
+        found = {
+            self._known[known]: path
+            for known, path in self._origins().items()
+            if path.startswith(root + os.sep) and not self.program.zipped
+        }
+        return found if any(os.path.basename(name) == ODD for name in found) else {}
+
     def _look(self, place: Place, seen: Observed) -> None:
         """See what became of the sample in the target."""
         origins = self._origins()
@@ -277,7 +418,7 @@ class Bench:
             real.add(home)
             known = sample.digest(path) if os.path.exists(path) else ""
             if known not in self._known:
-                seen.damaged += os.path.basename(path) not in ("package.json", "METADATA", "WHEEL")
+                seen.damaged += known != _FOREIGN and os.path.basename(path) not in _OFTEN
                 continue
             there.add(known)
             if home.startswith((self._cache + os.sep, self._supply + os.sep)):
@@ -328,8 +469,19 @@ class Bench:
             shutil.rmtree(path, ignore_errors=True)
 
 
+_FOREIGN = hashlib.sha256(FOREIGN).hexdigest()
+_OFTEN = ("package.json", "METADATA", "WHEEL")
+"""Names that other packages have as well."""
+
 _FROZEN = ("--frozen-lockfile",)
 """What warming leaves out: it makes the lock."""
+
+
+def _ended(status: int, *, killed: bool) -> str:
+    """Return how a program ended that did not end well."""
+    if killed:
+        return KILLED_BY_US
+    return CRASHED if status < 0 else FAILED
 
 
 @contextmanager

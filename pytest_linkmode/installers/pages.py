@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import datetime
 import html
+import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from linker.policies import ALL
+from pytest_linkmode.installers import matrix
 from pytest_linkmode.installers.known import cause_of
 from pytest_linkmode.installers.matrix import Cell
 from pytest_linkmode.installers.programs import NOT_RUN, PROGRAMS
@@ -102,7 +105,7 @@ def programs(results: Results) -> Table:
                 str(len(cells)),
                 str(len(predicted) - differ),
                 str(differ),
-                str(sum(cell.seen is None and cell.shown == "not run" for cell in cells)),
+                str(sum(cell.shown in (matrix.NOT_RUN, matrix.NO_LAYOUT) for cell in cells)),
             ]
         )
     return rows
@@ -174,6 +177,8 @@ def _effects(cell: Cell) -> Iterable[str]:
         yield "left half a package"
     if seen["damaged"] and seen["ended"] != "killed":
         yield f"left damaged files: {seen['damaged']}"
+    if seen["ended"] == "done" and seen["missing"] and seen["found"]:
+        yield f"said that it was done, with files missing: {seen['missing']}"
     if seen["escaped"]:
         yield "wrote outside the target: " + ", ".join(seen["escaped"][:3])
     if seen["left"] and seen["ended"] == "done":
@@ -184,6 +189,67 @@ def _effects(cell: Cell) -> Iterable[str]:
         yield "lost exec bits"
     if seen["ended"] == "hung":
         yield "hung"
+
+
+def not_held(results: Results) -> Table:
+    """Return the policies that nothing was held against, and why."""
+    held = {cell.policy for cell in results.cells}
+    rows = [["system", "why"]]
+    for name in ALL:
+        if name not in held:
+            why = NOT_RUN.get(name, "no program of this run, or not in this version")
+            rows.append([name, why])
+    return rows
+
+
+# --- what has changed -----------------------------------------------------------------------
+
+CELLS = "linkmode-matrix-cells"
+_KEY = 4
+"""A cell is four words that name it, and what was said and shown of it."""
+
+
+def cells(results: Results, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what is told from run to run: versions, and of each cell what was said and seen.
+
+    Those of `before` that this run did not ask for are kept.
+    """
+    known = {tuple(line[:_KEY]): list(line) for line in (before or {}).get("cells", ())}
+    versions = dict((before or {}).get("versions", {}))
+    for cell in results.cells:
+        key = (cell.program, cell.mode, cell.layout, cell.scenario)
+        known[key] = [*key, cell.said, cell.shown]
+        versions[cell.program] = cell.version
+    lines = [known[key] for key in sorted(known)]
+    return {"format": CELLS, "version": SCHEMA, "versions": versions, "cells": lines}
+
+
+def cells_text(plain: Mapping[str, Any]) -> str:
+    """Return that as JSON with a line for each cell, for programs that compare lines."""
+    head = {name: value for name, value in plain.items() if name != "cells"}
+    lines = ",\n".join(json.dumps(line) for line in plain["cells"])
+    return json.dumps(head)[:-1] + f', "cells": [\n{lines}\n]}}\n'
+
+
+def changes(results: Results, before: Mapping[str, Any]) -> Table:
+    """Return what programs do otherwise than they did: another version shows as a difference."""
+    then = {tuple(line[:_KEY]): line[_KEY + 1] for line in before.get("cells", ())}
+    rows = [["program", "version", "where", "before", "now"]]
+    for program in dict.fromkeys(cell.program for cell in results.cells):
+        old = before.get("versions", {}).get(program)
+        mine = [cell for cell in results.cells if cell.program == program]
+        new = mine[0].version
+        version = new if old in (new, None) else f"{old} -> {new}"
+        found = [
+            [program, version, f"{cell.mode} on {cell.layout}, {cell.scenario}", was, cell.shown]
+            for cell in mine
+            for was in [then.get((cell.program, cell.mode, cell.layout, cell.scenario))]
+            if was is not None and was != cell.shown
+        ]
+        if not found and version != new:
+            found = [[program, version, "everywhere", "the same", "the same"]]
+        rows += found
+    return rows
 
 
 TITLE = "What installers really do"
@@ -202,8 +268,12 @@ NOTES = (
     "dvc-objects, reflink-copy and cacache are libraries: a small program of ours gives them one "
     "path after the other, so what they follow in a hostile target is what their callers must "
     "look out for.",
-    "Slow programs (pip, PDM, yarn) are run on three layouts, with every scenario on one of them. "
-    "Programs run as root. Races of two programs in one target are not part of this matrix.",
+    "Slow programs (pip, PDM, yarn) meet every scenario on one layout. Programs run as root, but "
+    "for the files of another owner. What a scenario cannot do to a program, such as making odd "
+    "files in a cache that has none, is no cell.",
+    "A race holds the program at the middle one of the calls that bring the package into the "
+    "target: there a second instance of it begins, a file of the package appears, or the package's "
+    "directory becomes a symlink that leads out of the target.",
 )
 
 
@@ -214,8 +284,7 @@ def _sections(results: Results) -> Iterable[tuple[str, Table]]:
     if results.differences:
         yield "Where a program and its policy differ", differing(results)
     yield "Side effects", effects(results)
-    not_run = [["system", "why"], *([name, why] for name, why in NOT_RUN.items())]
-    yield "Policies that no program is held against", not_run
+    yield "Policies that no program is held against", not_held(results)
 
 
 def _where(results: Results) -> str:

@@ -10,9 +10,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from linker.modes import LinkMode
+from linker.policies import coreutils
 from pytest_linkmode.installers import sample
 from pytest_linkmode.installers.kit import Kit
 
@@ -65,8 +66,10 @@ class Program:
 
     `index` is where it comes from ("", "python", "npm"), `pin` its name there; `files` are what it
     installs. The first of `modes` is what it does where nobody asks. `where` is the directory of
-    the package below the target. `locks` are files of the project that warming makes. `slow` ones
-    are run in fewer cells.
+    the package below the target. `locks` are files of the project that warming makes. A `zipped`
+    one installs from an archive: its cache has no files that could be odd. `slow` ones are run in
+    fewer cells. Where what a program does has changed from version to version,
+    `policy_of` returns the name of the policy that stands for `family` in a version.
     """
 
     name: str
@@ -78,7 +81,27 @@ class Program:
     where: str
     locks: tuple[str, ...] = ()
     warms: bool = True
+    zipped: bool = False
     slow: bool = False
+    family: str = ""
+    policy_of: Callable[[str], str] | None = None
+
+    @property
+    def volume(self) -> str:
+        """The directory below the target that people mount something on."""
+        above, _, name = self.where.partition("/")
+        return above if name and self.index == "npm" else self.where
+
+    def at(self, version: str) -> Program:
+        """Return this program with the policies of one of its versions."""
+        if self.policy_of is None:
+            return self
+        policy = self.policy_of(version)
+        modes = (
+            replace(mode, policy=policy) if mode.policy == self.family else mode
+            for mode in self.modes
+        )
+        return replace(self, modes=tuple(modes))
 
 
 # --- those of Python's index -------------------------------------------------------------------
@@ -269,7 +292,7 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program(
         "pip", "python", "pip", sample.wheel_files, _modes("pip", copy=COPY), _pip,
-        sample.PACKAGE, warms=False, slow=True,
+        sample.PACKAGE, warms=False, zipped=True, slow=True,
     ),
     Program(
         "pdm", "python", "pdm", sample.wheel_files,
@@ -328,12 +351,12 @@ PROGRAMS: tuple[Program, ...] = (
         "cp", "", "", sample.wheel_files,
         (
             Mode("reflink=auto", CLONE, "coreutils"),
-            Mode("reflink=always", CLONE, "coreutils", strict=True),
+            Mode("reflink=always", CLONE, "coreutils-always", strict=True),
             Mode("link", HARDLINK, "coreutils"),
             Mode("symbolic-link", SYMLINK, "coreutils"),
             Mode("reflink=never", COPY, "coreutils"),
         ),
-        _cp, sample.PACKAGE, warms=False,
+        _cp, sample.PACKAGE, warms=False, family="coreutils", policy_of=coreutils.of_version,
     ),
 )  # fmt: skip
 """Every program, the reference linker first. Orogene is in no index: there is its policy only."""

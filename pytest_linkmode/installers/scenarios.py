@@ -1,4 +1,4 @@
-"""What is done to a program while it installs: nothing, a fault, a kill, a hostile target.
+"""What is done to a program while it installs: nothing, a fault, a kill, a race, odd files, mounts.
 
 A scenario is named by one line, which is what a results page shows and what asks for it again. The
 errors are those that the field has met; positions are counted in the calls of the program itself.
@@ -7,7 +7,7 @@ errors are those that the field has met; positions are counted in the calls of t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
 
@@ -41,6 +41,24 @@ PLAIN, UMASK, SYMLINKED, HARDLINKED, KILLED = (
     "hostile-hardlink",
     "kill",
 )
+NESTED, MOUNTED_FILE, NOCOW, IMMUTABLE, OWNER, THEIRS = (
+    "nested-mount",
+    "mounted-file",
+    "nocow-file",
+    "immutable-file",
+    "other-owner",
+    "other-owner-target",
+)
+"""What lies in a program's way: see `disturbing`."""
+RACE, TWIN, APPEARS, SWAPPED = "race", "twin", "appears", "swapped"
+"""A race, and what the other one does: see `racing`."""
+
+ON: Mapping[str, frozenset[str]] = {
+    NOCOW: frozenset({"btrfs"}),
+    IMMUTABLE: frozenset({"btrfs", "ext4", "xfs"}),
+}
+"""Where the filesystem of the cache knows such an attribute."""
+
 COPIED = "*part-3*"
 """The file whose copy fails: of other files that a program writes nobody can know the number."""
 
@@ -85,8 +103,8 @@ class Scenario:
         return (Fault(self.op, self.error, nth, path=path if self.op == "hardlink" else None),)
 
 
-def scenarios(mode: LinkMode, *, depth: int) -> Iterator[Scenario]:
-    """Return the scenarios of a mode: none but the plain one, some, or all."""
+def scenarios(mode: LinkMode, layout: str, *, depth: int) -> Iterator[Scenario]:
+    """Return the scenarios of a mode in a layout: none but the plain one, some, or all."""
     yield Scenario(PLAIN)
     if depth == 0:
         return
@@ -110,3 +128,9 @@ def scenarios(mode: LinkMode, *, depth: int) -> Iterator[Scenario]:
         yield Scenario(KILLED, op, "", MIDDLE)
     yield Scenario(SYMLINKED)
     yield Scenario(HARDLINKED)
+    source = layout.partition("+")[0].partition(":")[0]
+    for kind in (NESTED, MOUNTED_FILE, NOCOW, IMMUTABLE, OWNER, THEIRS):
+        if source in ON.get(kind, (source,)):
+            yield Scenario(kind)
+    for position in (TWIN, APPEARS, SWAPPED):
+        yield Scenario(RACE, position=position)

@@ -13,9 +13,27 @@ from linker.modes import LinkMode
 from pytest_linkmode.installers.matrix import Cell
 from pytest_linkmode.installers.observing import DONE, FAILED
 from pytest_linkmode.installers.programs import PROGRAMS
+from pytest_linkmode.installers.scenarios import (
+    APPEARS,
+    HARDLINKED,
+    IMMUTABLE,
+    MOUNTED_FILE,
+    NESTED,
+    NOCOW,
+    OWNER,
+    RACE,
+    SWAPPED,
+    SYMLINKED,
+    THEIRS,
+    TWIN,
+)
 
 ONE_FILE = ("EAGAIN", "EMLINK", "EINVAL", "EPERM", "EXDEV", "EOPNOTSUPP")
 """Errors that say something of one file: no reason for an installation to fail."""
+
+
+HOSTILE = (SYMLINKED, HARDLINKED)
+"""The kinds of scenarios with a target that leads out of itself."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +154,29 @@ def _resumes(cell: Cell) -> bool | None:
 
 
 def _stays_inside(cell: Cell) -> bool | None:
-    return not _seen(cell, "escaped") if _kind(cell).startswith("hostile") and cell.seen else None
+    hostile = _kind(cell) in HOSTILE or cell.scenario == f"{RACE}:{SWAPPED}"
+    return not _seen(cell, "escaped") if hostile and cell.seen and _hit(cell) else None
+
+
+def _hit(cell: Cell) -> bool:
+    """Whether somebody else had a turn, where there was to be a race."""
+    return _kind(cell) != RACE or bool(_seen(cell, "fired"))
+
+
+def _survives(*scenarios: str) -> Callable[[Cell], bool | None]:
+    """Return a property that a program has which ends well in these scenarios."""
+
+    def of(cell: Cell) -> bool | None:
+        if cell.scenario not in scenarios or not _default(cell) or not cell.seen or not _hit(cell):
+            return None
+        return _whole(cell)
+
+    return of
+
+
+def _survives_oddity(cell: Cell) -> bool | None:
+    odd = _survives(NOCOW, IMMUTABLE)(cell)
+    return _works_on("+nocow")(cell) if odd is None else odd
 
 
 def _tidies(cell: Cell) -> bool | None:
@@ -174,10 +214,14 @@ PROPERTIES: Sequence[Property] = (
     Property("leaves nothing of a package after an error", _all_or_nothing),
     Property("leaves nothing of its own behind after success", _tidies),
     Property("finishes what a kill interrupted", _resumes),
+    Property("survives a race", _survives(f"{RACE}:{TWIN}", f"{RACE}:{APPEARS}")),
+    Property("survives an odd attribute", _survives_oddity),
+    Property("survives files of another owner", _survives(OWNER, THEIRS)),
     Property("follows nothing out of a hostile target", _stays_inside),
     Property("works on overlay", _works_on("overlay-lower")),
     Property("works across subvolumes", _works_on("+subvolume")),
     Property("works across bind mounts", _works_on("+bind")),
+    Property("works with nested mounts", _survives(NESTED, MOUNTED_FILE)),
 )
 """The rows of the scoreboard, in the order in which they are shown."""
 

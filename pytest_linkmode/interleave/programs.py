@@ -144,12 +144,17 @@ def _look(process: str, thread: str) -> list[Thread]:
 
 @dataclass
 class Setting:
-    """How programs are run: the keywords of `subprocess.run`, and whether their locks lock."""
+    """How programs are run: the keywords of `subprocess.run`, and whether their locks lock.
+
+    `patience` is how many seconds a program may sleep whose turn it is: for those that wait for
+    their own timers, which nobody can tell from those that wait for somebody else.
+    """
 
     env: Mapping[str, str] | None = None
     cwd: str | os.PathLike[str] | None = None
     timeout: float = 60.0
     locks: bool = True
+    patience: float = 0.0
 
 
 @dataclass
@@ -164,6 +169,14 @@ class _Turns:
     """Those that have not been started."""
     waiting: set[int] = field(default_factory=set)
     """The adversaries that have not acted."""
+
+
+def _attend(turns: _Turns, seconds: float) -> bool:
+    """Serve what is ready in every program; return whether anything was."""
+    happened = False
+    for program in turns.programs.values():
+        happened = program.attend(seconds) or happened
+    return happened
 
 
 class Programs:
@@ -223,6 +236,10 @@ class Programs:
         place = len(execution.events)
         able = {number for number, program in turns.programs.items() if program.held}
         able |= turns.fresh
+        planned = plan[place] if place < len(plan) else None
+        sleeping = planned in turns.programs and planned not in able
+        if (sleeping or not able) and self._awaken(turns, deadline):
+            return
         if not able:
             raise LinkmodeError(
                 "the programs wait for each other",
@@ -230,8 +247,8 @@ class Programs:
                 + ", ".join(self.actors[number] for number in turns.programs),
                 hint="with locks=False their file locks do not hold them",
             )
-        if place < len(plan):
-            actor = plan[place]
+        if planned is not None:
+            actor = planned
             if actor not in able | turns.waiting:
                 raise _diverged(f"{self.actors[actor]} could not have turn {place}")
         else:
@@ -253,6 +270,23 @@ class Programs:
             program.release()
         self._settle(turns, deadline)
 
+    def _awaken(self, turns: _Turns, deadline: float) -> bool:
+        """Wait for a sleeping program, as long as there is patience; return whether one woke."""
+        until = min(deadline, time.monotonic() + self._setting.patience)
+        while time.monotonic() < until:
+            if _attend(turns, _GLANCE):
+                self._reap(turns)
+                self._settle(turns, deadline)
+                return True
+        return False
+
+    def _reap(self, turns: _Turns) -> bool:
+        """Take note of programs that have ended; return whether there are any."""
+        over = [number for number, program in turns.programs.items() if program.over]
+        for number in over:
+            self._ended(turns, number)
+        return bool(over)
+
     def _surprise(self, turns: _Turns, actor: int) -> None:
         victim, program = next(each for each in turns.programs.items() if each[1].held)
         adversary: Any = self._what[actor]
@@ -269,13 +303,8 @@ class Programs:
         while True:
             if not turns.programs:
                 return
-            happened = False
-            for number, program in list(turns.programs.items()):
-                happened = program.attend(0) or happened
-                if program.over:
-                    self._ended(turns, number)
-                    happened = True
-            if happened:
+            happened = _attend(turns, 0)
+            if self._reap(turns) or happened:
                 before = None
                 continue
             if time.monotonic() > deadline:

@@ -16,6 +16,7 @@ import pytest
 from linker import LinkError, LinkMode, LinkReport, link_file, link_tree, policies
 from linker.choices import forget_process
 from linker.conditions import Condition
+from linker.policies.coreutils import of_version
 from linker.policies.rows import EVERYWHERE
 from linker.policy import PRIMITIVES, Memory, Policy, Promise, Step
 from pytest_linkmode.faults.inprocess import Injection
@@ -124,9 +125,15 @@ ENDS: tuple[tuple[str, LinkMode, tuple[str, ...], dict[LinkMode, int]], ...] = (
     ("cpython", CLONE, ("clone:ETXTBSY:nth=2",), ONE_COPY),
     ("coreutils", CLONE, ("clone:EPERM:nth=2",), ONE_COPY),
     ("coreutils", CLONE, ("clone:EINVAL",), ALL_OF["copy"]),
+    ("coreutils-9-2", CLONE, ("clone:EXDEV",), ALL_OF["copy"]),
+    ("coreutils-9-2", CLONE, ("clone:ETXTBSY:nth=2",), ONE_COPY),
+    ("coreutils-9-0", CLONE, ("clone:EIO:nth=2",), ONE_COPY),
+    ("coreutils-8", CLONE, ("clone:ENOSPC",), ALL_OF["copy"]),
+    ("dvc", COPY, ("copy:EIO:nth=3",), ALL_OF["copy"]),
     ("pip", COPY, (), ALL_OF["copy"]),
     ("pdm", SYMLINK, (), ALL_OF["symlink"]),
     ("pdm", HARDLINK, ("hardlink:EPERM:nth=3",), ALL_OF["hardlink"]),
+    ("pdm", SYMLINK, ("symlink:EPERM:nth=1",), ALL_OF["symlink"]),
     ("cacache", COPY, (), ALL_OF["copy"]),
 )
 
@@ -166,8 +173,19 @@ STOPS: tuple[tuple[str, LinkMode, str, int], ...] = (
     ("cpython", CLONE, "clone:ENOTTY", 0),
     ("cpython", CLONE, "clone:EINVAL:nth=3", 2),
     ("cpython", CLONE, "clone:EAGAIN:nth=3", 2),
-    ("coreutils", CLONE, "clone:ENOSPC:nth=3", 2),
+    # cp goes on with the next file, and fails in the end
+    ("coreutils", CLONE, "clone:ENOSPC:nth=3", FILES - 1),
+    ("coreutils", CLONE, "clone:EIO", 0),
     ("coreutils", HARDLINK, "hardlink:EXDEV", 0),
+    ("coreutils", HARDLINK, "hardlink:EMLINK:nth=1", FILES - 1),
+    ("coreutils", SYMLINK, "symlink:EPERM:nth=2", FILES - 1),
+    ("coreutils", COPY, "copy:EIO:nth=2", FILES - 1),
+    ("coreutils-9-2", CLONE, "clone:EPERM:nth=2", FILES - 1),
+    ("coreutils-9-2", CLONE, "clone:ENOTTY", 0),
+    ("coreutils-always", CLONE, "clone:EXDEV:nth=2", FILES - 1),
+    ("dvc", COPY, "copy:ENOSPC:nth=3", 2),
+    # symlinks of one directory are made elsewhere, and placed together
+    ("pdm", SYMLINK, "symlink:EPERM:nth=3", 0),
     ("pdm", HARDLINK, "hardlink:EXDEV", 0),
     ("cacache", CLONE, "clone:EXDEV", 0),
 )
@@ -182,6 +200,31 @@ def test_a_system_that_stops_leaves_so_many_files(
     with pytest.raises(LinkError):
         store.install(policies.ALL[name], mode, fault)
     assert store.installed() == left
+
+
+def test_the_first_error_is_told_of_those_for_which_files_are_left_out(store: Store) -> None:
+    with pytest.raises(LinkError) as caught:
+        store.install(policies.COREUTILS_ALWAYS, CLONE, "clone:EIO:nth=2", "clone:EXDEV:nth=4")
+    assert caught.value.path == "pkg/b.js"
+    assert caught.value.condition is Condition.IO
+    assert store.installed() == FILES - 2
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        ("8.32", "coreutils-8"),
+        ("9.0", "coreutils-9-0"),
+        ("9.1", "coreutils-9-0"),
+        ("9.2", "coreutils-9-2"),
+        ("9.3", "coreutils"),
+        ("9.4.10-x", "coreutils"),
+        ("10.0", "coreutils"),
+        ("", "coreutils"),
+    ],
+)
+def test_a_version_of_cp_has_the_policy_of_its_range(version: str, name: str) -> None:
+    assert of_version(version) == name
 
 
 def test_what_a_process_gave_up_it_does_not_try_again(store: Store) -> None:

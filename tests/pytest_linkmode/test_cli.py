@@ -277,6 +277,19 @@ def test_explain_in_a_layout_does_what_the_system_would_do(linkmode: Linkmode) -
     assert "linux/hardlink/hardlink/cross-device/initial -> copy" in words
 
 
+@pytest.mark.linkmode(layout=["btrfs:ext4"])
+def test_explain_says_what_uv_does_from_one_filesystem_to_another(
+    linkmode: Linkmode, linkmode_layout: Layout
+) -> None:
+    """Across filesystems nothing is ever cloned, so that the third clone cannot fail."""
+    asked = ("explain", "uv", "--layout", linkmode_layout.name, "--fault", "clone:EAGAIN:nth=3")
+    told = linkmode(*asked, "--json").plain
+    assert (told["requested"], told["ended"], told["fired"]) == ("clone", "done", 0)
+    assert set(told["files"]) == {"copy"}
+    assert [edge["then"] for edge in told["edges"]] == ["hardlink", "copy"]
+    assert "no calls hit" in linkmode(*asked).out
+
+
 def test_explain_in_a_layout_shows_what_a_kill_leaves(linkmode: Linkmode) -> None:
     fault = ("--fault", "hardlink:kill-after:nth=2")
     told = linkmode("explain", "pnpm", "--layout", "tmpfs", *fault, "--json").plain

@@ -10,7 +10,11 @@ import datetime
 import hashlib
 import json
 import os
+import re
+import shutil
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -58,7 +62,12 @@ def test_every_program_has_a_pinned_version_and_a_policy_for_each_mode(
 
 
 def test_whoever_has_a_policy_is_run_or_it_is_said_why_not() -> None:
-    held = {mode.policy for program in programs.PROGRAMS for mode in program.modes}
+    held = {
+        mode.policy
+        for program in programs.PROGRAMS
+        for version in ("8.32", "9.1", "9.2", "9.9")
+        for mode in program.at(version).modes
+    }
     assert held | set(programs.NOT_RUN) == set(ALL)
     assert not held & set(programs.NOT_RUN)
 
@@ -128,9 +137,20 @@ def test_the_reference_linker_meets_the_fault_at_the_same_place(tmp_path: Path) 
     assert Scenario("plain").faults_within("/", 3, 3) == ()
 
 
+def test_odd_files_are_made_where_the_filesystem_knows_them() -> None:
+    def kinds(layout: str) -> set[str]:
+        return {each.kind for each in scenarios.scenarios(LinkMode.COPY, layout, depth=2)}
+
+    assert kinds("btrfs") - kinds("ext4") == {scenarios.NOCOW}
+    assert kinds("ext4") - kinds("tmpfs") == {scenarios.IMMUTABLE}
+    assert kinds("btrfs+subvolume") == kinds("btrfs:tmpfs") == kinds("btrfs")
+
+
 def test_deeper_is_more_and_names_differ() -> None:
     for mode in LinkMode:
-        names = [[each.name for each in scenarios.scenarios(mode, depth=n)] for n in range(3)]
+        names = [
+            [each.name for each in scenarios.scenarios(mode, "btrfs", depth=n)] for n in range(3)
+        ]
         assert names[0] == ["plain"]
         assert len(names[0]) <= len(names[1]) <= len(names[2])
         assert set(names[0]) <= set(names[1]) <= set(names[2])
@@ -230,6 +250,121 @@ def test_the_reference_linker_is_whole_after_a_kill_and_stays_in_its_target(open
         assert hostile.escaped == [], kind
 
 
+def mode_of(bench: observing.Bench, word: str) -> programs.Mode:
+    return next(mode for mode in bench.program.modes if mode.word == word)
+
+
+DISTURBED: tuple[tuple[str, dict[str, int]], ...] = (
+    (scenarios.NESTED, {"copy": 7, "clone": 2}),
+    (scenarios.MOUNTED_FILE, {"clone": 9}),
+    (scenarios.NOCOW, {"clone": 8, "copy": 1}),
+    (scenarios.IMMUTABLE, {"clone": 9}),
+    (scenarios.OWNER, {"clone": 9}),
+)
+
+
+@pytest.mark.linkmode(layout=["btrfs"])
+@pytest.mark.parametrize(("kind", "found"), DISTURBED, ids=[kind for kind, _ in DISTURBED])
+def test_what_is_in_the_way_is_there_for_the_program_and_its_policy_and_gone_afterwards(
+    opened: Open, linkmode_layout_factory: Any, kind: str, found: dict[str, int]
+) -> None:
+    bench = opened("reference")
+    mode = mode_of(bench, "clone")
+    before = snapshot(bench.layout.source)
+    seen = bench.cell(mode, Scenario(kind))
+    assert seen is not None
+    assert (seen.ended, seen.found) == ("done", found), seen.said
+    told = predicting.predict(
+        bench.program, mode, Scenario(kind), linkmode_layout_factory("btrfs"), 0
+    )
+    assert str(told) == " and ".join(sorted(found))
+    assert snapshot(bench.layout.source) == before
+    for path in bench.layout.source.rglob("part-3.js"):
+        path.unlink()  # neither immutable nor a mount point
+
+
+def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
+    found = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        content = path.read_bytes() if path.is_file() else b""
+        found[str(path)] = (status.st_mode, status.st_uid, status.st_mtime_ns, content)
+    return {name: each for name, each in found.items() if not os.path.isdir(name)}
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+@pytest.mark.parametrize(
+    ("name", "word", "ended"),
+    [("reference", "hardlink", "done"), ("cp", "reflink=never", "failed")],
+)
+def test_a_file_of_another_owner_in_the_target_is_replaced_or_cannot_be_written(
+    opened: Open, name: str, word: str, ended: str
+) -> None:
+    bench = opened(name)
+    seen = bench.cell(mode_of(bench, word), Scenario(scenarios.THEIRS))
+    assert seen is not None
+    assert (seen.ended, seen.missing) == (ended, int(ended == "failed")), seen.said
+    assert ("Permission denied" in seen.said) is (ended == "failed")
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_the_reference_linker_survives_a_race_and_follows_nobody_out(opened: Open) -> None:
+    bench = opened("reference")
+    mode = mode_of(bench, "hardlink")
+    for position in (scenarios.TWIN, scenarios.APPEARS):
+        seen = bench.cell(mode, Scenario(scenarios.RACE, position=position))
+        assert seen is not None
+        assert (seen.fired, seen.ended, seen.missing) == (1, "done", 0), (position, seen.said)
+    swapped = bench.cell(mode, Scenario(scenarios.RACE, position=scenarios.SWAPPED))
+    assert swapped is not None
+    assert (swapped.fired, swapped.escaped) == (1, [])
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_who_loses_a_race_is_seen_to(opened: Open) -> None:
+    bench = opened("cp")
+    mode = mode_of(bench, "link")
+    twin = bench.cell(mode, Scenario(scenarios.RACE, position=scenarios.TWIN))
+    assert twin is not None
+    assert (twin.ended, twin.missing) == ("failed", 0)
+    appears = bench.cell(mode, Scenario(scenarios.RACE, position=scenarios.APPEARS))
+    assert appears is not None
+    assert (appears.ended, appears.missing, appears.damaged) == ("failed", 1, 0)
+    swapped = bench.cell(mode, Scenario(scenarios.RACE, position=scenarios.SWAPPED))
+    assert swapped is not None
+    assert "tool.js" in swapped.escaped
+    rows = {row.name: row for row in scores.PROPERTIES}
+    cell = cell_of(program="cp", mode="link", scenario="race:swapped", seen=swapped.plain())
+    assert rows["follows nothing out of a hostile target"].of(cell) is False
+    cell = cell_of(program="cp", mode="reflink=auto", scenario="race:twin", seen=twin.plain())
+    assert rows["survives a race"].of(cell) is False
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_a_program_that_hangs_or_crashes_is_a_cell_that_says_so(
+    kit: kits.Kit, linkmode_layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observing, "TIMEOUT", 0.2)
+
+    def shown(script: str) -> str:
+        program = replace(
+            BY_NAME["cp"], command=lambda place, mode: programs.Command(("sh", "-c", script))
+        )
+        bench = observing.Bench(kit, linkmode_layout_of(), program)
+        seen = bench.cell(program.modes[0], Scenario("plain"))
+        assert seen is not None
+        return str(predicting.observed(seen))
+
+    def linkmode_layout_of() -> Layout:
+        for path in linkmode_layout.source.iterdir():
+            shutil.rmtree(path)
+        return linkmode_layout
+
+    assert shown("sleep 60") == "hangs, nothing left"
+    assert shown("kill -SEGV $$") == "crashes, nothing left"
+    assert shown("true") == "says that it is done; files are missing"
+
+
 @pytest.mark.linkmode(layout=["tmpfs"])
 def test_what_is_written_through_a_hostile_target_is_seen(
     kit: kits.Kit, linkmode_layout: Layout
@@ -308,6 +443,18 @@ def test_what_ends_otherwise_differs_and_so_does_what_is_left() -> None:
     assert differs(seen_as("failed", symlink=2), LinkMode.SYMLINK) == ""
 
 
+def test_the_beginning_of_a_file_is_nothing_to_who_promises_no_whole_names() -> None:
+    failing = predicting.Predicted("failed", (), left=False)
+    seen = observing.Observed(ended="failed", damaged=3)
+    assert str(predicting.observed(seen)) == "fails, beginnings of files left"
+
+    def differs(name: str) -> str:
+        return predicting.differs(failing, seen, ALL[name], LinkMode.CLONE, reflinks=False)
+
+    assert differs("coreutils-always") == ""
+    assert differs("reference") == "something is left"
+
+
 # --- what is made of cells ----------------------------------------------------------------------
 
 
@@ -326,6 +473,34 @@ def cell_of(**given: Any) -> Cell:
 
 def plain_of(**given: Any) -> dict[str, Any]:
     return {**observing.Observed().plain(), **given}
+
+
+def test_what_a_cell_shows_is_told_when_it_changes_with_a_version(results: pages.Results) -> None:
+    before = json.loads(pages.cells_text(pages.cells(results)))
+    assert before == pages.cells(results)
+    assert len(pages.changes(results, before)) == 1, "the head alone"
+    newer = [
+        replace(cell, version="2", shown="copy" if cell.layout == "btrfs" else cell.shown)
+        for cell in results.cells
+        if cell.program == "uv"
+    ]
+    now = replace(results, cells=newer)
+    assert pages.changes(now, before)[1:] == [
+        ["uv", "1 -> 2", "clone on btrfs, plain", "clone", "copy"],
+        [
+            *("uv", "1 -> 2", "clone on btrfs, fault:clone:EAGAIN:middle"),
+            *("fails, half a package left", "copy"),
+        ],
+    ]
+    alike = replace(results, cells=[replace(newer[0], shown="clone")])
+    assert pages.changes(alike, before)[1:] == [
+        ["uv", "1 -> 2", "everywhere", "the same", "the same"]
+    ]
+    merged = pages.cells(now, before)
+    assert merged["versions"] == {"uv": "2", "bun": "1"}
+    assert len(merged["cells"]) == len(before["cells"])
+    text = pages.cells_text(merged)
+    assert sum(line.startswith('["uv"') for line in text.splitlines()) == 3, "a line each"
 
 
 @pytest.fixture
@@ -429,24 +604,74 @@ def had(directory: Path, *indexes: str) -> None:
             (directory / index / ".pins").write_text(digest)
 
 
-def test_the_command_writes_its_pages_and_runs_a_cell_only_once(
+def test_the_quick_matrix_writes_its_pages_and_runs_a_cell_only_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     had(tmp_path, "python", "npm")
     page = tmp_path / "page.md"
-    words = ["matrix", "--program", "cp", "--layout", "tmpfs", "--directory", str(tmp_path)]
+    few = ("--quick", "--program", "cp,bun", "--processes", "1")
+    words = ["matrix", *few, "--directory", str(tmp_path)]
 
     assert cli.main([*words, "--markdown", str(page)]) == 0
     said = capsys.readouterr()
-    assert "cp on tmpfs" in said.err
-    assert "0 of them for no known reason" in said.out
-    assert "| cp | reflink=auto | copy |" in page.read_text()
+    assert "[6/6] " in said.err
+    for layout in matrix.QUICK:
+        assert f"cp on {layout}: " in said.err
+    assert " 0 differ, in " in said.out
+    assert "| cp | reflink=auto | " in page.read_text()
     results = json.loads((tmp_path / "results.json").read_text())
-    assert {cell["layout"] for cell in results["cells"]} == {"tmpfs"}
+    assert {cell["layout"] for cell in results["cells"]} == set(matrix.QUICK)
+    shown = {cell["shown"] for cell in results["cells"] if cell["program"] == "bun"}
+    assert shown <= {matrix.NOT_RUN, matrix.NO_LAYOUT}, "bun is not in this kit"
     assert "<h1>" in (tmp_path / "results.html").read_text()
+    kept = json.loads((tmp_path / "cells.json").read_text())
+    assert len(kept["cells"]) == len(results["cells"])
+    assert "Changed since" not in said.out
 
-    assert cli.main(words) == 0
-    assert "cp on tmpfs" not in capsys.readouterr().err
+    assert cli.main([*words, "--cells", str(tmp_path / "cells.json")]) == 0
+    again = capsys.readouterr()
+    assert re.search(r"cp on ext4: \d+ kept\n", again.err) or shown == {matrix.NO_LAYOUT}
+    assert "Changed since" not in again.out
+
+    (tmp_path / "cells.json").write_text("{}")
+    assert cli.main(words) == Status.USAGE
+
+
+def test_a_matrix_that_was_interrupted_goes_on_where_it_stopped(
+    tmp_path: Path, kit: kits.Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    asked = matrix.Asked("cp", "tmpfs", 0)
+    cell, runs = observing.Bench.cell, []
+
+    def breaking(bench: observing.Bench, mode: programs.Mode, scenario: Scenario) -> Any:
+        runs.append(mode.word)
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        return cell(bench, mode, scenario)
+
+    monkeypatch.setattr(observing.Bench, "cell", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        matrix.Part(str(tmp_path), kit, said.append).run([asked])
+    assert len(matrix.collect(str(tmp_path), [asked])) == 2
+    matrix.Part(str(tmp_path), kit, said.append).run([asked])
+    words = [mode.word for mode in BY_NAME["cp"].modes]
+    assert runs == [*words[:3], *words[2:]]
+    assert said[-1].startswith("cp on tmpfs: 3 cells")
+    assert said[-1].endswith(", 2 kept")
+
+
+def test_a_part_leaves_the_network_where_it_may() -> None:
+    script = (
+        "import os, socket; from pytest_linkmode.installers.part import leave_network; "
+        "left = leave_network(); print(left, len(socket.if_nameindex()))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert told[0] == str(os.geteuid() == 0)
+    if told[0] == "True":
+        assert told[1] == "1", "the loopback alone, and that is down"
 
 
 def test_programs_that_cannot_be_had_are_cells_that_say_so(
@@ -464,6 +689,9 @@ def test_programs_that_cannot_be_had_are_cells_that_say_so(
     cells = matrix.collect(str(tmp_path), [asked])
     assert {cell.shown for cell in cells} == {"not run"}
     assert all("npm: not found" in cell.why for cell in cells)
+    said: list[str] = []
+    matrix.Part(str(tmp_path), kit, said.append).run([asked])
+    assert said[0].startswith(f"bun on tmpfs: {len(cells)} cells"), "it is tried again"
 
 
 def test_what_is_there_with_the_right_pins_is_not_asked_for_again(

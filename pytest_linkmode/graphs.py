@@ -75,12 +75,14 @@ def rows(policy: Policy, platform: str) -> list[Row]:
 
 def facts(policy: Policy, platform: str) -> list[str]:
     """Return in sentences what a policy does beside its edges."""
-    files = "one file" if policy.confirmations == 1 else f"{policy.confirmations} different files"
+    many = policy.confirmations
+    failed = "one file failed" if many == 1 else f"{many} different files failed alike"
+    retries = {0: "no retries", 1: "at most one retry"}
     return [
         f"source: {policy.source}",
         f"default mode: {policy.default_on(platform)}",
-        f"a mode is given up when {files} failed alike, and that {_MEMORY[policy.memory]}",
-        f"at most {policy.retries} retries",
+        f"a mode is given up when {failed}, and that {_MEMORY[policy.memory]}",
+        retries.get(policy.retries, f"at most {policy.retries} retries"),
         "a failure puts the target back as it was" if policy.undo else "a failure undoes nothing",
         *(["a mode is established by a whole tree"] if policy.settles is not Memory.FILE else []),
         *(["a fallback links the tree again from its first file"] if policy.restarts else []),

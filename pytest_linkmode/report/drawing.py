@@ -1,8 +1,9 @@
-"""The two pictures of the HTML report, as inline SVG: the fallback graph, and how long tests took.
+"""The pictures of the HTML report, as inline SVG: the fallback graph, and how long tests took.
 
 Of the graph each mode and primitive is a picture of its own: what it meets in the middle, one row
 an edge, and what is done next at the right. A policy of a hundred edges stays readable so, on a
-telephone as well.
+telephone as well. The documentation draws its graphs with the same code. What the classes of the
+graph look like is in `graph.css`.
 """
 
 from __future__ import annotations
@@ -23,22 +24,31 @@ SIGNS: Mapping[str, tuple[str, str]] = {
 }
 """Each way in which an edge can be verified: its sign, so that colour is not all, and its words."""
 
-ROW = 25
+ROW, LINE_HEIGHT = 25, 15
 MODE_WIDTH, PILL_LEFT, PILL_WIDTH, NEXT_LEFT, NEXT_WIDTH = 104, 150, 156, 352, 130
 WIDTH = NEXT_LEFT + NEXT_WIDTH
 
 
 @dataclass(frozen=True)
 class Arrow:
-    """One edge as it is drawn. `anchor` is the id of what lists its tests."""
+    """One edge as it is drawn, or several that lead to the same.
 
-    anchor: str
+    `condition` may have several lines; the second line of `then` is written small. `anchor` is the
+    id of what lists its tests: without a proof there is none.
+    """
+
     mode: str
     primitive: str
     condition: str
     then: str
-    proof: str
-    tests: int
+    proof: str = ""
+    tests: int = 0
+    anchor: str = ""
+
+    @property
+    def height(self) -> int:
+        """How high its row is."""
+        return ROW + LINE_HEIGHT * self.condition.count("\n")
 
 
 def graph(arrows: Sequence[Arrow]) -> Markup:
@@ -50,13 +60,20 @@ def graph(arrows: Sequence[Arrow]) -> Markup:
 
 
 def _picture(mode: str, primitive: str, arrows: Sequence[Arrow]) -> Markup:
-    height = max(len(arrows) * ROW, 44) + 8
-    top = (height - len(arrows) * ROW) / 2
-    middles = [top + ROW * (index + 0.5) for index in range(len(arrows))]
+    inner = sum(arrow.height for arrow in arrows)
+    nodes = sum(_node_height(then) + 4 for then in {arrow.then for arrow in arrows})
+    height = max(inner, nodes, 44) + 8
+    middles, top = [], (height - inner) / 2
+    for arrow in arrows:
+        middles.append(top + arrow.height / 2)
+        top += arrow.height
     centre = height / 2
     nexts = _places(arrows, middles, height)
     body = [_node(0, centre, MODE_WIDTH, 40, mode, primitive)]
-    body += [_node(NEXT_LEFT, y, NEXT_WIDTH, 26, then) for then, y in nexts.items()]
+    body += [
+        _node(NEXT_LEFT, y, NEXT_WIDTH, _node_height(then), *then.split("\n"))
+        for then, y in nexts.items()
+    ]
     body += [
         _arrow(arrow, centre, y, nexts[arrow.then])
         for arrow, y in zip(arrows, middles, strict=True)
@@ -70,19 +87,25 @@ def _picture(mode: str, primitive: str, arrows: Sequence[Arrow]) -> Markup:
     )
 
 
+def _node_height(then: str) -> int:
+    return 38 if "\n" in then else 26
+
+
 def _places(arrows: Sequence[Arrow], middles: Sequence[float], height: float) -> dict[str, float]:
     """Return how high each next step stands: amid its arrows, and clear of the others."""
     wished: dict[str, list[float]] = {}
     for arrow, y in zip(arrows, middles, strict=True):
         wished.setdefault(arrow.then, []).append(y)
     means = {then: sum(ys) / len(ys) for then, ys in wished.items()}
-    placed: dict[str, float] = {}
-    lowest = 15.0
     order = sorted(means, key=means.__getitem__)
+    room = [(_node_height(then) + 4) / 2 for then in order]
+    placed: dict[str, float] = {}
+    lowest = 0.0
     for index, then in enumerate(order):
-        room_below = 30.0 * (len(order) - 1 - index)
-        placed[then] = min(max(means[then], lowest), height - 15 - room_below)
-        lowest = placed[then] + 30
+        room_below = 2 * sum(room[index + 1 :])
+        highest = height - room_below - room[index]
+        placed[then] = min(max(means[then], lowest + room[index]), highest)
+        lowest = placed[then] + room[index]
     return placed
 
 
@@ -103,27 +126,39 @@ def _node(x: float, y: float, width: float, height: float, text: str, small: str
 
 
 def _arrow(arrow: Arrow, centre: float, y: float, end: float) -> Markup:
-    sign, words = SIGNS[arrow.proof]
+    sign, words = SIGNS.get(arrow.proof, ("", ""))
     pill_right = PILL_LEFT + PILL_WIDTH
-    tests = f"{arrow.tests} test" + "s" * (arrow.tests != 1)
-    name = (
-        f"{arrow.mode}, {arrow.primitive}: {arrow.condition}, then {arrow.then}: {words}, {tests}"
-    )
-    return tag(
-        "a",
-        tag("title", name),
+    height = arrow.height - ROW + 21
+    lines = f"{sign} {arrow.condition}".strip().split("\n")
+    first = y + 4.5 - LINE_HEIGHT * (len(lines) - 1) / 2
+    drawn = (
         tag("path", d=_curve(MODE_WIDTH, centre, PILL_LEFT, y)),
         tag("path", d=_curve(pill_right, y, NEXT_LEFT, end)),
         tag(
             "rect",
             x=PILL_LEFT,
-            y=f"{y - 10.5:g}",
+            y=f"{y - height / 2:g}",
             width=PILL_WIDTH,
-            height=21,
+            height=height,
             rx=10.5,
             class_="pill",
         ),
-        tag("text", f"{sign} {arrow.condition}", x=PILL_LEFT + 10, y=f"{y + 4.5:g}"),
+        *(
+            tag("text", line, x=PILL_LEFT + 10, y=f"{first + LINE_HEIGHT * number:g}")
+            for number, line in enumerate(lines)
+        ),
+    )
+    name = " ".join(
+        f"{arrow.mode}, {arrow.primitive}: {arrow.condition}, then {arrow.then}".split("\n")
+    )
+    if not arrow.proof:
+        return tag("g", tag("title", name), *drawn, class_="said")
+    tests = f"{arrow.tests} test" + "s" * (arrow.tests != 1)
+    name = f"{name}: {words}, {tests}"
+    return tag(
+        "a",
+        tag("title", name),
+        *drawn,
         href=f"#{arrow.anchor}",
         class_=arrow.proof,
         data_edge=arrow.anchor,

@@ -1,8 +1,8 @@
 """The report as one page that needs nothing but itself: no network, no server, no other file.
 
 It is made from the same plain data as the JSON. Long lists are cut, with their count: the JSON has
-all of them. What it looks like is in `page.css`, what it does in `page.js`; it works without the
-latter.
+all of them. What it looks like is in `page.css` and `graph.css`, what it does in `page.js`; it
+works without the latter.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def text(document: Document) -> str:
         sections=joined(
             tag("section", tag("h2", title), content, id=name) for name, title, content in sections
         ),
-        style=_file("page.css"),
+        style=_file("page.css") + _file("graph.css"),
         script=_file("page.js"),
     )
 
@@ -347,13 +347,13 @@ def _edge_arrow(anchor: str, edge: Mapping[str, Any], found: Mapping[str, Any]) 
     state = "" if edge["state"] == "any" else f" ({edge['state']})"
     then = edge["then"]
     return Arrow(
-        anchor,
         edge["mode"] or "any mode",
         edge["primitive"],
         edge["condition"] + state,
         f"{then}, then {edge['otherwise']}" if edge["otherwise"] else then,
         found["proof"] if found["proof"] in SIGNS else NOT_VERIFIED,
         found["tests"],
+        anchor,
     )
 
 

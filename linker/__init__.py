@@ -2,16 +2,45 @@
 
 It knows nothing of pytest. Its fallbacks are data (`linker.policies`), its operating systems
 live behind one seam (`linker.platforms`), and its promises are the ten rules in
-docs/explanation.md.
+docs/explanation.md. What is named here is imported when it is asked for.
 """
 
 from __future__ import annotations
 
-from linker import policies
-from linker.engine import link_file, link_tree
-from linker.modes import Existing, LinkMode
-from linker.policy import Policy
-from linker.report import LinkError, LinkReport, Transition, observing
+from linker.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from linker import policies
+    from linker.engine import link_file, link_tree
+    from linker.modes import Existing, LinkMode
+    from linker.policy import Policy
+    from linker.report import LinkError, LinkReport, Transition, observing
+else:
+    _HOMES = {
+        "Existing": "modes",
+        "LinkError": "report",
+        "LinkMode": "modes",
+        "LinkReport": "report",
+        "Policy": "policy",
+        "Transition": "report",
+        "link_file": "engine",
+        "link_tree": "engine",
+        "observing": "report",
+    }
+
+    def __getattr__(name):
+        """Import a public name."""
+        from importlib import import_module
+
+        if name in _HOMES:
+            found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        elif name == "policies":
+            found = import_module(f"{__name__}.policies")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
 
 __all__ = [
     "Existing",

@@ -6,11 +6,12 @@ import gc
 import os
 import sys
 
-from linker.cli import main
-
 # One run makes many small objects, keeps them to its end, and ends: neither looking for cycles
 # among them nor taking them apart one by one is of use to anybody.
 gc.disable()
+
+from linker.cli import main  # noqa: E402  # what is imported are such objects too
+
 status = main()
 for stream in (sys.stdout, sys.stderr):
     try:

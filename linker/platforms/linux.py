@@ -19,6 +19,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 
 from linker.conditions import Primitive
 from linker.light import TYPE_CHECKING, record
@@ -254,7 +255,10 @@ class LinuxPlatform:
         self.calls = calls
         self.proof = proof
         self._places_directly = os.path.isdir(_DESCRIPTORS)
-        self._buffer = memoryview(bytearray(_BUFFER))
+
+    @cached_property
+    def _buffer(self) -> memoryview:
+        return memoryview(bytearray(_BUFFER))
 
     @property
     def may_fork(self) -> bool:

@@ -121,7 +121,7 @@ def evidence(source_file: AnyPath, target_file: AnyPath) -> Evidence:
     ours, theirs = _lstat(source), _lstat(target)
     if ours is None or theirs is None:
         return _alone(ours, theirs)
-    one_place = _place(source) == _place(target)
+    one_place = _one_place(source, target)
     pair = _Pair(os.path.abspath(source), one_place, ours, theirs, source, target, None, None)
     with contextlib.closing(_Prover(many=False)) as prover:
         return prover.look(pair, 0) or prover.settle()[0]
@@ -199,7 +199,7 @@ def _walk(source: str, target: str, skip: Callable[[str], bool] | None) -> Itera
         roots = _open_root(source, "source"), _open_root(target, "target")
         for root in roots:
             stack.callback(opening.close, root)
-        if _identity(opening.stat(roots[0])) == _identity(opening.stat(roots[1])):
+        if _same(*roots):
             raise UsageError(
                 "source and target are the same directory",
                 why=f"{source!r} and {target!r} have the same inode",
@@ -256,20 +256,25 @@ def _directory(
         opening.close(opened)
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+def _is_one(first: os.stat_result, second: os.stat_result) -> bool:
+    """Return whether two stats are of one inode; no file system of Windows has to number files,
+    and those that do not call all of them 0.
+    """
+    return first.st_ino != 0 and os.path.samestat(first, second)
 
 
 def _same(first: Directory | None, second: Directory | None) -> bool:
     if first is None or second is None:
         return False
-    return os.path.samestat(opening.stat(first), opening.stat(second))
+    return _is_one(opening.stat(first), opening.stat(second))
 
 
-def _place(path: str) -> tuple[object, ...]:
-    """Return the directory that holds the name `path`, and the name."""
-    above, name = os.path.split(os.path.abspath(path))
-    return (*_identity(os.stat(above)), name)
+def _one_place(first: str, second: str) -> bool:
+    """Return whether two paths are one name of one directory."""
+    (above, name), (other, same) = (
+        os.path.split(os.path.abspath(each)) for each in (first, second)
+    )
+    return name == same and (above == other or _is_one(os.stat(above), os.stat(other)))
 
 
 def _lstat(path: str) -> os.stat_result | None:
@@ -366,7 +371,7 @@ class _Prover:
         ours, theirs = pair.ours, pair.theirs
         facts = _facts(ours, theirs)
         here, there = stat.S_IFMT(ours.st_mode), stat.S_IFMT(theirs.st_mode)
-        if _identity(ours) == _identity(theirs):
+        if pair.one_place or _is_one(ours, theirs):
             if pair.one_place:
                 why = "source and target are one name of one directory"
                 return _said(Proof.ONE_NAME, why, _NOTHING, facts)
@@ -655,7 +660,7 @@ def _symlink(pair: _Pair, facts: dict[str, object]) -> Evidence:
     except OSError as error:
         why = f"the target is a symlink to {text!r}, which leads nowhere: {error.strerror}"
         return _said(Proof.DIFFERENT_LINK, why, _NOTHING, facts)
-    if _identity(reached) != _identity(pair.ours):
+    if not _is_one(reached, pair.ours):
         why = f"the target is a symlink to {text!r}, which is not the source"
         return _said(Proof.DIFFERENT_LINK, why, _NOTHING, facts)
     why = f"the target is a symlink to {text!r}, which is the source"

@@ -92,6 +92,29 @@ def test_a_file_is_no_link_of_itself(tmp_path: pathlib.Path) -> None:
     assert not found.candidates
 
 
+def test_files_without_numbers_are_not_taken_for_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on network drives of Windows that give none."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    file = fill(tmp_path / "here/file")
+    made = copy(file, tmp_path / "there/file")
+    stat_of, lstat_of = os.stat, os.lstat
+
+    def numberless(seen: os.stat_result) -> os.stat_result:
+        return os.stat_result((seen.st_mode, 0, *seen[2:]))
+
+    monkeypatch.setattr(os, "stat", lambda *given, **more: numberless(stat_of(*given, **more)))
+    monkeypatch.setattr(os, "lstat", lambda *given, **more: numberless(lstat_of(*given, **more)))
+    found = evidence(file, made)
+    itself = evidence(file, file)
+    monkeypatch.undo()
+    assert not found.allows(HARDLINK), found
+    assert found.allows(COPY)
+    assert itself.proof is Proof.ONE_NAME
+
+
 def test_a_file_seen_through_a_symlinked_directory_is_no_link(tmp_path: pathlib.Path) -> None:
     file = fill(tmp_path / "file")
     (tmp_path / "other").symlink_to(tmp_path)
@@ -516,8 +539,7 @@ def test_an_edit_that_shows_in_the_source_disproves_independence(
     # As a stacked filesystem would have it, one file under two inode numbers.
     source = fill(linkmode_layout.source / "file")
     os.link(source, linkmode_layout.target / "file")
-    monkeypatch.setattr(MODULE, "_identity", lambda status: object())
-    monkeypatch.setattr(MODULE, "_place", lambda path: path)
+    monkeypatch.setattr(MODULE, "_is_one", lambda *_: False)
     before = snapshot(linkmode_layout.source)
     found = evidence(source, linkmode_layout.target / "file")
     assert found.proof is Proof.DEPENDENCE

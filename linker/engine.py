@@ -16,7 +16,7 @@ from linker.cloning import cloner_for
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, link_error
 from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode, parse_processes
-from linker.journal import RESERVED, STAGE, Undo, recover
+from linker.journal import RESERVED, STAGE, Record, Undo, recover
 from linker.making import LEAST, Maker, Tally
 from linker.merging import PATIENCE, Merger, refuse_conflict
 from linker.modes import Existing, LinkMode
@@ -197,6 +197,7 @@ class _Run:
         self.root = root = self._open(container)
         self.source, self.base = way, base
         advance = self._advance if self.progress is not None else None
+        processes = self._processes()
         maker = Maker(
             platform,
             self.choices,
@@ -204,7 +205,7 @@ class _Run:
             self.symlink_base,
             self.is_mutable,
             advance,
-            self._processes(),
+            processes,
         )
         maker.cloner = cloner_for(maker, platform, self.choices, way, self.is_mutable)
         self.target = Trail(platform, root, base)
@@ -222,6 +223,8 @@ class _Run:
             existing=self.existing,
             new_name=self.new_name,
             advance=advance,
+            processes=processes if self.policy.undo else 1,
+            take_back=lambda records: self._take_back(root, base, stages, records),
         )
         try:
             self._hold_against_target()
@@ -299,10 +302,14 @@ class _Run:
         left: list[str] = []
         records = self.merger.records
         if self.policy.undo and any(record.changes for record in records):
-            undo = Undo(self.platform, root, base, self._source_inode, company=stages.had_company)
-            left = undo.run(records)
+            left = self._take_back(root, base, stages, records)
             self.source.reset()
         return left + self._clean(stages)
+
+    def _take_back(self, root: int, base: Node, stages: Stages, records: list[Record]) -> list[str]:
+        """Undo changes; return what is left of them."""
+        undo = Undo(self.platform, root, base, self._source_inode, company=stages.had_company)
+        return undo.run(records)
 
     def _source_inode(self, node: Node, name: str) -> int | None:
         """Return the inode number of a file of the source, None if it cannot be told."""
@@ -372,17 +379,18 @@ class _Run:
                 both.append(child)
         if not (directories or there.files or there.symlinks or there.others):
             return both
-        kinds = there.kinds()
+        theirs = {*directories, *there.files, *there.symlinks, *there.others}
         names = {self.new_name} if self.new_name else {*node.files, *node.symlinks}
-        node.taken = names & kinds.keys()
-        if self.existing is Existing.FAIL or not node.taken.isdisjoint(directories):
+        node.taken = names & theirs
+        refusing = self.existing is Existing.FAIL
+        if refusing or not node.taken.isdisjoint(directories):
+            kinds = there.kinds()
             for name in sorted(node.taken):
                 refuse_conflict(self.existing, node.join(name), Kind.FILE, kinds[name])
         for child in node.directories:
-            if child.name in kinds and not child.root:
-                refuse_conflict(
-                    self.existing, node.join(child.name), Kind.DIRECTORY, kinds[child.name]
-                )
+            if child.name in theirs and not child.root and (refusing or not child.present):
+                kind = there.kinds()[child.name]
+                refuse_conflict(self.existing, node.join(child.name), Kind.DIRECTORY, kind)
         return both
 
     def _advance(self, files: int) -> None:
@@ -459,9 +467,9 @@ def link_tree(
     files that are always copied: one without a slash is held against names, one with a slash
     against paths relative to the source. `strict` raises where the policy would fall back.
     `observer` is told of every edge taken, `progress` is called with (files done, files in all)
-    once a directory. With `processes` above 1 forked helpers make part of a large new directory;
-    they need a process without further threads, else there is only one. `progress` then hears of
-    what they made when they are done.
+    once a directory. With `processes` above 1 forked helpers make part of a large new directory, or
+    of what is merged into many; they need a process without further threads, else there is only
+    one. `progress` then hears of what they made when they are done.
 
     Raises `LinkError`; the target is then as it was before, but for what `LinkError.left` names.
     """

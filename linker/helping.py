@@ -1,10 +1,10 @@
-"""Further processes that make part of a large new directory in the stage.
+"""Further processes that make part of a large directory, or of what is merged into many.
 
 Threads would not help: the interpreter's lock changes hands at every call. A helper is forked; it
-and its parent take tickets from one pipe, each a few subtrees to be made, and the helper notes in
-shared memory what it has made. It decides nothing: at the first thing that is not plain success it
-ends, and what it has not vouched for its parent removes and makes itself. It dies with its parent,
-whose lock on the stage it holds as well until it is gone.
+and its parent take tickets from one pipe, each a few directories to be made or filled, and the
+helper notes in shared memory what it makes. It decides nothing: at the first thing that is not
+plain success it ends, and what it has not vouched for its parent takes away and makes itself. It
+dies with its parent, whose lock on the stage it holds as well until it is gone.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import gc
 import mmap
 import os
 import signal
-from array import array
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from linker.light import NamedTuple, Protocol
+from linker.light import TYPE_CHECKING, NamedTuple, Protocol
 from linker.making import LEAST
 from linker.tree import Node
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Part = TypeVar("_Part", "Piece", "Share")
 
 _SHARES = 48
 """Into how many tickets the work is divided, about: few are dear at the end, many all the time."""
@@ -46,6 +50,22 @@ class Piece(NamedTuple):
     whole: bool
     nodes: Sequence[Node]
     size: int
+
+
+class Share(NamedTuple):
+    """What a helper does for a directory that the target has: `direct` are files that it places
+    under their names, which nobody has; `staged` are files that it only makes in the stage, as it
+    does the symlinks.
+    """
+
+    node: Node
+    direct: Sequence[str]
+    staged: Sequence[str]
+
+    @property
+    def size(self) -> int:
+        """How much that is to make."""
+        return 1 + len(self.direct) + len(self.staged) + len(self.node.symlinks)
 
 
 class Division(NamedTuple):
@@ -79,8 +99,8 @@ def divide(top: Node) -> Division | None:
         return None
     share = sizes[top] // _SHARES
     frame: list[Node] = []
-    tickets: list[list[Piece]] = []
-    room = place = 0
+    pieces: list[Piece] = []
+    place = 0
     while place < len(nodes):
         node = nodes[place]
         whole = sizes[node] <= share
@@ -94,12 +114,33 @@ def divide(top: Node) -> Division | None:
         place += len(piece.nodes)
         if piece.size == 1 and not whole:
             continue  # nothing lies in it but directories
-        if piece.size > room:
+        pieces.append(piece)
+    return Division(frame, _pack(pieces, share))
+
+
+def divide_shares(shares: Sequence[Share]) -> list[list[Share]]:
+    """Divide among processes what is to be merged; nothing if it is too little."""
+    total = sum([share.size for share in shares])
+    return _pack(shares, total // _SHARES) if total >= LEAST else []
+
+
+def _pack(parts: Sequence[_Part], portion: int) -> list[list[_Part]]:
+    """Put parts on tickets of about a size, in their order."""
+    tickets: list[list[_Part]] = []
+    room = 0
+    for part in parts:
+        if part.size > room:
             tickets.append([])
-            room = share
-        tickets[-1].append(piece)
-        room -= piece.size
-    return Division(frame, tickets)
+            room = portion
+        tickets[-1].append(part)
+        room -= part.size
+    return tickets
+
+
+Work = Callable[[int, memoryview], object]
+"""Does what one ticket says, as a helper, and writes into the ticket's numbers what is to be known
+of it; they are 0 before.
+"""
 
 
 class Desk:
@@ -131,6 +172,9 @@ class Desk:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         """End the helpers that are still there, and wait until they are gone."""
         try:
             for pid in self._pids:  # not waited for yet, so that nobody else has the number
@@ -144,7 +188,7 @@ class Desk:
         taken = os.read(self._tickets, 1)
         return taken[0] if taken else None
 
-    def hire(self, work: Callable[[int], Sequence[int]]) -> bool:
+    def hire(self, work: Work) -> bool:
         """Fork a helper that takes tickets until there are no more; return whether that worked."""
         parent = os.getpid()
         # No handler of the program's may run in the helper, nor before the helper is noted here.
@@ -160,9 +204,7 @@ class Desk:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return True
 
-    def _help(
-        self, parent: int, mask: set[int | signal.Signals], work: Callable[[int], Sequence[int]]
-    ) -> None:
+    def _help(self, parent: int, mask: set[int | signal.Signals], work: Work) -> None:
         """Be a helper: never return, and leave no trace but results."""
         try:
             gc.disable()
@@ -172,9 +214,8 @@ class Desk:
             self._platform.die_with(parent)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             while (ticket := self.take()) is not None:
-                start, end = self._starts[ticket], self._starts[ticket + 1]
-                self._slots[start + 1 : end] = memoryview(array("Q", work(ticket)))
-                self._slots[start] = 1
+                work(ticket, self.notes(ticket))
+                self._slots[self._starts[ticket]] = 1
         finally:
             os._exit(0)
 
@@ -188,7 +229,14 @@ class Desk:
             else:
                 self._pids.pop()
 
+    def notes(self, ticket: int) -> memoryview:
+        """Return the numbers of a ticket, vouched for or not."""
+        return self._slots[self._starts[ticket] + 1 : self._starts[ticket + 1]]
+
+    def is_done(self, ticket: int) -> bool:
+        """Return whether a helper has done what a ticket says."""
+        return bool(self._slots[self._starts[ticket]])
+
     def result(self, ticket: int) -> list[int] | None:
         """Return the numbers of a ticket, None if no helper has vouched for it."""
-        start, end = self._starts[ticket], self._starts[ticket + 1]
-        return list(self._slots[start + 1 : end]) if self._slots[start] else None
+        return self.notes(ticket).tolist() if self.is_done(ticket) else None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Primitive = Callable[[int, str, int, str], int]
 """Makes one file: (source directory, name, target directory, new name) -> inode number or 0."""
 
+Direct = Callable[[int, str, int, str, Callable[[int, int], None]], int]
+"""Makes one file right under its name, as a primitive; tells (inode number, time) before that."""
 
 LEAST = 500
 """Entries of a new directory below which nobody is asked to help: it would take longer."""
@@ -204,6 +206,8 @@ class Maker:
         self, tickets: Sequence[Sequence[Piece]], stage: Stage, inside: Trail, tally: Tally
     ) -> None:
         """Do the work of all tickets, alone or with helpers."""
+        from array import array
+
         from linker.helping import Desk
 
         pair = self._choices.pair(tickets[0][0].node.device, stage.name)
@@ -214,8 +218,8 @@ class Maker:
             first += 1
         rest = tickets[first:]
 
-        def work(ticket: int) -> list[int]:
-            return self._help(rest[ticket], stage, inside)
+        def work(ticket: int, notes: memoryview) -> None:
+            notes[:] = memoryview(array("Q", self._help(rest[ticket], stage, inside)))
 
         try:
             desk = Desk(
@@ -249,11 +253,15 @@ class Maker:
             else:
                 self._fill_own(node, stage, inside.seek(node), tally)
 
+    def help(self) -> None:
+        """Be that of a helper: choose nothing, tell nobody."""
+        self._helping, self._advance = True, None
+
     def _help(self, ticket: Sequence[Piece], stage: Stage, inside: Trail) -> list[int]:
         """Make what one ticket says, as a helper; return what is to be known of it: the files of
         each mode, and of each directory its inode number and those of its entries.
         """
-        self._helping, self._advance = True, None
+        self.help()
         tally = Tally()
         self._work(ticket, stage, inside, tally)
         found = [tally.modes[mode] for mode in LinkMode]
@@ -375,35 +383,107 @@ class Maker:
         if not self._platform.places_directly:
             return list(node.files)
         pair = self._choices.pair(node.device, stage.name)
+        changes, is_mutable = record.changes, self._is_mutable
+        final, straight = "", 0
+
+        def placing(inode: int, now: int) -> None:
+            changes.append(Change(final, stage, "", inode, None, now))
+
+        mode = pair.mode
+        make = self._directly(mode)
         for name in files:
-            mode = pair.mode
-            if self._is_mutable is not None and self._is_mutable(node, name):
-                mode = LinkMode.COPY
-            attempts = 0
-            while mode is not LinkMode.SYMLINK:
+            final, first = new or name, None
+            mutable = is_mutable is not None and is_mutable(node, name)
+            if make is not None and not mutable:
                 try:
-                    self._place_one(mode, record, stage, name, source, target, new or name)
+                    make(source, node.stored_name(name), target, final, placing)
+                    straight += 1
+                    continue
                 except Failed as failed:
-                    path = node.join(name)
-                    if self._choices.otherwise(failed, path):
-                        rest.append(name)
-                        break
-                    stored = node.stored_name(name)
-                    try:
-                        following = self._choices.following(
-                            pair, mode, failed, attempts, path, source, stored
-                        )
-                    except LeftOut:
-                        break
-                    attempts = attempts + 1 if following is mode else 0
-                    mode = following
+                    first = failed
+                    if straight:
+                        pair.worked.add(mode)
+            begin = LinkMode.COPY if mutable else mode
+            try:
+                ended = self._place(pair, begin, first, record, stage, name, source, target, final)
+            except LeftOut:
+                continue
+            if ended is None:
+                rest.append(name)
+            else:
+                tally.modes[ended] += 1
+            if pair.mode is not mode:
+                tally.modes[mode] += straight
+                straight = 0
+                mode = pair.mode
+                make = self._directly(mode)
+        if straight:
+            pair.worked.add(mode)
+            tally.modes[mode] += straight
+        return rest
+
+    def _directly(self, mode: LinkMode) -> Direct | None:
+        """Return what makes a file right under its name and tells of it just before, if a mode has
+        that.
+        """
+        if mode is LinkMode.CLONE:
+            return self._platform.clone_directly
+        return self._platform.copy_directly if mode is LinkMode.COPY else None
+
+    def _place(
+        self,
+        pair: Pair,
+        mode: LinkMode,
+        failed: Failed | None,
+        record: Record,
+        stage: Stage,
+        name: str,
+        source: int,
+        target: int,
+        new: str,
+    ) -> LinkMode | None:
+        """Make one file under its final name by whatever way the policy finds; return the mode it
+        ended in, None if it must go through the stage. `failed` is how `mode` has failed already.
+        """
+        node, attempts = record.node, 0
+        while mode is not LinkMode.SYMLINK:
+            if failed is None:
+                try:
+                    self._place_one(mode, record, stage, name, source, target, new)
+                except Failed as refused:
+                    failed = refused
                 else:
                     pair.worked.add(mode)
-                    tally.modes[mode] += 1
-                    break
-            else:
-                rest.append(name)
-        return rest
+                    return mode
+            path = node.join(name)
+            if self._choices.otherwise(failed, path):
+                return None
+            stored = node.stored_name(name)
+            following = self._choices.following(pair, mode, failed, attempts, path, source, stored)
+            attempts = attempts + 1 if following is mode else 0
+            mode, failed = following, None
+        return None
+
+    def place_straight(
+        self,
+        node: Node,
+        names: Sequence[str],
+        mode: LinkMode,
+        source: int,
+        target: int,
+        placing: Callable[[int, int], None],
+    ) -> int:
+        """Make files of a directory right under their names, by `mode` or, if they are mutable, by
+        copying; return how many by `mode`. Raises `Failed` at the first that cannot be.
+        """
+        copy, is_mutable, straight = self._platform.copy_directly, self._is_mutable, 0
+        usual = self._directly(mode) or copy
+        for name in names:
+            mutable = is_mutable is not None and is_mutable(node, name)
+            make = copy if mutable else usual
+            make(source, node.stored_name(name), target, name, placing)
+            straight += not mutable
+        return straight
 
     def _place_one(
         self,
@@ -429,7 +509,8 @@ class Maker:
                 # else it is another's, be it of the same inode
                 raise
             return
-        make = platform.clone_directly if mode is LinkMode.CLONE else platform.copy_directly
+        make = self._directly(mode)
+        assert make is not None  # of the other modes a symlink is never placed
         make(
             source,
             stored,

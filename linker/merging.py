@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from linker.choices import Choices
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, link_error
 from linker.journal import Change, Record, Stage, remove_tree
+from linker.light import TYPE_CHECKING, NamedTuple
 from linker.making import Maker, Tally
 from linker.modes import Existing, LinkMode
 from linker.platforms.base import Failed, Kind, Platform
@@ -22,6 +24,9 @@ from linker.policy import Step
 from linker.report import LinkError
 from linker.staging import Stages, stage_path
 from linker.tree import Lost, Node, Trail
+
+if TYPE_CHECKING:
+    from linker.sharing import Done, Team
 
 _BUSY_PATIENCE = 16
 """How often a name that others have open is tried again, after a pause each."""
@@ -50,11 +55,19 @@ class _OtherMount(Exception):
     """A directory of the target cannot be reached from the stage by a rename."""
 
 
+class _Postponed(NamedTuple):
+    """A directory at which a helper is, and those `below` that are merged before it for once."""
+
+    node: Node
+    below: Sequence[Node]
+
+
 class Merger:
     """Merges the tree of one run, from the trail `source` into the trail `target`.
 
     `base` is the node that `target` begins with; `new_name` what the one file of `link_file` is
-    called in the target; `advance` is told the number of files done, once a directory. `records`
+    called in the target; `advance` is told the number of files done, once a directory;
+    `processes` is how many may work; `take_back` undoes changes and returns what remains. `records`
     are the changes, `tallies` what was made in or with each directory.
     """
 
@@ -71,6 +84,8 @@ class Merger:
         existing: Existing,
         new_name: str | None,
         advance: Callable[[int], None] | None,
+        processes: int,
+        take_back: Callable[[list[Record]], list[str]],
     ) -> None:
         self._platform = platform
         self._choices = choices
@@ -84,18 +99,37 @@ class Merger:
         self._existing = existing
         self._new_name = new_name
         self._advance = advance
+        self._processes = processes
+        self._take_back = take_back
+        self._team: Team | None = None
         self.records: list[Record] = []
         self.tallies: dict[Node, Tally] = {}
 
     def run(self, base: Node) -> None:
         """Merge `base` and whatever the target has of the directories below it."""
-        pending: list[tuple[bool, Node]] = [(True, base)]
+        try:
+            self._run([(True, base)])
+        finally:
+            if self._team is not None:
+                self.records += self._team.close()
+
+    def _run(self, pending: list[tuple[bool, Node]]) -> None:
+        postponed: deque[_Postponed] = deque()
         patience = PATIENCE
-        while pending:
-            merging, node = pending.pop()
+        while pending or postponed:
             try:
-                below = self._merge(node) if merging else self._place_again(node)
+                if postponed and self._is_ready(postponed[0].node, idle=not pending):
+                    self._resume(postponed.popleft(), pending)
+                    continue
+                merging, node = pending.pop()
+                if merging and self._team is not None and not self._team.leaves(node):
+                    below = [child for child in node.directories if child.present]
+                    postponed.append(_Postponed(node, below))
+                else:
+                    below = self._merge(node) if merging else self._place_again(node)
                 pending.extend((True, child) for child in reversed(below))
+                if merging and self._processes > 1 and self._team is None:
+                    self._gather(node, pending)
             except _Gone as gone:
                 patience -= 1
                 missing = gone.node
@@ -108,7 +142,57 @@ class Merger:
                     ) from None
                 self._target.reset()
                 pending = [task for task in pending if not task[1].below(missing)]
+                postponed = deque(task for task in postponed if not task.node.below(missing))
                 pending.append((False, missing))
+
+    def _gather(self, node: Node, pending: Sequence[tuple[bool, Node]]) -> None:
+        """Have helpers, once a file was linked here in the mode in which all are to be, if there
+        is much still to be merged.
+        """
+        stage = self._stages.all[0]
+        pair = self._choices.pair(node.device, stage.name)
+        if self._stages.of.get(node) is not stage or pair.mode not in pair.worked:
+            return
+        from linker.helping import divide_shares
+        from linker.sharing import Team, share_of
+
+        helpers, self._processes = self._processes - 1, 1  # we ask for them once
+        shares = []
+        stack = [node for merging, node in pending if merging]
+        while stack:
+            each = stack.pop()
+            stack.extend(child for child in reversed(each.directories) if child.present)
+            if each.device == node.device:
+                share = share_of(each, pair.mode, direct=self._platform.places_directly)
+                shares += [] if share is None else [share]
+        tickets = divide_shares(shares)
+        if not tickets:
+            return
+        try:
+            self._team = Team(
+                self._platform, self._maker, pair, stage, self._source, self._target, tickets
+            )
+        except OSError:  # no descriptors, no memory: then alone
+            return
+        self._team.hire(helpers)
+
+    def _is_ready(self, node: Node, *, idle: bool) -> bool:
+        """Return whether no helper is at work in a directory; `idle` if we may wait for that."""
+        assert self._team is not None  # who else had kept us from it
+        if idle:
+            self._team.wait()
+        return self._team.is_ready(node)
+
+    def _resume(self, task: _Postponed, pending: list[tuple[bool, Node]]) -> None:
+        """Merge a directory at which a helper has been."""
+        assert self._team is not None
+        record, done = self._team.collect(task.node)
+        if record.changes:
+            self.records.append(record)
+            if done is None and not self._take_back([record]):
+                self.records.remove(record)
+        below = self._merge(task.node, done)
+        pending.extend((True, child) for child in reversed(below) if child not in task.below)
 
     def _seek(self, node: Node) -> tuple[int, int]:
         """Return the handles of a directory in the source and in the target."""
@@ -144,8 +228,8 @@ class Merger:
         self._stages.at(node, target)
         return source, target, record
 
-    def _merge(self, node: Node) -> list[Node]:
-        """Place everything that belongs into a directory that exists.
+    def _merge(self, node: Node, done: Done | None = None) -> list[Node]:
+        """Place everything that belongs into a directory that exists, but what a helper has `done`.
 
         Return the directories below that exist as well, to be merged in their turn.
         """
@@ -153,8 +237,13 @@ class Merger:
             if not node.directories:
                 self._claim(node)
             return list(node.directories)
+        if done is not None and not done.numbers and all(c.present for c in node.directories):
+            self.tallies[node] = done.placed
+            if self._advance is not None:
+                self._advance(len(node.files))
+            return list(node.directories)
         source, target, record = self._begin(node)
-        tally = self._place_entries(record, source, target)
+        tally = self._place_entries(record, source, target, done)
         if node in self.tallies:  # the directory itself, which was made empty
             tally.add(self.tallies[node])
         self.tallies[node] = tally
@@ -187,16 +276,26 @@ class Merger:
         if there is None or there.inode != inode:  # the undo was faster
             raise _Gone(node)
 
-    def _place_entries(self, record: Record, source: int, target: int) -> Tally:
+    def _place_entries(self, record: Record, source: int, target: int, done: Done | None) -> Tally:
         """Make and place the files and symlinks of a directory that exists."""
         node, tally, final = record.node, Tally(), self._new_name
-        files = self._maker.place(record, source, target, self._stages.of[node], final, tally)
+        files: Sequence[str]
+        if done is not None:
+            tally.add(done.placed)
+            files = done.share.staged
+        else:
+            stage = self._stages.of[node]
+            files = self._maker.place(record, source, target, stage, final, tally)
         names = (*files, *node.symlinks)
         while names:
-            stage, staged = self._stages.of[node], Tally()
-            numbers = [stage.number() for _ in names]
-            self._maker.fill(node, source, stage, stage.handle, staged, numbers, files)
-            inodes, made = node.inodes, self._time(stage, ".")
+            stage = self._stages.of[node]
+            if done is not None and stage is self._stages.all[0]:
+                staged, numbers, made = done.staged, done.numbers, done.made_ns
+            else:
+                staged, numbers = Tally(), [stage.number() for _ in names]
+                self._maker.fill(node, source, stage, stage.handle, staged, numbers, files)
+                made = self._time(stage, ".")
+            inodes, done = node.inodes, None
             try:
                 for name, number in zip(names, numbers, strict=True):
                     if name not in inodes:
@@ -406,9 +505,12 @@ class Merger:
                 return False
             vanished = OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
             raise Failed(Primitive.EXCHANGE, vanished)
-        swap = platform.exchange_emulated if stage.emulate_exchange else platform.exchange
-        swap(stage.handle, change.number, target, name)
-        landed = platform.look(stage.handle, change.number)
+        if stage.emulate_exchange:
+            platform.exchange_emulated(stage.handle, change.number, target, name)
+            landed = platform.look(stage.handle, change.number)
+        else:
+            inode = change.inode or None
+            landed = platform.exchange(stage.handle, change.number, target, name, inode)
         if landed is not None and landed.kind is Kind.DIRECTORY:
             platform.exchange(stage.handle, change.number, target, name)
             refuse_conflict(self._existing, node.join(name), Kind.FILE, landed.kind)

@@ -249,8 +249,13 @@ class Platform(Protocol):
     def place_emulated(self, source: int, name: str, target: int, new: str) -> None:
         """Do the same by other calls, where the filesystem lacks the atomic one (RENAME)."""
 
-    def exchange(self, source: int, name: str, target: int, new: str) -> None:
-        """Swap two names atomically (EXCHANGE)."""
+    def exchange(
+        self, source: int, name: str, target: int, new: str, ours: int | None = None
+    ) -> Look | None:
+        """Swap two names atomically (EXCHANGE); return what has `name` now.
+
+        `ours` is the inode number of what had it, if that is known.
+        """
 
     def exchange_emulated(self, source: int, name: str, target: int, new: str) -> None:
         """Do the same by other calls, where the filesystem lacks the atomic one (EXCHANGE).

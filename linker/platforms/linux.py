@@ -647,14 +647,17 @@ class LinuxPlatform:
         ):
             raise nothing_made(Primitive.RENAME)
 
-    def exchange(self, source: int, name: str, target: int, new: str) -> None:
-        ours = self._inode(source, name)
+    def exchange(
+        self, source: int, name: str, target: int, new: str, ours: int | None = None
+    ) -> Look | None:
+        ours = ours or self._inode(source, name)
         for _ in range(_LIES):
             self._rename(Primitive.EXCHANGE, RENAME_EXCHANGE, source, name, target, new)
-            if ours is None or self._inode(source, name) != ours:
-                return
+            landed = self.look(source, name)
+            if ours is None or landed is None or landed.inode != ours:
+                return landed
             if self._inode(target, new) == ours:
-                return  # two names of one file
+                return landed  # two names of one file
             # Nothing has happened; or it was one file, and another linker replaced it since.
         raise nothing_made(Primitive.EXCHANGE)
 

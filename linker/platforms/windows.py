@@ -752,7 +752,14 @@ class WindowsPlatform:
 
     place_emulated = place  # MoveFileExW replaces nothing unless told to
 
-    def exchange(self, source: int, name: str, target: int, new: str) -> None:  # noqa: ARG002
+    def exchange(
+        self,
+        source: int,  # noqa: ARG002
+        name: str,  # noqa: ARG002
+        target: int,  # noqa: ARG002
+        new: str,
+        ours: int | None = None,  # noqa: ARG002
+    ) -> Look | None:
         raise Failed(
             Primitive.EXCHANGE, refused(NUMBERS["ERROR_NOT_SUPPORTED"], new, "no call swaps names")
         )

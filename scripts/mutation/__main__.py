@@ -47,6 +47,7 @@ FIRST: Mapping[str, tuple[str, ...]] = {
     "inputs": ("refusals", "inputs", "rules", "store"),
     "staging": ("merging", "engine", "journal", "choices", "rules", "inputs"),
     "merging": ("merging", "links", "engine", "choices", "uv_policy", "rules", "journal", "edges"),
+    "sharing": ("sharing", "helping", "merging"),
     "making": ("merging", "helping", "choices", "engine", "uv_policy", "macos_cloning", "links"),
     "engine": (
         "links",
@@ -67,6 +68,7 @@ FILES = (
     *(
         "links",
         "helping",
+        "sharing",
         "edges",
         "macos_cloning",
         "pollution",

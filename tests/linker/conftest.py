@@ -16,6 +16,9 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 pytest.register_assert_rewrite("tests.linker.trees", "tests.linker.model", "tests.linker.scenes")
 
 from tests.linker import trees, users  # noqa: E402
+from tests.linker.crews import crew  # noqa: E402
+
+__all__ = ["crew"]
 
 settings.register_profile(
     "linker",

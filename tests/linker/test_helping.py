@@ -22,11 +22,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linker import LinkError, LinkMode, LinkReport, cli, engine, helping, link_tree
+from linker import LinkError, LinkMode, LinkReport, cli, helping, link_tree
 from linker.conditions import Primitive
-from linker.helping import Desk
 from linker.journal import RESERVED
-from linker.making import LEAST, Maker
+from linker.making import LEAST
 from linker.platforms.base import Failed
 from linker.platforms.linux import CALLS, LinuxPlatform
 from linker.store import Store
@@ -34,14 +33,9 @@ from linker.tree import Node
 from pytest_linkmode.factories import TestFilesystem
 from tests.linker import trees
 from tests.linker.attributes import NOCOW, set_flag
+from tests.linker.crews import ALL, Crew
 from tests.linker.seams import Tap, descriptors, die, in_child
 from tests.linker.trees import Directory, File, Symlink, Tree
-
-SMALL = 60
-"""What counts as a large tree here."""
-
-ALL = 1_000
-"""More tickets than there are."""
 
 
 def package(name: str) -> dict[str, Any]:
@@ -70,76 +64,6 @@ TREE: Tree = {
     **{f"flat/{number}": File(b"%d" % number) for number in range(40)},
     "p1": Directory(0o555),
 }
-
-
-class Crew:
-    """What the helpers of a test do, and what became of it."""
-
-    def __init__(self) -> None:
-        self.tickets = ALL
-        """How many a helper takes before it goes."""
-        self.deed: Callable[[int], object] = lambda _: None
-        """Called in a helper before it fills its n-th directory."""
-        self.patient = True
-        """Whether the parent waits until a helper is gone before it does anything itself."""
-        self.pids: list[int] = []
-        self.vouched = 0
-        self.helping = False
-
-    def check_gone(self) -> None:
-        """Assert that no helper is left, not even as a zombie."""
-        for pid in self.pids:
-            with pytest.raises(ProcessLookupError):
-                os.kill(pid, 0)
-
-
-@pytest.fixture
-def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
-    made = Crew()
-    take, hire, result, fill = Desk.take, Desk.hire, Desk.result, Maker._fill_own
-    be, counts = Desk._help, {"taken": 0, "filled": 0}
-
-    def being(desk: Desk, *given: Any) -> None:
-        made.helping = True  # in the helper's own memory
-        be(desk, *given)
-
-    def taking(desk: Desk) -> int | None:
-        if made.helping:
-            counts["taken"] += 1
-            if counts["taken"] > made.tickets:
-                os._exit(0)
-        return take(desk)
-
-    def hiring(desk: Desk, work: Any) -> bool:
-        hired = hire(desk, work)
-        if hired:
-            made.pids.append(desk._pids[-1])
-            if made.patient:
-                os.waitid(os.P_PID, desk._pids[-1], os.WEXITED | os.WNOWAIT)
-        return hired
-
-    def telling(desk: Desk, ticket: int) -> list[int] | None:
-        found = result(desk, ticket)
-        made.vouched += found is not None
-        return found
-
-    def filling(maker: Maker, *given: Any) -> None:
-        if made.helping:
-            counts["filled"] += 1
-            made.deed(counts["filled"])
-        fill(maker, *given)
-
-    monkeypatch.setattr(Desk, "_help", being)
-    monkeypatch.setattr(Desk, "take", taking)
-    monkeypatch.setattr(Desk, "hire", hiring)
-    monkeypatch.setattr(Desk, "result", telling)
-    monkeypatch.setattr(Maker, "_fill_own", filling)
-    # pytest itself may have threads; a helper of a test does nothing that they could hold up.
-    monkeypatch.setattr(LinuxPlatform, "may_fork", property(lambda self: self.calls is CALLS))
-    for module in (engine, helping):
-        monkeypatch.setattr(module, "LEAST", SMALL)
-    yield made
-    made.check_gone()
 
 
 def same(one: LinkReport, other: LinkReport) -> None:
@@ -573,7 +497,8 @@ def test_only_a_large_tree_in_a_process_without_threads_is_shared(ground: str) -
     trees.build(
         f"{ground}/target", dict.fromkeys({path.split("/")[0] for path in LARGE}, Directory())
     )
-    assert forks(f"{ground}/large", f"{ground}/target", processes=2) == 0, "no large directory"
+    assert forks(f"{ground}/large", f"{ground}/target", processes=2) == 1, "a merge is shared too"
+    assert forks(f"{ground}/small", f"{ground}/target", processes=2) == 0
 
 
 def test_a_process_whose_threads_cannot_be_counted_forks_no_helper(

@@ -16,7 +16,7 @@ from linker.conditions import Condition, Primitive
 from linker.journal import STAGE
 from linker.merging import refuse_conflict
 from linker.modes import Existing
-from linker.platforms.base import Failed, Kind
+from linker.platforms.base import Failed, Kind, Look
 from linker.platforms.linux import RENAME_EXCHANGE, Calls, LinuxPlatform
 from linker.policies import REFERENCE, UV
 from linker.policy import Policy, Step
@@ -466,10 +466,12 @@ def test_a_directory_that_takes_the_place_of_a_file_meanwhile_is_left_there(
                 os.unlink(f"{scene.target}/a")
                 trees.build(f"{scene.target}/a", {"theirs": File(b"theirs")})
 
-        def exchange(self, source: int, name: str, target: int, new: str) -> None:
+        def exchange(
+            self, source: int, name: str, target: int, new: str, ours: int | None = None
+        ) -> Look | None:
             if calls is REFLINKING:
                 self._turn()
-            super().exchange(source, name, target, new)
+            return super().exchange(source, name, target, new, ours)
 
         def exchange_emulated(self, source: int, name: str, target: int, new: str) -> None:
             self._turn()

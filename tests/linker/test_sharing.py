@@ -1,0 +1,608 @@
+"""What is merged into a target is shared with helpers, and nobody can tell from the result.
+
+A helper may be killed, refused a call, or find what was not there before, at every one of its
+calls; and so may its parent while what the helper has placed is known to shared memory alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linker import Existing, LinkError, LinkMode, helping, link_tree
+from linker.conditions import Condition
+from linker.helping import Share, divide_shares
+from linker.journal import RESERVED
+from linker.making import LEAST
+from linker.platforms.linux import LinuxPlatform
+from linker.policies import UV
+from linker.sharing import share_of
+from linker.tree import Node
+from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.faults.inprocess import injected
+from tests.linker import trees, users
+from tests.linker.attributes import NOCOW, set_flag
+from tests.linker.crews import ALL, Crew
+from tests.linker.scenes import Scene
+from tests.linker.seams import Deed, Tap, descriptors, die, in_child
+from tests.linker.trees import Directory, File, Symlink, Tree
+from tests.linker.verdicts import Ends, everything
+
+# A tree and what may be there already.
+
+
+def package(name: str) -> Tree:
+    return {
+        f"{name}/__init__.py": File(),
+        f"{name}/module.py": File(trees.noise(5_000, len(name)), 0o640),
+        f"{name}/tool": File(b"#!/bin/sh\n", 0o755),
+        f"{name}/secret": File(b"s", 0o400),
+        f"{name}/link": Symlink("module.py"),
+        f"{name}/void": Directory(0o700),
+        f"{name}/deep/er/data": File(trees.noise(9_000, 3)),
+        f"{name}/deep": Directory(0o500),
+    }
+
+
+SOURCE: Tree = {
+    path: entry
+    for number in range(14)
+    for path, entry in package(f"p{number % 3}/package{number}").items()
+}
+
+BARE: Tree = {path.rpartition("/")[0]: Directory(0o755) for path in SOURCE} | {
+    "mine": File(b"mine"),
+    "p1/mine": Symlink("nowhere"),
+}
+"""The directories and something else, nothing in the way."""
+
+FULL: Tree = {
+    **BARE,
+    **{
+        path: File(b"old " + path.encode(), 0o600)
+        for path, entry in SOURCE.items()
+        if isinstance(entry, File | Symlink)
+    },
+}
+"""Everything there already, also a file where a symlink goes."""
+
+HALF: Tree = {
+    **BARE,
+    **{
+        path: entry if number % 4 else Symlink("elsewhere")
+        for number, (path, entry) in enumerate(FULL.items())
+        if number % 2 and isinstance(entry, File)
+    },
+}
+
+TARGETS = {"bare": BARE, "half": HALF, "full": FULL}
+
+
+def link(root: str, name: str, mode: LinkMode, processes: int, **options: Any) -> Any:
+    return link_tree(f"{root}/source", f"{root}/{name}", mode=mode, processes=processes, **options)
+
+
+def compare(root: str, mode: LinkMode, there: Tree, **options: Any) -> None:
+    """Link alone and with a helper into the same; assert that both come to the same."""
+    for name in ("alone", "helped"):
+        trees.build(f"{root}/{name}", there)
+    kept = trees.snapshot(f"{root}/helped")
+    one, other = link(root, "alone", mode, 1, **options), link(root, "helped", mode, 2, **options)
+    for name in ("requested", "counts", "directories", "symlinks", "replaced", "leftovers"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert [t.edge.id for t in one.transitions] == [t.edge.id for t in other.transitions]
+    found = {name: trees.snapshot(f"{root}/{name}") for name in ("alone", "helped")}
+    alone, helped = (
+        {
+            path: (*seen[:2], seen[3] if mode is not LinkMode.SYMLINK else 0, seen[3])
+            for path, seen in trees.content(each).items()
+        }
+        for each in found.values()
+    )
+    assert alone == helped
+    for path, seen in found["helped"].items():
+        if mode is LinkMode.HARDLINK and path in SOURCE and isinstance(SOURCE[path], File):
+            assert os.path.samefile(f"{root}/source/{path}", f"{root}/helped/{path}")
+        if seen.kind == "directory" and path in kept:
+            assert seen.inode == kept[path].inode
+    assert sorted(os.listdir(root)) == ["alone", "helped", "source"]
+
+
+@pytest.mark.linkmode(fs=["btrfs", "xfs", "tmpfs"])
+@pytest.mark.parametrize("tickets", [5, ALL])
+@pytest.mark.parametrize("there", TARGETS)
+@pytest.mark.parametrize("mode", LinkMode)
+def test_whoever_merges_it_the_target_is_the_same(
+    linkmode_fs: TestFilesystem, crew: Crew, mode: LinkMode, there: str, tickets: int
+) -> None:
+    root, crew.tickets = str(linkmode_fs.path), tickets
+    trees.build(f"{root}/source", SOURCE)
+    before = descriptors()
+    compare(root, mode, TARGETS[there])
+    assert descriptors() == before
+    # Where nothing is in the way hard links take no longer than their helper would.
+    helps = mode is not LinkMode.HARDLINK or there == "full"
+    assert len(crew.pids) == helps
+
+
+@pytest.mark.parametrize("there", TARGETS)
+def test_helper_and_parent_at_work_together_come_to_the_same(
+    ground: str, crew: Crew, there: str
+) -> None:
+    crew.patient = False
+    trees.build(f"{ground}/source", SOURCE)
+    for turn in range(8):
+        crew.deed = (lambda _: time.sleep(0.001)) if turn % 2 else (lambda _: None)
+        compare(ground, LinkMode.COPY, TARGETS[there])
+        for name in ("alone", "helped"):
+            trees.remove(f"{ground}/{name}")
+    assert len(crew.pids) == 8
+
+
+def test_mutable_files_and_progress_are_as_without_a_helper(ground: str, crew: Crew) -> None:
+    trees.build(f"{ground}/source", SOURCE)
+    told: list[int] = []
+    compare(
+        ground,
+        LinkMode.SYMLINK,
+        HALF,
+        mutable=["*.py"],
+        progress=lambda done, total: told.append(done),
+    )
+    alone, helped = told[: len(told) // 2], told[len(told) // 2 :]
+    assert alone[-1] == helped[-1] == 70
+    assert crew.pids
+
+
+def test_new_directories_beside_merged_ones_are_made_as_ever(ground: str, crew: Crew) -> None:
+    trees.build(f"{ground}/source", {**SOURCE, "p0/package0/new/f": File(b"f"), "more/g": File()})
+    compare(ground, LinkMode.COPY, HALF)
+    assert crew.pids
+
+
+# What comes to grief.
+
+
+@pytest.fixture
+def everyone_forks(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    """Let also those links fork whose calls a test looks at."""
+    monkeypatch.setattr(LinuxPlatform, "may_fork", property(lambda _: True))
+    return crew
+
+
+def sampled(count: int, most: int) -> Iterator[int]:
+    """Yield numbers of calls from 1 to `count`, at most so many, evenly."""
+    step = max(1, -(-count // most))
+    yield from range(1, count + 1, step)
+
+
+class Calls:
+    """Counts the calls of a helper, and those of its parent from when it has one."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
+        self.helpers = self.parents = 0
+
+    def deed(self, at: int, grief: Callable[[str], None], *, helper: bool) -> Deed:
+        def deed(number: int, name: str) -> None:
+            if self.crew.helping:
+                self.helpers += 1
+                if helper and self.helpers == at:
+                    grief(name)
+            elif self.crew.pids:
+                self.parents += 1
+                if not helper and self.parents == at:
+                    grief(name)
+
+        return deed
+
+
+def count_calls(ends: Ends, crew: Crew) -> tuple[int, int]:
+    """Return how many calls a helper makes, and its parent after it; leave the scene as it was."""
+    reading, writing = os.pipe()
+    calls = Calls(crew)
+
+    def deed(number: int, name: str) -> None:
+        calls.deed(0, lambda _: None, helper=True)(number, name)
+        if crew.helping:
+            os.write(writing, b".")
+
+    os.set_blocking(writing, False)
+    share(ends, deed)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        helpers = len(file.read())
+    ends.scene.rebuild()
+    crew.pids.clear()
+    assert helpers
+    return helpers, calls.parents
+
+
+def share(ends: Ends, deed: Deed) -> Tap:
+    tap = ends.tap(deed)
+    link_tree(
+        ends.scene.source, ends.scene.target, mode=ends.mode, platform=tap.platform, processes=2
+    )
+    return tap
+
+
+def refused(number: int) -> Callable[[str], None]:
+    def grief(name: str) -> None:
+        raise injected(number)
+
+    return grief
+
+
+GRIEFS: dict[str, Callable[[str], None]] = {
+    "killed": lambda _: die(),
+    "an input error": refused(errno.EIO),
+    "a full disk": refused(errno.ENOSPC),
+    "a name that is taken": refused(errno.EEXIST),
+}
+
+
+@pytest.mark.parametrize("grief", GRIEFS)
+@pytest.mark.parametrize("there", ["bare", "half"])
+def test_a_helper_that_comes_to_grief_at_any_call_is_made_up_for(
+    ground: str, everyone_forks: Crew, there: str, grief: str
+) -> None:
+    crew = everyone_forks
+    ends = Ends(Scene(ground, SOURCE, TARGETS[there]), LinkMode.CLONE)
+    helpers, _ = count_calls(ends, crew)
+    for at in sampled(helpers, 15):
+        share(ends, Calls(crew).deed(at, GRIEFS[grief], helper=True))
+        assert not ends.mended(), f"at call {at} of the helper"
+        ends.scene.rebuild()
+        assert len(crew.pids) == 1
+        crew.check_gone()
+        crew.pids.clear()
+
+
+@pytest.mark.parametrize("there", ["bare", "half"])
+def test_a_call_of_a_helper_that_fails_after_it_had_its_effect_is_made_up_for(
+    ground: str, everyone_forks: Crew, there: str
+) -> None:
+    crew = everyone_forks
+    ends = Ends(Scene(ground, SOURCE, TARGETS[there]), LinkMode.CLONE)
+    helpers, _ = count_calls(ends, crew)
+    for at in sampled(helpers, 15):
+        deed: Any = Calls(crew).deed(at, refused(errno.EIO), helper=True)
+        deed.late = True
+        share(ends, deed)
+        now = everything(ends.scene)
+        assert not any(RESERVED in path for path in now)
+        assert not ends.mended(), f"at call {at} of the helper"
+        ends.scene.rebuild()
+        crew.pids.clear()
+
+
+@pytest.mark.parametrize("tickets", [4, ALL])
+@pytest.mark.parametrize("there", TARGETS)
+def test_what_a_helper_placed_is_undone_wherever_its_parent_fails(
+    ground: str, everyone_forks: Crew, there: str, tickets: int
+) -> None:
+    crew = everyone_forks
+    crew.tickets = tickets
+    ends = Ends(Scene(ground, SOURCE, TARGETS[there]), LinkMode.CLONE)
+    _, parents = count_calls(ends, crew)
+    failed = 0
+    for at in sampled(parents, 15):
+        error = None
+        try:
+            share(ends, Calls(crew).deed(at, refused(errno.EIO), helper=False))
+        except LinkError as caught:
+            error = caught
+        if error is not None:
+            failed += 1
+            assert not error.left
+            assert not ends.scene.untouched(), f"at call {at} of the parent"
+        ends.scene.rebuild()
+        crew.pids.clear()
+    assert failed
+
+
+@pytest.mark.parametrize("there", ["bare", "half"])
+def test_what_a_helper_placed_is_undone_when_the_link_is_interrupted(
+    ground: str, crew: Crew, there: str
+) -> None:
+    scene = Scene(ground, SOURCE, TARGETS[there])
+    placed = 0
+    for at in (1, 3, 9, 20):
+
+        def progress(done: int, total: int, at: int = at) -> None:
+            nonlocal placed
+            if crew.pids:
+                made = trees.snapshot(scene.target).keys() - scene.before.keys()
+                placed = max(placed, len(made))
+                if done >= at:
+                    raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            link(ground, "target", LinkMode.COPY, 2, progress=progress)
+        assert not scene.untouched()
+        scene.rebuild()
+    assert placed > 20, "the helper was in the target before its parent knew"
+
+
+@pytest.mark.parametrize("by", ["its helper", "itself"])
+@pytest.mark.parametrize("there", ["bare", "half"])
+def test_after_a_kill_of_the_parent_names_are_whole_and_the_next_run_finishes(
+    ground: str, everyone_forks: Crew, there: str, by: str
+) -> None:
+    crew, helper = everyone_forks, by == "its helper"
+    ends = Ends(Scene(ground, SOURCE, TARGETS[there]), LinkMode.CLONE)
+    count = count_calls(ends, crew)[0 if helper else 1]
+    for at in sampled(count, 12):
+        reading, writing = os.pipe()
+
+        def grief(_: str) -> None:
+            os.kill(os.getppid() if crew.helping else os.getpid(), signal.SIGKILL)
+            time.sleep(20)  # until the kernel ends this as well
+
+        def run(at: int = at) -> None:
+            share(ends, Calls(crew).deed(at, grief, helper=helper))
+
+        assert in_child(run) == -signal.SIGKILL
+        os.close(writing)
+        assert os.read(reading, 1) == b"", "ends when nobody is left who could write"
+        os.close(reading)
+        assert not ends.torn(), f"call {at}"
+        assert not ends.mended(), f"call {at}"
+        ends.scene.rebuild()
+
+
+@pytest.mark.parametrize("there", ["half", "full"])
+def test_what_a_helper_staged_and_no_rename_reaches_is_staged_once_more(
+    ground: str, everyone_forks: Crew, there: str
+) -> None:
+    """As with a directory of the target that is a mount of the same filesystem."""
+    ends = Ends(Scene(ground, SOURCE, TARGETS[there]), LinkMode.CLONE)
+    renamed = 0
+
+    def deed(number: int, name: str) -> None:
+        nonlocal renamed
+        if name == "renameat2" and everyone_forks.pids:
+            renamed += 1
+            if renamed == 1:
+                raise injected(errno.EXDEV)
+
+    tap = share(ends, deed)
+    assert renamed > 10
+    assert tap.names.count("flock") == 2, "a stage in that directory too"
+    assert not ends.mended()
+
+
+@users.ROOT_ONLY
+def test_an_umask_that_forbids_everything_hinders_no_helper(ground: str, crew: Crew) -> None:
+    with users.ordinary_user():
+        os.mkdir(f"{ground}/ours")
+        scene = Scene(f"{ground}/ours", SOURCE, HALF)
+        before = os.umask(0o777)
+        try:
+            link(scene.root, "target", LinkMode.COPY, 2)
+        finally:
+            os.umask(before)
+        found = trees.content(scene.now())
+        for path, seen in trees.content(scene.wanted).items():
+            if seen[0] != "directory":
+                assert found[path] == seen
+        assert not scene.beside()
+    assert crew.pids
+
+
+# Others in the target.
+
+
+def test_a_directory_that_comes_where_a_file_goes_is_refused_and_all_undone(
+    ground: str, crew: Crew
+) -> None:
+    scene = Scene(ground, SOURCE, BARE)
+    theirs = "p2/package2/tool"
+
+    def deed(number: int) -> None:
+        if number == 3:
+            os.mkdir(f"{scene.target}/{theirs}")
+
+    crew.deed = deed
+    with pytest.raises(LinkError) as caught:
+        link(ground, "target", LinkMode.COPY, 2)
+    assert caught.value.condition is Condition.IS_DIRECTORY
+    assert caught.value.path == theirs
+    os.rmdir(f"{scene.target}/{theirs}")
+    assert not scene.untouched()
+
+
+def test_a_file_that_comes_first_is_replaced_and_given_back(ground: str, crew: Crew) -> None:
+    scene = Scene(ground, SOURCE, BARE)
+    theirs = f"{scene.target}/p2/package2/tool"
+
+    def deed(number: int) -> None:
+        if number == 3:
+            with open(theirs, "wb") as writing:
+                writing.write(b"theirs")
+
+    def interrupt(done: int, total: int) -> None:
+        if done == total:
+            assert Path(theirs).read_bytes() == b"#!/bin/sh\n"
+            raise KeyboardInterrupt
+
+    crew.deed = deed
+    with pytest.raises(KeyboardInterrupt):
+        link(ground, "target", LinkMode.COPY, 2, progress=interrupt)
+    assert Path(theirs).read_bytes() == b"theirs"
+    os.unlink(theirs)
+    assert not scene.untouched()
+    report = link(ground, "target", LinkMode.COPY, 2)
+    assert report.replaced == 1
+
+
+@pytest.mark.parametrize("existing", [Existing.MERGE, Existing.FAIL])
+def test_a_directory_that_vanishes_before_a_helper_comes_is_made_again(
+    ground: str, crew: Crew, existing: Existing
+) -> None:
+    if existing is Existing.FAIL:
+        tree: Tree = {"new": Directory()}
+        trees.build(f"{ground}/source", SOURCE)
+        trees.build(f"{ground}/target", tree)
+        link(ground, "target", LinkMode.COPY, 2, existing=existing)
+        assert not crew.pids, "where no name may be there nothing is merged"
+        return
+    scene = Scene(ground, SOURCE, BARE)
+
+    def deed(number: int) -> None:
+        if number == 2:
+            trees.remove(f"{scene.target}/p1/package4")
+
+    crew.deed = deed
+    report = link(ground, "target", LinkMode.COPY, 2)
+    assert crew.pids
+    assert report.counts == {LinkMode.COPY: 70}
+    found = trees.content(scene.now())
+    for path, seen in trees.content(scene.wanted).items():
+        if seen[0] != "directory":
+            assert found[path] == seen
+    assert not scene.beside()
+
+
+@pytest.mark.parametrize("how", ["finishes", "fails", "is killed"])
+def test_many_linkers_with_helpers_in_one_target_lose_nothing(
+    ground: str, crew: Crew, how: str
+) -> None:
+    crew.patient = False
+    scene = Scene(ground, SOURCE, HALF)
+
+    def other(*, first: bool) -> int:
+        def progress(done: int, total: int) -> None:
+            if done > 40 and first and how == "fails":
+                raise KeyboardInterrupt
+            if done > 40 and first and how == "is killed":
+                die()
+
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                link(ground, "target", LinkMode.COPY, 2, progress=progress)
+                status = 0
+            finally:
+                os._exit(status)
+        return pid
+
+    linkers = [other(first=number == 0) for number in range(4)]
+    ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in linkers]
+    ends = {"finishes": 0, "fails": 1, "is killed": -signal.SIGKILL}[how]
+    assert ended == [ends, 0, 0, 0]
+    found = trees.content(scene.now())
+    for path, seen in trees.content(scene.wanted).items():
+        if seen[0] != "directory":
+            assert found[path] == seen, path
+    link(ground, "target", LinkMode.COPY, 1)
+    assert not any(RESERVED in path for path in everything(scene))
+
+
+# What is not a helper's.
+
+
+@pytest.mark.linkmode(fs=["btrfs"])
+def test_a_file_that_cannot_be_cloned_half_way_is_copied_by_the_parent_and_told(
+    linkmode_fs: TestFilesystem, crew: Crew
+) -> None:
+    root = str(linkmode_fs.path)
+    trees.build(f"{root}/source", {**SOURCE, "p2/nocow": Directory()})
+    set_flag(f"{root}/source/p2/nocow", NOCOW)
+    with open(f"{root}/source/p2/nocow/data", "wb") as writing:
+        writing.write(trees.noise(20_000))
+    compare(root, LinkMode.CLONE, {**HALF, "p2/nocow": Directory()})
+    assert crew.pids
+
+
+@pytest.mark.linkmode(fs=["btrfs"])
+def test_a_directory_whose_entries_inherit_something_is_its_parents(
+    linkmode_fs: TestFilesystem, crew: Crew
+) -> None:
+    root = str(linkmode_fs.path)
+    trees.build(f"{root}/source", SOURCE)
+    trees.build(f"{root}/target", BARE)
+    set_flag(f"{root}/target/p1/package4", NOCOW)
+    report = link(root, "target", LinkMode.CLONE, 2)
+    assert len(crew.pids) == 1
+    assert report.counts == {LinkMode.CLONE: 66, LinkMode.COPY: 4}, "a pair of its own"
+    assert sorted({t.path.rpartition("/")[0] for t in report.transitions}) == ["p1/package4"]
+
+
+def test_policies_that_undo_nothing_fill_directories_alone(ground: str, crew: Crew) -> None:
+    trees.build(f"{ground}/source", SOURCE)
+    trees.build(f"{ground}/target", BARE)
+    link(ground, "target", LinkMode.COPY, 2, policy=UV)
+    assert not crew.pids
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_where_no_helper_can_be_had_one_process_merges_it_all(
+    ground: str, crew: Crew, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fork" if number == errno.EAGAIN else "pipe", refuse)
+    trees.build(f"{ground}/source", SOURCE)
+    before = descriptors()
+    compare(ground, LinkMode.COPY, HALF)
+    assert descriptors() == before
+    assert not crew.pids
+
+
+# How it is divided.
+
+
+def node(files: int, taken: int, symlinks: int = 0) -> Node:
+    made = Node("n", None)
+    made.files = [f"f{number}" for number in range(files)]
+    made.symlinks = [f"s{number}" for number in range(symlinks)]
+    made.taken = set(made.files[:taken])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mode", "direct", "there", "placed", "staged"),
+    [
+        (LinkMode.CLONE, "directly", node(3, 0), 3, 0),
+        (LinkMode.CLONE, "directly", node(3, 1, 2), 2, 1),
+        (LinkMode.COPY, "directly", node(3, 3), 0, 3),
+        (LinkMode.COPY, "never", node(3, 1), 0, 3),
+        (LinkMode.SYMLINK, "directly", node(3, 1), 0, 3),
+        (LinkMode.HARDLINK, "directly", node(3, 3), 0, 3),
+        (LinkMode.HARDLINK, "directly", node(0, 0, 2), 0, 0),
+        (LinkMode.HARDLINK, "directly", node(3, 2), None, None),
+        (LinkMode.CLONE, "directly", node(0, 0), None, None),
+    ],
+)
+def test_a_helper_places_what_is_free_and_stages_the_rest(
+    mode: LinkMode, direct: str, there: Node, placed: int | None, staged: int | None
+) -> None:
+    share = share_of(there, mode, direct=direct == "directly")
+    found = (None, None) if share is None else (len(share.direct), len(share.staged))
+    assert found == (placed, staged)
+    if share is not None:
+        assert {*share.direct, *share.staged} == set(there.files)
+        assert there.taken.isdisjoint(share.direct)
+        assert share.size == 1 + len(there.files) + len(there.symlinks)
+
+
+def test_shares_are_dealt_in_their_order_on_few_tickets() -> None:
+    assert divide_shares([]) == []
+    shares = [Share(node(9, 0), node(9, 0).files, ()) for _ in range(LEAST // 10)]
+    assert sum(share.size for share in shares) == LEAST
+    assert divide_shares(shares[1:]) == []
+    tickets = divide_shares(shares)
+    assert [share for ticket in tickets for share in ticket] == shares
+    assert len(tickets) == len(shares), "10 of 500 are a ticket"
+    many = divide_shares(shares * 40)
+    assert helping._SHARES <= len(many) <= 2 * helping._SHARES + 1

@@ -283,16 +283,21 @@ class _Run:
             for change in record.changes
             if change.node is not None
         ]
-        for node in sorted(made, key=lambda node: -node.depth):
-            try:
-                handle = self.target.seek(node)
-                facts = self.platform.facts(handle)
-                self.platform.stamp_directory(handle, facts.mode, node)
-            except Lost as lost:
-                raise link_error(self.platform, lost.failed, node.path) from lost.failed.error
-            except Failed as failed:
-                raise link_error(self.platform, failed, node.path) from failed.error
-        self.target.reset()
+        try:
+            for node in sorted(made, key=lambda node: -node.depth):
+                self._stamp_directory(node)
+        finally:
+            self.target.reset()
+
+    def _stamp_directory(self, node: Node) -> None:
+        try:
+            handle = self.target.seek(node)
+            facts = self.platform.facts(handle)
+            self.platform.stamp_directory(handle, facts.mode, node)
+        except Lost as lost:
+            raise link_error(self.platform, lost.failed, node.path) from lost.failed.error
+        except Failed as failed:
+            raise link_error(self.platform, failed, node.path) from failed.error
 
     def _undo(self, root: int, base: Node, stages: Stages) -> list[str]:
         """Put the target back as it was, as far as the policy does that; return what is left."""

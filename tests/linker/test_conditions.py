@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 
 import pytest
 
@@ -121,6 +122,111 @@ def test_the_tables_speak_of_errors_that_exist(platform: str) -> None:
     common, special = TABLES[platform]
     for names in (common, *special.values()):
         assert set(names) <= KNOWN[platform]
+
+
+MEANT: dict[Condition, tuple[set[str], set[int]]] = {
+    Condition.EXISTS: ({"File exists"}, {80, 183}),
+    Condition.CROSS_DEVICE: ({"Invalid cross-device link"}, {17}),
+    Condition.UNSUPPORTED: (
+        {
+            "Operation not supported",
+            "Function not implemented",
+            "Inappropriate ioctl for device",
+        },
+        {1, 50, 120, 1464},
+    ),
+    Condition.TOO_MANY_LINKS: ({"Too many links"}, {347, 1142}),
+    Condition.DENIED: ({"Operation not permitted", "Permission denied"}, {5, 225, 1314}),
+    Condition.BUSY: ({"Device or resource busy", "Text file busy"}, {32, 33, 170, 303, 1224}),
+    Condition.DATALESS: (set(), {362, 388}),
+    Condition.AGAIN: ({"Resource temporarily unavailable"}, {1450}),
+    Condition.INTERRUPTED: ({"Interrupted system call"}, {995}),
+    Condition.MISSING: ({"No such file or directory"}, {2, 3}),
+    Condition.NO_SPACE: ({"No space left on device", "Disk quota exceeded"}, {39, 112, 1295}),
+    Condition.READ_ONLY: ({"Read-only file system"}, {19}),
+    Condition.IO: ({"Input/output error"}, {21, 23, 29, 30, 31, 1117, 1392, 1393}),
+    Condition.NO_MEMORY: ({"Cannot allocate memory"}, {8, 14, 1455}),
+    Condition.TOO_MANY_OPEN: ({"Too many open files", "Too many open files in system"}, {4}),
+    Condition.NAME_TOO_LONG: ({"File name too long"}, {111, 206}),
+    Condition.IS_DIRECTORY: ({"Is a directory"}, {336}),
+    Condition.NOT_DIRECTORY: ({"Not a directory"}, {267}),
+    Condition.IS_SYMLINK: ({"Too many levels of symbolic links"}, {681}),
+    Condition.NOT_EMPTY: ({"Directory not empty"}, {145}),
+}
+"""What strerror(3) says of the errors that mean something, and their numbers in winerror.h."""
+
+
+def test_every_error_of_the_system_means_what_its_text_says() -> None:
+    for number, name in errno.errorcode.items():
+        text = os.strerror(number)
+        (meaning,) = [each for each, (texts, _) in MEANT.items() if text in texts] or [
+            Condition.OTHER
+        ]
+        for platform in ("linux", "macos"):
+            assert condition_of(platform, Primitive.READ, name) is meaning, (platform, name)
+
+
+def test_every_error_of_windows_means_what_its_number_says() -> None:
+    for name, number in NUMBERS.items():
+        (meaning,) = [each for each, (_, numbers) in MEANT.items() if number in numbers] or [
+            Condition.OTHER
+        ]
+        assert condition_of("windows", Primitive.READ, name) is meaning, name
+    assert set().union(*(numbers for _, numbers in MEANT.values())) <= set(NUMBERS.values())
+
+
+SPECIAL: dict[str, dict[str, str]] = {
+    "linux": {
+        # ioctl_ficlone(2): not these two files, not these descriptors; a directory is no file
+        "clone-file": "EINVAL attribute, EBADF attribute, EISDIR unsupported",
+        "clone-directory": "EISDIR unsupported",
+        "hardlink": "EINVAL attribute",
+        "symlink": "EINVAL attribute",
+        # rename(2): "an invalid flag was specified in flags"
+        "rename": "EINVAL unsupported",
+        "exchange": "EINVAL unsupported",
+        # rmdir(2): ENOTEMPTY and EEXIST say the same
+        "rmdir": "EEXIST not-empty",
+        # flock(2): EWOULDBLOCK is another's lock, ENOLCK a kernel out of memory for locks
+        "lock": "EAGAIN busy, EWOULDBLOCK busy, ENOLCK unsupported",
+    },
+    "macos": {
+        # clonefile(2): EINVAL is neither file, directory nor symlink; EDEADLK is dataless
+        "clone-file": "EDEADLK dataless, EINVAL attribute, KEPT attribute",
+        "clone-directory": "EDEADLK dataless, EINVAL attribute, KEPT attribute",
+        "hardlink": "EINVAL attribute",
+        "symlink": "EINVAL attribute",
+        "copy": "EDEADLK dataless",
+        "rename": "EINVAL unsupported",
+        "exchange": "EINVAL unsupported",
+        "rmdir": "EEXIST not-empty",
+        "lock": "EAGAIN busy, ENOLCK unsupported",
+    },
+    "windows": {
+        # [MS-FSCC] 2.3.8: not aligned to clusters; elsewhere a flag that is not known
+        "clone-file": "ERROR_INVALID_PARAMETER attribute",
+        "symlink": "ERROR_INVALID_PARAMETER unsupported",
+        "hardlink": "ERROR_INVALID_PARAMETER unsupported",
+        # what is open says this as often as ERROR_SHARING_VIOLATION
+        **dict.fromkeys(("rename", "exchange", "unlink", "rmdir"), "ERROR_ACCESS_DENIED busy"),
+    },
+}
+"""Errors that mean something else at a primitive than everywhere, by the manuals."""
+
+
+@pytest.mark.parametrize("platform", SPECIAL)
+def test_what_an_error_means_at_one_primitive_is_what_its_manual_says(platform: str) -> None:
+    found = {
+        str(primitive): {name: str(meaning) for name, meaning in names.items()}
+        for primitive, names in TABLES[platform][1].items()
+    }
+    assert found == {
+        primitive: dict(line.split() for line in lines.split(", "))
+        for primitive, lines in SPECIAL[platform].items()
+    }
+    for primitive, names in found.items():
+        for name, meaning in names.items():
+            assert condition_of(platform, Primitive(primitive), name) == meaning
 
 
 def test_every_primitive_has_its_verb_and_hints_speak_of_conditions_that_end_a_link() -> None:

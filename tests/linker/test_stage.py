@@ -88,7 +88,7 @@ def place(scene: str) -> Iterator[Place]:
 # A stage.
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o200, 0o777])
 def test_a_stage_is_nobody_elses_whatever_the_umask(place: Place, umask: int) -> None:
     before = os.umask(umask)
     try:
@@ -296,8 +296,15 @@ def test_a_tree_is_removed_whatever_its_permission_bits(
     monkeypatch.chdir(full.path)  # whose own bits say nothing of the tree's
     for path in ("t/d/e", "t/d", "t"):
         os.chmod(f"{full.path}/{path}", bits)
-    assert remove_tree(LinuxPlatform(), full.handle, "t") == []
+
+    def unlink(name: str, **where: Any) -> None:
+        seen.add(stat.S_IMODE(os.fstat(where["dir_fd"]).st_mode))
+        os.unlink(name, **where)
+
+    seen: set[int] = set()
+    assert remove_tree(with_calls(unlink=unlink), full.handle, "t") == []
     assert full.names() == []
+    assert seen <= {bits, 0o700}, "nobody else is let in meanwhile"
 
 
 @pytest.mark.parametrize(
@@ -871,9 +878,18 @@ def test_a_read_only_directory_placed_whole_is_taken_back_wherever_we_are(
         target = Target(f"{ground}/in")
         placed_whole(target)
         for path in ("new/a", "new"):
-            os.chmod(target.path(path), 0o555)
-            target.node(path).mode = 0o555
-        assert target.undo() == []
+            os.chmod(target.path(path), 0o500)
+            target.node(path).mode = 0o500
+        seen: set[int] = set()
+
+        def renameat2(source: int, *arguments: Any) -> None:
+            if os.path.isdir(target.path("new/a")):
+                seen.add(stat.S_IMODE(os.stat(target.path("new/a")).st_mode))
+            REFLINKING.renameat2(source, *arguments)
+
+        assert target.undo(renameat2=renameat2) == []
+        assert 0o700 in seen
+        assert seen <= {0o500, 0o700}, "nobody else is let in meanwhile"
         assert os.listdir(target.place.path) == [target.stage.name]
         target.close()
 

@@ -68,12 +68,13 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
             why=f"both are {printable(real_source)}",
             path=target,
         )
+    above: dict[str, os.stat_result] = {}
     for inner, outer, outer_facts, what in (
         (real, real_source, source_facts, f"the {target_is} lies inside the source"),
         (real_source, real, facts, f"the source lies inside the {target_is}"),
     ):
         # In a target that is new nothing can lie.
-        if outer_facts is not None and _inside(inner, outer_facts):
+        if outer_facts is not None and _inside(inner, outer_facts, above):
             raise LinkError(
                 what,
                 why=f"{printable(inner)} is below {printable(outer)}",
@@ -90,22 +91,28 @@ def _seen(path: str) -> os.stat_result | None:
         return None
 
 
-def _inside(inner: str, outer: os.stat_result) -> bool:
-    """Return whether a path lies below a directory, by identity, whatever their names."""
+def _inside(inner: str, outer: os.stat_result, known: dict[str, os.stat_result]) -> bool:
+    """Return whether a path lies below a directory, by identity, whatever their names.
+
+    `known` are directories that were looked at already; those looked at here are added.
+    """
     while (above := os.path.dirname(inner)) != inner:
-        try:
-            if os.path.samestat(os.stat(above), outer):
-                return True
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # nothing lies in what is not
-                denied = error.errno in (errno.EACCES, errno.EPERM)
-                raise LinkError(
-                    f"cannot look at {printable(above)}",
-                    why=str(error.strerror),
-                    path=above,
-                    condition=Condition.DENIED if denied else Condition.OTHER,
-                ) from error
         inner = above
+        try:
+            if above not in known:
+                known[above] = os.stat(above)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):  # nothing lies in what is not
+                continue
+            denied = error.errno in (errno.EACCES, errno.EPERM)
+            raise LinkError(
+                f"cannot look at {printable(above)}",
+                why=str(error.strerror),
+                path=above,
+                condition=Condition.DENIED if denied else Condition.OTHER,
+            ) from error
+        if os.path.samestat(known[above], outer):
+            return True
     return False
 
 

@@ -31,7 +31,7 @@ def side_by_side(execution: Execution, roots: Sequence[str], *, everything: bool
     for place, event in enumerate(execution.events):
         if place and event.actor != execution.events[place - 1].actor:
             flush(execution.events[place - 1].actor)
-        if everything or event.error or shared.of(event.footprint):
+        if everything or event.error or shared.concerns(event):
             flush(event.actor)
             lines.append(_one(execution, event.actor, called(event, roots)))
         else:

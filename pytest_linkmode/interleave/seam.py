@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from linker.platforms.macos import ERRORS
-from pytest_linkmode.interleave.world import Event, InProcess, is_plain, new_event
+from pytest_linkmode.interleave.world import InProcess, is_plain
 
 Function = Callable[..., Any]
 Operand = tuple[Any, int | None]
@@ -204,7 +204,8 @@ class Seam:
 
     def _one(self, name: str, row: One, function: Function) -> Function:
         world, slow, places = self._world, self._path, self._world.places
-        done, refused = getattr(world, row.done), getattr(world, row.refused)
+        footprints, refused = getattr(world, row.done), getattr(world, row.refused)
+        done, is_not = world.made(name, footprints), world.made(name, footprints, "no")
         at, directory = row.place, row.directory
 
         def find(given: tuple[Any, ...], options: Mapping[str, Any]) -> str | None:
@@ -222,20 +223,14 @@ class Seam:
             place = find(given, options)
             if place is None:
                 return function(*given, **options)
-            if (
-                len(world.events) >= world.until and world.turn()
-            ):  # a directory may have another name by now
-                place = find(given, options) or place
+            if len(world.events) >= world.until and world.turn():
+                place = find(given, options) or place  # it may have another name by now
             try:
                 result = function(*given, **options)
             except OSError as error:
                 world.note(name, (place,), refused[place], said(error))
                 raise
-            footprint = done[place]
-            event = (world.me, name, (place,), footprint, "no" if result is False else "")
-            world.events.append(new_event(Event, event))
-            if world.drowsy:
-                world.rouse(footprint)
+            world.enter((is_not if result is False else done)[world.me][place])
             return result
 
         return stepped
@@ -326,25 +321,25 @@ class Seam:
         world, find, places = self._world, self._path, self._world.places
         # Python's own descriptors may be closed by the file object that they were given to.
         leftover = bool if self._guarded else world.opened.add
+        looked, made = world.made("open", world.reads), world.made("create", world.writes)
 
-        def opened(path: Any, flags: int, *mode: int, **options: Any) -> Any:
-            directory = options.get("dir_fd")
-            above = places.get(directory, "")
+        def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> Any:
+            above = places.get(dir_fd, "")
             if above is None:
-                result = function(path, flags, *mode, **options)
+                result = function(path, flags, mode, dir_fd=dir_fd)
                 places[result] = None
                 leftover(result)
                 return result
-            place = inner(above, path) or find(path, directory)
+            place = inner(above, path) or find(path, dir_fd)
             if place is None:
-                result = function(path, flags, *mode, **options)
-                world.track(result, world.leads(path, directory))
+                result = function(path, flags, mode, dir_fd=dir_fd)
+                world.track(result, world.leads(path, dir_fd))
                 leftover(result)
                 return result
             if len(world.events) >= world.until and world.turn():
-                place = find(path, directory) or place
+                place = find(path, dir_fd) or place
             try:
-                result = function(path, flags, *mode, **options)
+                result = function(path, flags, mode, dir_fd=dir_fd)
             except OSError as error:
                 name = "create" if flags & os.O_CREAT else "open"
                 world.note(name, (place,), world.reads[place], said(error))
@@ -352,13 +347,10 @@ class Seam:
             leftover(result)
             if flags & _TEMPORARY and not flags & os.O_CREAT:
                 world.note("open nameless", (place,), world.reads[place])
-                world.track(result, None)
+                places[result] = None
                 return result
-            if flags & (os.O_CREAT | os.O_TRUNC):
-                world.note("create", (place,), world.writes[place])
-            else:
-                world.note("open", (place,), world.reads[place])
-            world.track(result, place)
+            world.enter((made if flags & (os.O_CREAT | os.O_TRUNC) else looked)[world.me][place])
+            places[result] = place
             return result
 
         return opened

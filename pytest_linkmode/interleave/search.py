@@ -198,18 +198,28 @@ class Shared:
         self._known.clear()
         return True
 
-    def of(self, footprint: Footprint) -> Part:
-        """Return the part of a footprint that is about these names."""
-        known = self._known.get(id(footprint))
-        if known is None:
-            about = [(key, mode) for key, mode in footprint.items() if key in self._names]
-            part = Part(
-                tuple(self._number(key, bit) for key, mode in about for bit in BITS[AGAINST[mode]]),
-                tuple(self._number(key, bit) for key, mode in about for bit in BITS[mode]),
-            )
-            # With the footprint itself, so that its id stays its.
-            known = self._known[id(footprint)] = footprint, part
-        return known[1]
+    def parts(self, events: Sequence[Event]) -> list[Part]:
+        """Return of the footprint of each operation the part that is about these names."""
+        known = self._known
+        parts = []
+        for event in events:
+            footprint = event.footprint
+            entry = known.get(id(footprint))
+            if entry is None:  # kept with the footprint itself, so that its id stays its
+                entry = known[id(footprint)] = footprint, self._part(footprint)
+            parts.append(entry[1])
+        return parts
+
+    def concerns(self, event: Event) -> bool:
+        """Return whether an operation is about one of these names."""
+        return not event.footprint.keys().isdisjoint(self._names)
+
+    def _part(self, footprint: Footprint) -> Part:
+        about = [(key, mode) for key, mode in footprint.items() if key in self._names]
+        return Part(
+            tuple(self._number(key, bit) for key, mode in about for bit in BITS[AGAINST[mode]]),
+            tuple(self._number(key, bit) for key, mode in about for bit in BITS[mode]),
+        )
 
     def _number(self, name: str, way: int) -> int:
         return self._numbers.setdefault((name, way), len(self._numbers))
@@ -236,23 +246,25 @@ def races(
     clocks: dict[int, tuple[int, ...]] = {}
     """Of each operation that may conflict: the last one of every actor that must come before it."""
     current = [[-1] * actors for _ in range(actors)]
-    parts = [shared.of(event.footprint) for event in events]
-    last = [[-1] * actors for _ in range(shared.ways)]
-    """For each way of touching a name: the last operation of every actor that did."""
+    parts = shared.parts(events)
+    last = [[-1] * shared.ways for _ in range(actors)]
+    """For each actor and way of touching a name: the last operation that did."""
     for place, (against, own) in enumerate(parts):
         if not own:
             continue
         me = events[place].actor
-        clock = current[me]
-        before = set()
-        for way in against:
-            for actor, other in enumerate(last[way]):
-                if other > clock[actor]:  # so it is another's: the clock knows of all of ours
-                    before.add(other)
+        clock, before = current[me], []
+        for actor, touched in enumerate(last):
+            known = latest = clock[actor]
+            for way in against:
+                if touched[way] > latest:
+                    latest = touched[way]
+            if latest > known:  # so it is another's: the clock knows of all of ours
+                before.append(latest)
         for way in own:
-            last[way][me] = place
+            last[me][way] = place
         found = []
-        for other in sorted(before, reverse=True) if before else ():
+        for other in sorted(before, reverse=True):
             if other > clock[events[other].actor]:
                 found.append(other)
                 clock[:] = map(max, clock, clocks[other])
@@ -359,4 +371,4 @@ class Growing:
 
     def _noticed(self, event: Event) -> bool:
         """Return whether others may notice an operation."""
-        return self._shared is None or bool(self._shared.of(event.footprint).own)
+        return self._shared is None or self._shared.concerns(event)

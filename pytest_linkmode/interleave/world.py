@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import compress, count
+from operator import attrgetter, ne
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pytest_linkmode.errors import LinkmodeError
@@ -46,8 +47,25 @@ class Event(NamedTuple):
     error: str = ""
 
 
-new_event: Any = tuple.__new__
-"""Called with the class and its fields: half the time of calling the class."""
+_ACTOR = attrgetter("actor")
+
+
+class Events(dict[str, Event]):
+    """Path -> what an actor did there by one function, made once: it comes back in every
+    schedule.
+    """
+
+    def __init__(
+        self, actor: int, name: str, footprints: Mapping[str, Footprint], error: str = ""
+    ) -> None:
+        super().__init__()
+        self._of = actor, name, error
+        self._footprints = footprints
+
+    def __missing__(self, path: str) -> Event:
+        actor, name, error = self._of
+        event = self[path] = Event(actor, name, (path,), self._footprints[path], error)
+        return event
 
 
 @dataclass(frozen=True)
@@ -85,7 +103,7 @@ class Execution:
     @cached_property
     def plan(self) -> bytes:
         """Who had each turn, once it has ended."""
-        return bytes([event.actor for event in self.events])
+        return bytes(map(_ACTOR, self.events))
 
     def could(self, actor: int, place: int) -> bool:
         """Return whether an actor could have had a turn."""
@@ -96,11 +114,9 @@ class Execution:
     @cached_property
     def _taken(self) -> list[int]:
         """The turns that were taken from an actor that could have gone on."""
-        return [
-            place
-            for place, (before, after) in enumerate(pairwise(self.plan), 1)
-            if before != after and self.could(before, place)
-        ]
+        plan = self.plan
+        switches = compress(count(1), map(ne, plan, plan[1:]))
+        return [place for place in switches if self.could(plan[place - 1], place)]
 
     def preemptions(self, upto: int | None = None) -> int:
         """Return how often the turn was taken from an actor that could have gone on."""
@@ -279,13 +295,23 @@ class InProcess:
         # Those who sleep are woken by what follows the plan, its last turn included.
         self.drowsy = bool(self._sleeping) and count >= planned
 
+    def made(
+        self, name: str, footprints: Mapping[str, Footprint], error: str = ""
+    ) -> Sequence[Mapping[str, Event]]:
+        """Return for each actor what `enter` takes for one function, path by path."""
+        return [Events(index, name, footprints, error) for index in range(len(self.actors))]
+
+    def enter(self, event: Event) -> None:
+        """Enter the operation that the running actor has just done."""
+        self.events.append(event)
+        if self.drowsy:
+            self.rouse(event.footprint)
+
     def note(
         self, name: str, paths: tuple[str, ...], footprint: Footprint, error: str = ""
     ) -> None:
-        """Enter the operation that the running actor has just done."""
-        self.events.append(new_event(Event, (self.me, name, paths, footprint, error)))
-        if self.drowsy:
-            self.rouse(footprint)
+        """Enter one that is not made beforehand."""
+        self.enter(Event(self.me, name, paths, footprint, error))
 
     def amend(self, footprint: Footprint, error: str = "") -> None:
         """Say more of the operation that was entered last: what else it touched, how it ended."""

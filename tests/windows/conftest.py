@@ -85,8 +85,11 @@ def stand(
         if cannot and any(mark.args[0] == "block-clones" for mark in marks):
             pytest.skip(str(cannot))
         name = "disk" if cannot else "refs"
+        other = "drive"
+        if missing(FILESYSTEMS["drive"], from_environment()):  # a machine with one drive
+            other = "ntfs" if cannot else "disk"
         here, there, elsewhere = (
-            str(linkmode_fs_factory(each).path) for each in (name, name, "drive")
+            str(linkmode_fs_factory(each).path) for each in (name, name, other)
         )
         yield Stand(here, there, elsewhere, kernel32.calls(), None)
         return

@@ -105,7 +105,7 @@ def try_clone(descriptor: int, directory: int | str) -> Trial:
     attribute of either is taken into account.
     """
     if sys.platform == "win32":
-        return _try_volume(descriptor)
+        return try_volume(descriptor, directory)
     if sys.platform == "darwin" and isinstance(directory, int):
         return try_clonefile(descriptor, directory)
     if sys.platform != "linux" or isinstance(directory, str):
@@ -121,15 +121,27 @@ def try_clone(descriptor: int, directory: int | str) -> Trial:
     return Trial(possible=True)
 
 
-def _try_volume(descriptor: int) -> Trial:
-    """Find out whether a volume clones blocks, by what it says: nothing is tried on it."""
-    import msvcrt
+def try_volume(
+    descriptor: int, directory: int | str, calls: Any = None, handle: Any = int
+) -> Trial:
+    """Find out whether a volume clones blocks, by what it says: nothing is tried on it.
 
-    from linker.platforms import kernel32, windows
+    `calls` is a `linker.platforms.windows.Calls`, the real ones unless told; `handle` gives the
+    handle of a descriptor.
+    """
+    from linker.platforms import windows
 
-    handle: int = msvcrt.get_osfhandle(descriptor)  # type: ignore[attr-defined,unused-ignore]
+    if os.fstat(descriptor).st_dev != os.stat(directory).st_dev:
+        return Trial(possible=False, error="ERROR_NOT_SAME_DEVICE")
+    if calls is None:
+        import msvcrt
+
+        from linker.platforms import kernel32
+
+        calls = kernel32.calls()
+        handle = msvcrt.get_osfhandle  # type: ignore[attr-defined,unused-ignore]
     try:
-        flags = kernel32.calls().volume_flags(handle)
+        flags = calls.volume_flags(handle(descriptor))
     except OSError as error:
         return Trial(None, windows.WINERRORS.get(windows.winerror_of(error), ""))
     if flags & windows.SUPPORTS_BLOCK_REFCOUNTING:

@@ -23,6 +23,7 @@ from pytest_linkmode import pointers
 from pytest_linkmode.evidence import Evidence, Proof, evidence
 from pytest_linkmode.extents import Extent, ExtentFlag
 from pytest_linkmode.pointers import HEAD, NOWHERE, POINTER, STARTING, PointerReader
+from pytest_linkmode.storage import Trial, try_volume
 from tests.windows.conftest import Stand
 from tests.windows.test_block_clones import CONTENT, clone, cluster_of, opened
 
@@ -228,6 +229,27 @@ def test_data_in_the_record_of_a_file_proves_independence_and_no_more(
     found = look(source, target)
     assert (found.mode, found.proof) == (None, Proof.INDEPENDENCE), found
     assert found.facts["inline"]
+
+
+@pytest.mark.modelled
+def test_a_clone_could_be_made_where_the_volume_says_so_and_on_no_other(stand: Stand) -> None:
+    assert stand.model is not None
+
+    def trial(directory: str) -> Trial:
+        with opened(stand, stand.put("a")) as reading:
+            return try_volume(reading, directory, stand.calls, int)
+
+    assert trial(stand.there) == Trial(possible=True)
+    assert trial(stand.elsewhere) == Trial(possible=False, error="ERROR_NOT_SAME_DEVICE")
+    stand.volume(clones=False)
+    assert trial(stand.there) == Trial(possible=False, error="ERROR_NOT_SUPPORTED")
+
+    def refuse(_handle: int) -> int:
+        raise refused(w.NUMBERS["ERROR_NOT_READY"])
+
+    calls = dataclasses.replace(stand.calls, volume_flags=refuse)
+    with opened(stand, stand.put("a")) as reading:
+        assert try_volume(reading, stand.there, calls, int) == Trial(None, "ERROR_NOT_READY")
 
 
 # How answers are read.

@@ -84,6 +84,15 @@ def _clone_11(platform: str) -> Rows:
     return graph(platform, rows)
 
 
+def _clone_or_copy_11(platform: str) -> Rows:
+    established = _not_supported(platform, State.ESTABLISHED)
+    rows = (
+        *_twice(platform, _CLONE, _COPY, (), State.INITIAL),
+        *_twice(platform, _CLONE, Step.ABORT, established, State.ESTABLISHED),
+    )
+    return graph(platform, rows)
+
+
 def _auto_12(platform: str) -> Rows:
     first, second = (_HARDLINK, _CLONE) if platform == LINUX else (_CLONE, _HARDLINK)
     # On Windows a permission that is lacking is lacking in every mode.
@@ -102,6 +111,11 @@ def _hardlink_12(platform: str) -> Rows:
 
 def _clone_12(platform: str) -> Rows:
     return graph(platform, stops(platform, _CLONE))
+
+
+def _clone_or_copy_12(platform: str) -> Rows:
+    stopping = (C.MISSING, C.DENIED) if platform == WINDOWS else (C.MISSING,)
+    return graph(platform, falls(platform, _CLONE, _COPY, all_but(*stopping)))
 
 
 PNPM_11 = modelled(
@@ -132,6 +146,17 @@ PNPM_11_CLONE = modelled(
     default=_CLONE,
     undo=True,
 )
+PNPM_11_CLONE_OR_COPY = modelled(
+    name="pnpm-11-clone-or-copy",
+    rows=_clone_or_copy_11,
+    retries=1,
+    source=_SOURCE_11,
+    default=_CLONE,
+    memory=Memory.PROCESS,
+    settles=Memory.TREE,
+    restarts=True,
+    undo=True,
+)
 PNPM_12 = modelled(
     name="pnpm-12",
     rows=_auto_12,
@@ -153,5 +178,13 @@ PNPM_12_CLONE = modelled(
     rows=_clone_12,
     source=_SOURCE_12,
     default=_CLONE,
+    undo=True,
+)
+PNPM_12_CLONE_OR_COPY = modelled(
+    name="pnpm-12-clone-or-copy",
+    rows=_clone_or_copy_12,
+    source=_SOURCE_12,
+    default=_CLONE,
+    memory=Memory.PROCESS,
     undo=True,
 )

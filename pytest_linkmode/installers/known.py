@@ -36,13 +36,24 @@ class Known:
 
 
 KNOWN: Sequence[Known] = (
+    *(
+        Known(
+            program,
+            "*",
+            "*",
+            scenario,
+            "whichever file is linked first decides, and that is the order in which directories "
+            "list their entries",
+        )
+        for program in ("uv", "pnpm-12")
+        for scenario in ("nested-mount", "*-file")
+    ),
     Known(
-        "uv",
-        "*",
+        "pip",
+        "copy",
         "*",
         "nested-mount",
-        "which file is the first of a wheel, and so decides, is the order in which the cache's "
-        "directories list their entries",
+        "pip --target leaves alone what is there already, with a warning, and says that it is done",
     ),
     Known(
         "yarn",
@@ -63,7 +74,8 @@ KNOWN: Sequence[Known] = (
         "*",
         "*",
         "umask",
-        "under another umask than its store was made with, pnpm copies rather than share a mode",
+        "pnpm copies a file of its store whose permission bits are not those that the umask "
+        "leaves, rather than share them (storeModeDiffers in pnpm 11)",
     ),
 )
 """Every difference whose cause is known."""

@@ -21,7 +21,7 @@ from pytest_linkmode.installers import matrix
 from pytest_linkmode.installers.known import cause_of
 from pytest_linkmode.installers.matrix import Cell
 from pytest_linkmode.installers.programs import NOT_RUN, PROGRAMS
-from pytest_linkmode.installers.scores import scoreboard
+from pytest_linkmode.installers.scores import scoreboard, tells, tells_rightly
 
 SCHEMA = 1
 Table = Sequence[Sequence[str]]
@@ -84,6 +84,18 @@ def scores(results: Results) -> Table:
     names = list(next(iter(board.values()), {}))
     rows = [["", *names]]
     rows += [[row, *(board[row][name].word for name in names)] for row in board]
+    return rows
+
+
+def shortcomings(results: Results) -> Table:
+    """Return where a property does not hold, by program, with what was seen there."""
+    rows = [["program", "property", "holds in", "not in, for example", "seen there"]]
+    board = scoreboard(results.cells)
+    for name in next(iter(board.values()), {}):
+        for row, scores_of in board.items():
+            one = scores_of[name]
+            if one.word in ("no", "partly"):
+                rows.append([name, row, f"{one.held} of {one.of}", one.example, one.seen])
     return rows
 
 
@@ -187,8 +199,12 @@ def _effects(cell: Cell) -> Iterable[str]:
         yield "did not finish what a kill interrupted"
     if not seen["exec_bits"] and kind == "plain":
         yield "lost exec bits"
-    if seen["ended"] == "hung":
-        yield "hung"
+    if seen["ended"] in ("hung", "crashed"):
+        yield str(seen["ended"])
+    if tells(cell) is False:
+        yield "fell back without saying so"
+    if tells_rightly(cell) is False:
+        yield f"named a mode that did not fail: {seen['told'][:80]}"
 
 
 def not_held(results: Results) -> Table:
@@ -279,6 +295,7 @@ NOTES = (
 
 def _sections(results: Results) -> Iterable[tuple[str, Table]]:
     yield "Scoreboard", scores(results)
+    yield "Where a property does not hold", shortcomings(results)
     yield "Programs", programs(results)
     yield "Undisturbed, by layout", layouts(results)
     if results.differences:
@@ -384,10 +401,7 @@ def plain(results: Results) -> dict[str, Any]:
         },
         "versions": {cell.program: cell.version for cell in results.cells},
         "scoreboard": {
-            row: {
-                name: {"word": one.word, "held": one.held, "of": one.of, "example": one.example}
-                for name, one in scores_of.items()
-            }
+            row: {name: {"word": one.word, **asdict(one)} for name, one in scores_of.items()}
             for row, scores_of in board.items()
         },
         "cells": [{**asdict(cell), "cause": cause_of(cell)} for cell in results.cells],

@@ -142,6 +142,8 @@ def _pip(place: Place, mode: Mode) -> Command:  # noqa: ARG001  # it has one
 
 
 def _pdm(place: Place, mode: Mode) -> Command:
+    links = mode.asks is not COPY  # it copies where it keeps no packages
+    method = f'cache_method = "{mode.word}"\n' if links else ""
     wheel = os.path.join(place.supply, sample.WHEEL)
     return Command(
         (sys.executable, "-m", "pdm", "install", "--no-self", "--frozen-lockfile", "-p", "."),
@@ -157,7 +159,7 @@ def _pdm(place: Place, mode: Mode) -> Command:
             'requires-python = ">=3.11"\n'
             f'dependencies = ["{sample.NAME} @ file://{wheel}"]\n'
             "[tool.pdm]\ndistribution = false\n",
-            "pdm.toml": f'[install]\ncache = true\ncache_method = "{mode.word}"\n'
+            "pdm.toml": f"[install]\ncache = {str(links).lower()}\n{method}"
             "[python]\nuse_venv = false\n",
         },
     )
@@ -190,23 +192,27 @@ def _project(**more: object) -> dict[str, str]:
     return {"package.json": json.dumps(described)}
 
 
-def _pnpm_options(place: Place, mode: Mode) -> tuple[str, ...]:
-    return (
-        *("install", "--offline", "--ignore-scripts", "--no-frozen-lockfile"),
-        *("--store-dir", place.cache, f"--package-import-method={mode.word}"),
+def _pnpm(place: Place, mode: Mode, *program: str) -> Command:
+    # As an option, pnpm 11 does not know of clone-or-copy, and takes what is the default.
+    settings = f"packageImportMethod: {mode.word}\n"
+    return Command(
+        (
+            *(*program, "install", "--offline", "--ignore-scripts", "--no-frozen-lockfile"),
+            *("--store-dir", place.cache),
+        ),
+        {},
+        place.target,
+        {**_project(), "pnpm-workspace.yaml": settings},
     )
 
 
 def _pnpm_11(place: Place, mode: Mode) -> Command:
-    program = place.kit.one_of("pnpm-11/dist/pnpm.mjs")
-    return Command(
-        (place.kit.node, program, *_pnpm_options(place, mode)), {}, place.target, _project()
-    )
+    return _pnpm(place, mode, place.kit.node, place.kit.one_of("pnpm-11/dist/pnpm.mjs"))
 
 
 def _pnpm_12(place: Place, mode: Mode) -> Command:
-    program = place.kit.one_of("@pnpm/exe.linux-x64/pnpm", "@pnpm/exe.linux-arm64/pnpm")
-    return Command((program, *_pnpm_options(place, mode)), {}, place.target, _project())
+    names = ("@pnpm/exe.linux-x64/pnpm", "@pnpm/exe.linux-arm64/pnpm")
+    return _pnpm(place, mode, place.kit.one_of(*names))
 
 
 def _bun(place: Place, mode: Mode) -> Command:
@@ -296,7 +302,7 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program(
         "pdm", "python", "pdm", sample.wheel_files,
-        _modes("pdm", symlink=SYMLINK, hardlink=HARDLINK), _pdm,
+        _modes("pdm", symlink=SYMLINK, hardlink=HARDLINK, copy=COPY), _pdm,
         f"__pypackages__/{sys.version_info.major}.{sys.version_info.minor}/lib/{sample.PACKAGE}",
         locks=("pdm.lock",), slow=True,
     ),
@@ -316,6 +322,7 @@ PROGRAMS: tuple[Program, ...] = (
             Mode("auto", HARDLINK, "pnpm-12"),
             Mode("hardlink", HARDLINK, "pnpm-12-hardlink"),
             Mode("clone", CLONE, "pnpm-12-clone"),
+            Mode("clone-or-copy", CLONE, "pnpm-12-clone-or-copy"),
             Mode("copy", COPY, "pnpm-12"),
         ),
         _pnpm_12, f"node_modules/{sample.NAME}", locks=("pnpm-lock.yaml",),
@@ -326,6 +333,7 @@ PROGRAMS: tuple[Program, ...] = (
             Mode("auto", CLONE, "pnpm-11"),
             Mode("hardlink", HARDLINK, "pnpm-11-hardlink"),
             Mode("clone", CLONE, "pnpm-11-clone"),
+            Mode("clone-or-copy", CLONE, "pnpm-11-clone-or-copy"),
             Mode("copy", COPY, "pnpm-11"),
         ),
         _pnpm_11, f"node_modules/{sample.NAME}", locks=("pnpm-lock.yaml",),
@@ -339,6 +347,7 @@ PROGRAMS: tuple[Program, ...] = (
         "yarn", "npm", "npm:@yarnpkg/cli-dist", sample.package_files,
         (
             Mode("classic", COPY, "yarn"),
+            Mode("hardlinks-local", COPY, "yarn"),
             Mode("hardlinks-global", HARDLINK, "yarn"),
         ),
         _yarn, f"node_modules/{sample.NAME}", locks=("yarn.lock",), slow=True,

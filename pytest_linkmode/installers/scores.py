@@ -38,11 +38,15 @@ HOSTILE = (SYMLINKED, HARDLINKED)
 
 @dataclass(frozen=True)
 class Score:
-    """How a program stands to a property: held in so many of the cells that speak of it."""
+    """How a program stands to a property: held in so many of the cells that speak of it.
+
+    `example` is the first cell in which it does not hold, `seen` what was seen there.
+    """
 
     held: int
     of: int
     example: str = ""
+    seen: str = ""
 
     @property
     def word(self) -> str:
@@ -99,11 +103,13 @@ def _falls_back(cell: Cell) -> bool | None:
     return _whole(cell) if refused and _default(cell) and cell.seen else None
 
 
-def _tells(cell: Cell) -> bool | None:
+def tells(cell: Cell) -> bool | None:
+    """Return whether a program that fell back said so; None if it did not."""
     return bool(_seen(cell, "told")) if _fell_back(cell) else None
 
 
-def _tells_rightly(cell: Cell) -> bool | None:
+def tells_rightly(cell: Cell) -> bool | None:
+    """Return whether what it said of a fallback names the mode that failed; None if nothing."""
     told = f"{_seen(cell, 'told')} {_seen(cell, 'said')}".lower()
     if not _fell_back(cell) or not _seen(cell, "told"):
         return None
@@ -202,8 +208,8 @@ def _works_on(ending: str) -> Callable[[Cell], bool | None]:
 
 PROPERTIES: Sequence[Property] = (
     Property("falls back instead of failing", _falls_back),
-    Property("says that it fell back", _tells),
-    Property("names the mode that failed, if it says anything", _tells_rightly),
+    Property("says that it fell back", tells),
+    Property("names the mode that failed, if it says anything", tells_rightly),
     Property("can be told to fail instead", _can_be_strict, any_is_enough=True),
     Property("isolates the cache where nobody asks for links", _isolates),
     Property("never changes a file of the cache", _spares_the_cache),
@@ -229,7 +235,7 @@ PROPERTIES: Sequence[Property] = (
 def score(row: Property, cells: Iterable[Cell]) -> Score:
     """Return how the cells of one program stand to a property."""
     held = of = 0
-    example = ""
+    example = seen = ""
     for cell in cells:
         if _strict(cell) and not row.any_is_enough:
             continue  # it fails because it is asked to
@@ -239,10 +245,10 @@ def score(row: Property, cells: Iterable[Cell]) -> Score:
         of += 1
         held += agrees
         if not agrees and not example:
-            example = f"{cell.mode} on {cell.layout}, {cell.scenario}"
+            example, seen = f"{cell.mode} on {cell.layout}, {cell.scenario}", cell.shown
     if row.any_is_enough and held:
         return Score(of, of)
-    return Score(held, of, example)
+    return Score(held, of, example, seen)
 
 
 def scoreboard(cells: Sequence[Cell]) -> dict[str, dict[str, Score]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -186,7 +187,7 @@ def said(name: str, word: str, scenario: Scenario, layout: Layout, calls: int) -
     return str(predicting.predict(program, mode, scenario, layout, calls))
 
 
-@pytest.mark.linkmode(layout=["tmpfs", "btrfs", "btrfs:tmpfs"])
+@pytest.mark.linkmode(layout=["tmpfs"])
 @pytest.mark.parametrize("name", ["uv", "cp", "reference"])
 def test_a_program_undisturbed_does_what_its_policy_says(
     opened: Open, name: str, kit: kits.Kit, linkmode_layout_factory: Any, linkmode_layout: Layout
@@ -538,6 +539,44 @@ def test_a_property_is_read_off_the_cells_that_speak_of_it(results: pages.Result
     }
 
 
+def test_where_a_property_does_not_hold_is_told_with_what_was_seen(results: pages.Results) -> None:
+    told = {(row[0], row[1]): row[2:] for row in pages.shortcomings(results)[1:]}
+    assert told["uv", "survives an error of one file"] == [
+        *("0 of 1", "clone on btrfs, fault:clone:EAGAIN:middle", "fails, half a package left"),
+    ]
+    assert ("uv", "says that it fell back") not in told, "it did"
+
+
+def test_a_fallback_that_is_not_told_and_one_told_wrongly_are_side_effects(
+    results: pages.Results,
+) -> None:
+    silent = plain_of(found={"copy": 9})
+    wrong = plain_of(found={"copy": 9}, told="Failed to hardlink files; falling back to full copy")
+    lying = plain_of(found={"clone": 2}, missing=7)
+    cells = [
+        replace(results.cells[1], scenario=f"{number}", seen=seen)
+        for number, seen in enumerate((silent, wrong, lying))
+    ]
+    told = [row[1:] for row in pages.effects(replace(results, cells=cells))[1:]]
+    assert told == [
+        ["fell back without saying so", "1", "clone on btrfs:tmpfs, 0"],
+        [
+            *("named a mode that did not fail", "1"),
+            "clone on btrfs:tmpfs, 1: Failed to hardlink files; falling back to full copy",
+        ],
+        ["said that it was done, with files missing", "1", "clone on btrfs:tmpfs, 2: 7"],
+    ]
+
+
+def test_policies_that_nothing_was_held_against_are_told_with_the_reason(
+    results: pages.Results,
+) -> None:
+    rows = {row[0]: row[1] for row in pages.not_held(results)[1:]}
+    assert "uv" not in rows
+    assert rows["orogene"] == programs.NOT_RUN["orogene"]
+    assert "not in this version" in rows["coreutils-9-2"]
+
+
 def test_a_matrix_is_only_well_if_every_difference_is_known(results: pages.Results) -> None:
     assert not results.ok
     assert [cell.scenario for cell in results.unknown] == ["fault:clone:EAGAIN:middle"]
@@ -605,18 +644,21 @@ def had(directory: Path, *indexes: str) -> None:
 
 
 def test_the_quick_matrix_writes_its_pages_and_runs_a_cell_only_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kit: kits.Kit
 ) -> None:
     had(tmp_path, "python", "npm")
+    (tmp_path / "python" / "bin").mkdir()
+    (tmp_path / "python" / "bin" / "uv").symlink_to(os.path.join(kit.python, "bin", "uv"))
     page = tmp_path / "page.md"
-    few = ("--quick", "--program", "cp,bun", "--processes", "1")
-    words = ["matrix", *few, "--directory", str(tmp_path)]
+    here = ("cp", "uv", "reference")
+    words = ["matrix", "--quick", "--program", ",".join((*here, "bun"))]
+    words += ["--directory", str(tmp_path)]
 
     assert cli.main([*words, "--markdown", str(page)]) == 0
     said = capsys.readouterr()
-    assert "[6/6] " in said.err
-    for layout in matrix.QUICK:
-        assert f"cp on {layout}: " in said.err
+    assert "[12/12] " in said.err
+    for program, layout in itertools.product(here, matrix.QUICK):
+        assert f"{program} on {layout}: " in said.err
     assert " 0 differ, in " in said.out
     assert "| cp | reflink=auto | " in page.read_text()
     results = json.loads((tmp_path / "results.json").read_text())

@@ -71,6 +71,8 @@ def _matrix(arguments: argparse.Namespace) -> Status:
     wanted = list(
         matrix.asked(quick=arguments.quick, programs=arguments.program, chosen=arguments.layout)
     )
+    names = dict.fromkeys(one.program for one in wanted)
+    complain(", ".join(f"{name} {matrix.there(name)[1]}" for name in names))
     complain(f"{len(wanted)} pairs of a program and a layout; results are kept in {directory}")
     matrix.run(directory, wanted, _progress(len(wanted)), processes=arguments.processes)
     whole = not (arguments.quick or arguments.program or arguments.layout)

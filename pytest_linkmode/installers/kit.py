@@ -1,24 +1,25 @@
 """The programs themselves: pinned with their hashes, downloaded once, offline ever after.
 
-Those from Python's index are named in requirements.txt, those from npm's (Node itself among them)
-in package-lock.json. What cannot be had is no error of the whole: its cells say why.
+Their versions stand in versions.toml; what that means with all that they need, and the hashes, in
+requirements.txt for those from Python's index, and in package-lock.json for those from npm's (Node
+itself among them). What cannot be had is no error of the whole: its cells say why.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
-import re
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pytest_linkmode.processes import CommandFailed, run, which
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+VERSIONS = os.path.join(HERE, "versions.toml")
 REQUIREMENTS = os.path.join(HERE, "requirements.txt")
 LOCK = os.path.join(HERE, "package-lock.json")
 DIRECTORY_VARIABLE = "LINKMODE_INSTALLERS"
@@ -67,19 +68,10 @@ def state_directory() -> str:
     return os.path.join(cache, "linkmode", "installers")
 
 
-def versions() -> dict[str, str]:
-    """Return the pinned versions by the names of the packages."""
-    found = {}
-    with open(REQUIREMENTS, encoding="utf-8") as file:
-        for line in file:
-            pinned = re.match(r"([\w.-]+)==([\w.]+)", line)
-            if pinned:
-                found[pinned[1]] = pinned[2]
-    with open(LOCK, encoding="utf-8") as file:
-        for path, entry in json.load(file)["packages"].items():
-            name = path.rpartition("node_modules/")[2]
-            found.setdefault(f"npm:{name}", entry.get("version", ""))
-    return found
+def versions() -> dict[str, dict[str, str]]:
+    """Return the pinned versions: index -> name of the package there -> version."""
+    with open(VERSIONS, "rb") as file:
+        return tomllib.load(file)
 
 
 def ensure(directory: str, say: Callable[[str], None]) -> Kit:

@@ -108,7 +108,7 @@ def asked(
 def version_of(program: Program) -> str:
     """Return the version of a program, as the pins or the program itself have it."""
     if program.index:
-        return kits.versions().get(program.pin, "")
+        return kits.versions()[program.index][program.pin]
     if program.name == "cp":
         from pytest_linkmode.processes import run
 

@@ -317,7 +317,7 @@ PROGRAMS: tuple[Program, ...] = (
         warms=False,
     ),
     Program(
-        "pnpm-12", "npm", "npm:@pnpm/exe.linux-x64", sample.package_files,
+        "pnpm-12", "npm", "@pnpm/exe.linux-x64", sample.package_files,
         (
             Mode("auto", HARDLINK, "pnpm-12"),
             Mode("hardlink", HARDLINK, "pnpm-12-hardlink"),
@@ -328,7 +328,7 @@ PROGRAMS: tuple[Program, ...] = (
         _pnpm_12, f"node_modules/{sample.NAME}", locks=("pnpm-lock.yaml",),
     ),
     Program(
-        "pnpm-11", "npm", "npm:pnpm-11", sample.package_files,
+        "pnpm-11", "npm", "pnpm-11", sample.package_files,
         (
             Mode("auto", CLONE, "pnpm-11"),
             Mode("hardlink", HARDLINK, "pnpm-11-hardlink"),
@@ -339,12 +339,12 @@ PROGRAMS: tuple[Program, ...] = (
         _pnpm_11, f"node_modules/{sample.NAME}", locks=("pnpm-lock.yaml",),
     ),
     Program(
-        "bun", "npm", "npm:@oven/bun-linux-x64", sample.package_files,
+        "bun", "npm", "@oven/bun-linux-x64", sample.package_files,
         _modes("bun", hardlink=HARDLINK, copyfile=COPY, symlink=SYMLINK), _bun,
         f"node_modules/{sample.NAME}", locks=("bun.lock",),
     ),
     Program(
-        "yarn", "npm", "npm:@yarnpkg/cli-dist", sample.package_files,
+        "yarn", "npm", "@yarnpkg/cli-dist", sample.package_files,
         (
             Mode("classic", COPY, "yarn"),
             Mode("hardlinks-local", COPY, "yarn"),
@@ -353,7 +353,7 @@ PROGRAMS: tuple[Program, ...] = (
         _yarn, f"node_modules/{sample.NAME}", locks=("yarn.lock",), slow=True,
     ),
     Program(
-        "cacache", "npm", "npm:cacache", sample.wheel_files, _modes("cacache", copy=COPY),
+        "cacache", "npm", "cacache", sample.wheel_files, _modes("cacache", copy=COPY),
         _cacache, sample.PACKAGE,
     ),
     Program(

@@ -85,6 +85,23 @@ def test_every_file_that_is_downloaded_has_a_hash() -> None:
     assert not any("resolved" in entry for entry in entries.values())
 
 
+def test_the_versions_stand_in_one_file_and_the_others_follow_it() -> None:
+    versions = kits.versions()
+    with open(kits.REQUIREMENTS, encoding="utf-8") as file:
+        locked = dict(re.findall(r"^([\w.-]+)==([\w.]+)", file.read(), re.M))
+    assert versions["python"].items() <= locked.items()
+    named = {(each.index, each.pin) for each in programs.PROGRAMS if each.index}
+    assert named <= {(index, name) for index, names in versions.items() for name in names}
+    with open(kits.LOCK, encoding="utf-8") as file:
+        packages = json.load(file)["packages"]
+    with open(os.path.join(kits.HERE, "package.json"), encoding="utf-8") as file:
+        described = json.load(file)
+    asked = {**described["dependencies"], **described["optionalDependencies"]}
+    assert {name: text.rpartition("@")[2] for name, text in asked.items()} == versions["npm"]
+    for name, version in versions["npm"].items():
+        assert packages[f"node_modules/{name}"]["version"] == version
+
+
 def test_the_matrix_has_every_program_and_a_quick_one_has_fewer_cells() -> None:
     whole, quick = list(matrix.asked(quick=False)), list(matrix.asked(quick=True))
     assert {one.program for one in whole} == {one.program for one in quick} == set(BY_NAME)
@@ -657,6 +674,7 @@ def test_the_quick_matrix_writes_its_pages_and_runs_a_cell_only_once(
     assert cli.main([*words, "--markdown", str(page)]) == 0
     said = capsys.readouterr()
     assert "[12/12] " in said.err
+    assert f"uv {kits.versions()['python']['uv']}, bun" in said.err, "versions are printed"
     for program, layout in itertools.product(here, matrix.QUICK):
         assert f"{program} on {layout}: " in said.err
     assert " 0 differ, in " in said.out

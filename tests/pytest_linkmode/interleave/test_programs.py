@@ -12,6 +12,7 @@ from pytest_linkmode.errors import LinkmodeError
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.faults.support import unavailable
 from pytest_linkmode.interleave import Event, Execution, Interleaver, ScheduleFailed
+from pytest_linkmode.interleave.programs import Programs, Setting
 
 CARELESS = """
 import os, sys
@@ -131,3 +132,24 @@ def test_programs_that_wait_for_each_other_are_told(target: str) -> None:
             target=target,
             check=lambda execution: None,
         )
+
+
+SLEEPING = """
+import os, sys, time
+os.mkdir(sys.argv[1] + "/before-" + sys.argv[2])
+time.sleep(0.1)
+os.mkdir(sys.argv[1] + "/after-" + sys.argv[2])
+"""
+
+
+def test_a_program_that_sleeps_by_itself_is_waited_for_by_who_has_patience(target: str) -> None:
+    def world(patience: float) -> Programs:
+        actors = {name: program(SLEEPING, target, name) for name in "ab"}
+        return Programs(actors, [target], lambda: empty(target), Setting(patience=patience))
+
+    with pytest.raises(LinkmodeError, match="wait for each other"):
+        world(0).run(b"")
+    done = world(30).run(bytes([0, 0, 0, 1]))
+    assert [outcome.value.returncode for outcome in done.outcomes] == [0, 0]
+    made = [event.paths[-1].rpartition("/")[2] for event in done.events if event.paths]
+    assert made == ["before-a", "after-a", "before-b", "after-b"]

@@ -105,7 +105,8 @@ SUMMARIES = ("linkmode_sweep", "linkmode_exploration")
 """The properties of a test by which its sweeps and explorations say what they came to."""
 
 _REPLAY = re.compile(r"--linkmode-(?:fault|schedule)=(?:'(?:[^']|'\"'\"')*'|[^\s'])+")
-_LENGTH = 4000
+_HEAD, _TAIL = 2000, 2000
+"""How many letters of a failure are kept: what begins it, and what ends it."""
 
 
 def _failure(report: pytest.TestReport, kind: str) -> Failure:
@@ -116,4 +117,14 @@ def _failure(report: pytest.TestReport, kind: str) -> Failure:
     context = getattr(report, "context", None)
     where = str(getattr(context, "msg", "") or kind) if kind == "subtest" else kind
     replay = tuple(dict.fromkeys(_REPLAY.findall(text)))
-    return Failure(where, text if len(text) <= _LENGTH else "..." + text[-_LENGTH:], replay)
+    return Failure(where, _cut(text), replay)
+
+
+def _cut(text: str) -> str:
+    """Return a text without its middle, if it is long: by whole lines, where it has any."""
+    left = len(text) - _HEAD - _TAIL
+    if left <= 0:
+        return text
+    head = text[:_HEAD].rpartition("\n")[0] or text[:_HEAD]
+    tail = text[-_TAIL:].partition("\n")[2] or text[-_TAIL:]
+    return f"{head}\n... {len(text) - len(head) - len(tail):,} letters more ...\n{tail}"

@@ -4,6 +4,7 @@
     python -m scripts.ci prepare     the project, filesystem tools, and what the tests need
     python -m scripts.ci checks      the environments of tox that are no tests
     python -m scripts.ci test        the suites of this system; each leaves a report in $REPORTS
+    python -m scripts.ci wheel       the tests, against the wheel that this checkout makes
     python -m scripts.ci verdict     all reports as one, held against the committed list
 
 What a system runs is a table. A workflow only says where and in what order.
@@ -114,6 +115,12 @@ def suites(run: Run = run) -> int:
     return status
 
 
+def wheel(run: Run = run) -> int:
+    """Run the tests against the built wheel, in an environment that has no checkout installed."""
+    tox = (*as_root(), sys.executable, "-m", "tox", "run", "-e", f"py3{sys.version_info.minor}")
+    return run([*PIP, *requirements(("tox",))]) or run([*tox, "--", f"-n{WORKERS}"])
+
+
 def as_root() -> tuple[str, ...]:
     """Return what to put before a command so that it may mount everything, where that is needed."""
     if sys.platform != "linux":
@@ -148,6 +155,7 @@ STEPS: Mapping[str, Callable[[], int]] = {
     "prepare": prepare,
     "checks": checks,
     "test": suites,
+    "wheel": wheel,
     "verdict": verdict,
 }
 

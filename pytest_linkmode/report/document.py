@@ -26,8 +26,8 @@ Document = dict[str, Any]
 Run = dict[str, Any]
 """One run of pytest on one machine."""
 
-UNTOLD = frozenset({Outcome.PASSED, Outcome.SKIPPED, Outcome.NOT_APPLICABLE, Outcome.XFAILED})
-"""Outcomes whose tests are not listed as failures."""
+TOLD = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.CRASHED})
+"""Outcomes whose tests are listed as failures; pytest lets others turn no run red."""
 
 ANY_MODE = "any"
 """The column of tests that do not vary the link mode."""
@@ -129,7 +129,7 @@ def run_of(verdict: Verdict) -> Run:
         },
         "tests": [_test(trial) for trial in verdict.trials],
         "edges": {line.edge: _proofs(line, indices) for line in lines if line.proofs},
-        "failures": [_failed(trial) for trial in verdict.trials if trial.outcome not in UNTOLD],
+        "failures": [_failed(trial) for trial in verdict.trials if trial.outcome in TOLD],
         "summaries": {trial.test: list(trial.said) for trial in verdict.trials if trial.said},
         "deselected": dict(verdict.deselected),
         "unavailable": dict(verdict.unavailable),

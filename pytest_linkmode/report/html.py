@@ -7,6 +7,7 @@ works without the latter.
 
 from __future__ import annotations
 
+import re
 import shlex
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -170,9 +171,7 @@ def _failure(failed: Mapping[str, Any]) -> Markup:
 
 
 def _case(case: Mapping[str, Any], test: str) -> Markup:
-    lines = case["text"].strip().splitlines() or [""]
-    said = [line[1:].strip() for line in lines if line.startswith("E ")]
-    short = said[0] if said else lines[-1]
+    short = _short(case["text"])
     replays = [
         tag(
             "div",
@@ -184,11 +183,29 @@ def _case(case: Mapping[str, Any], test: str) -> Markup:
     ]
     fold = tag(
         "details",
-        tag("summary", f"{case['where']}: {short}"),
+        tag("summary", f"{case['where']}: {short}" if short else case["where"]),
         tag("pre", case["text"], tabindex=0),
         class_="print",
     )
     return joined((fold, *replays))
+
+
+def _short(text: str) -> str:
+    """Return what a failure says most shortly: the first line of its error, without the error's
+    module.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    said = [line[1:].strip() for line in lines if line.startswith("E ")]
+    if not said:  # a traceback as Python writes it, or no traceback at all
+        said = lines[-1:] if lines[0].startswith("Traceback ") else lines
+    # An error whose message begins with a new line says its kind alone in the first.
+    first = " ".join(said[:2]) if said[0].endswith(":") else said[0]
+    return _MODULE.sub("", first)
+
+
+_MODULE = re.compile(r"^(?:\w+\.)+(?=\w+:)")
 
 
 # --- runs and machines ---------------------------------------------------------------------------

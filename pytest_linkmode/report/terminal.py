@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_linkmode.coverage import PROOFS, Outcome
+from pytest_linkmode.report.document import TOLD
 from pytest_linkmode.report.model import NO_MODE, Cell, Line, Verdict
 
 
@@ -118,9 +119,11 @@ def _table(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
         for cell, size in zip(cells, sizes, strict=True):
             spans += [Span(" " * GAP), *cell, Span(" " * (size - _length(cell)))]
         yield _stripped(spans)
-    if len(shown) < len(verdict.cells):
-        left = len(verdict.cells) - len(shown)
-        yield (Span(_cut(f"... and {left} more layouts, all passed: see them with -v", width)),)
+    hidden = [name for name in verdict.cells if name not in shown]
+    if hidden:
+        odd = sum(not _is_green(verdict, name) for name in hidden)
+        those = f"{odd} of them not all green" if odd else "all passed"
+        yield (Span(_cut(f"... and {len(hidden)} more layouts, {those}: see them with -v", width)),)
     letters = {
         outcome
         for layout in shown
@@ -137,17 +140,23 @@ def _table(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
 
 
 def _shown_layouts(verdict: Verdict, verbosity: int) -> list[str]:
-    """Return the layouts of the table: as many as fit, but all in which not every test passed."""
+    """Return the layouts of the table: as many as fit, first of all those with failures."""
     if verbosity > 0 or len(verdict.cells) <= LAYOUTS_SHOWN:
         return list(verdict.cells)
-    odd = [name for name, row in verdict.cells.items() if not all(map(_all_passed, row.values()))]
-    room = LAYOUTS_SHOWN - len(odd)
-    good = [name for name in verdict.cells if name not in odd][: max(room, 0)]
-    return [name for name in verdict.cells if name in {*odd, *good}]
+    ranked = sorted(
+        verdict.cells,
+        key=lambda name: (not _is_red(verdict, name), _is_green(verdict, name)),
+    )
+    chosen = {*ranked[:LAYOUTS_SHOWN]}
+    return [name for name in verdict.cells if name in chosen]
 
 
-def _all_passed(cell: Cell) -> bool:
-    return set(cell.outcomes) == {Outcome.PASSED}
+def _is_red(verdict: Verdict, layout: str) -> bool:
+    return any(TOLD & cell.outcomes.keys() for cell in verdict.cells[layout].values())
+
+
+def _is_green(verdict: Verdict, layout: str) -> bool:
+    return all(set(cell.outcomes) == {Outcome.PASSED} for cell in verdict.cells[layout].values())
 
 
 def _cell(cell: Cell | None, *, how: bool, short: bool) -> Row:

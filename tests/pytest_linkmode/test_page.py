@@ -85,6 +85,41 @@ def test_whatever_tests_are_called_nothing_of_it_is_markup() -> None:
     page.encode()  # no half of a character
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "def test():\nE   AssertionError: one\nE   two\n\ntest_it.py:3: Error",
+            "AssertionError: one",
+        ),
+        (
+            "E   pytest_linkmode.assertions.LinkAssertionError: no clone",
+            "LinkAssertionError: no clone",
+        ),
+        ("E   RuntimeError: \nE   \nE   at last\n", "RuntimeError: at last"),
+        ("E       \nE   at last\n", "at last"),
+        ("the reason\nand more", "the reason"),
+        ("Traceback (most recent call last):\n  File ...\nOSError: gone\n", "OSError: gone"),
+        ("worker 'gw0' crashed while running 'test_it'", "worker &#x27;gw0&#x27; crashed"),
+    ],
+)
+def test_a_failure_says_in_one_line_what_happened(text: str, said: str) -> None:
+    page = html_report._failure(
+        {
+            "test": "test_" + "long" * 100,
+            "outcome": "failed",
+            "cases": [{"where": "call", "text": text, "replay": []}],
+        }
+    )
+    assert f"<summary>call: {said}" in page
+
+
+def test_a_failure_without_a_word_says_where_it_was() -> None:
+    case = {"where": "call", "text": " \n", "replay": []}
+    page = html_report._failure({"test": "test_it", "outcome": "failed", "cases": [case]})
+    assert "<summary>call</summary>" in page
+
+
 def test_long_lists_are_cut_and_say_so() -> None:
     page = html_report.text(report())
     assert f"... and {MANY + 1 - html_report.TESTS_SHOWN} more tests" in page

@@ -12,6 +12,7 @@ import pytest
 
 from linker.policies import REFERENCE
 from linker.report import Transition
+from pytest_linkmode import listening
 from pytest_linkmode.config import Request, Settings
 from pytest_linkmode.coverage import Ledger, Recorder
 from pytest_linkmode.report.document import document
@@ -140,6 +141,40 @@ def test_many_layouts_are_cut_but_for_those_in_which_not_all_passed() -> None:
     assert "layout15" not in said
     assert "... and 14 more layouts, all passed: see them with -v" in said
     assert "layout15" in printed(ledger, verbosity=1)
+
+
+def test_of_many_layouts_that_are_not_green_those_with_failures_are_shown() -> None:
+    ledger = Ledger()
+    for number in range(30):
+        ended = "failed" if number >= 20 else "skipped" if number % 2 else "passed"
+        enter(ledger, f"test_{number}", f"layout{number:02}", "clone", "passed", ended)
+    said = printed(ledger)
+    rows = [line for line in said.splitlines() if line.startswith("layout")]
+    assert len(rows) == 16
+    assert [row[:8] for row in rows[-10:]] == [f"layout{number}" for number in range(20, 30)]
+    assert "... and 14 more layouts, 4 of them not all green: see them with -v" in said
+    assert len(said.splitlines()) < 40
+
+
+def test_what_passed_though_a_failure_was_expected_is_no_failure() -> None:
+    ledger = Ledger()
+    enter(ledger, "test_odd", "btrfs", "clone", "passed", "passed", xfail=True)
+    enter(ledger, "test_red", "btrfs", "clone", "passed", "failed")
+    made = document(verdict(Settings(), ledger, REFERENCE, platform="linux"))
+    assert [failed["test"] for failed in made["runs"][0]["failures"]] == ["test_red"]
+
+
+def test_a_long_failure_keeps_what_begins_it_and_what_ends_it() -> None:
+    text = "\n".join(["E   AssertionError: first", *map(str, range(5000)), "test_it.py:3: Error"])
+    cut = listening._cut(text)
+    assert cut.startswith("E   AssertionError: first\n0\n1\n")
+    assert cut.endswith("\n4999\ntest_it.py:3: Error")
+    head, _, rest = cut.partition("\n... ")
+    left, _, tail = rest.partition(" letters more ...\n")
+    assert len(head) + len(tail) + int(left.replace(",", "")) == len(text)
+    assert len(cut) < 4100
+    assert listening._cut(text[:4000]) == text[:4000]
+    assert len(listening._cut("x" * 100_000)) < 4100
 
 
 def test_a_cell_says_how_it_was_proven_where_there_is_room() -> None:

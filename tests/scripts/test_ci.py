@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +123,31 @@ def test_the_checks_are_environments_of_tox() -> None:
     assert commands.ran[-1][-1].split(",") == [*ci.CHECKS]
     for name in ci.CHECKS:
         assert f"[testenv:{name}]" in config
+
+
+def test_the_wheel_is_tested_by_the_environment_of_tox_that_holds_the_tests_to_it() -> None:
+    commands = Commands()
+    assert ci.wheel(commands) == 0
+    minor = sys.version_info.minor
+    assert commands.ran[-1][-6:] == ["tox", "run", "-e", f"py3{minor}", "--", f"-n{ci.WORKERS}"]
+    general = (
+        Path(ci.ROOT, "tox.ini").read_text().partition("[testenv]")[2].partition("[testenv")[0]
+    )
+    assert "package = wheel" in general
+    assert "LINKMODE_TESTED = {env_dir}" in general
+
+
+def test_a_run_of_the_tests_that_would_test_something_else_ends_at_once() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", __file__],
+        cwd=ci.ROOT,
+        env={**os.environ, "LINKMODE_TESTED": os.path.dirname(__file__)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "is not what is tested" in ran.stderr
 
 
 def test_a_word_that_is_no_step_is_an_error() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -358,12 +360,7 @@ def _doctor(arguments: argparse.Namespace) -> Status:
         )
         return Status.FAILED if bad else Status.DONE
     paint = Paint.of_stdout()
-    lines: list[tuple[str, ...]] = [("", "name", "here", "how, or why not")]
-    for finding in findings:
-        missing = finding.missing
-        here = "yes" if missing is None else "no"
-        lines.append((finding.kind, finding.name, here, finding.how if missing is None else ""))
-        lines += [("", "", "", line) for line in (missing.checked if missing else ())]
+    lines = [("", "name", "here", "how, or why not"), *_rows(findings, named=bool(arguments.names))]
     tell("\n".join(aligned(lines, paint, {"yes": paint.green, "no": paint.red})))
     mends: dict[str, list[str]] = {}
     for finding in findings:
@@ -374,6 +371,35 @@ def _doctor(arguments: argparse.Namespace) -> Status:
         for mend, names in mends.items():
             tell(f"- {mend}\n    for {', '.join(names)}")
     return Status.FAILED if bad else Status.DONE
+
+
+def _rows(findings: Sequence[_Finding], *, named: bool) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the table; of many layouts those that can be had as lists of names.
+
+    What a layout lacks is said by its filesystem already, if that is all.
+    """
+    said = {f.missing.checked for f in findings if f.missing and f.kind != "layout"}
+    there: dict[str, list[str]] = {}
+    for finding in findings:
+        missing = finding.missing
+        if finding.kind == "layout" and not named:
+            if missing is None:
+                there.setdefault(re.split("[:+]", finding.name)[0], []).append(finding.name)
+                continue
+            if missing.checked in said:
+                continue
+        here = "yes" if missing is None else "no"
+        yield (finding.kind, finding.name, here, finding.how if missing is None else "")
+        yield from (("", "", "", line) for line in (missing.checked if missing else ()))
+    for source, names in there.items():
+        first, *rest = textwrap.wrap(
+            ", ".join(names), _LIST_WIDTH, break_long_words=False, break_on_hyphens=False
+        )
+        yield ("layouts", source, "yes", first)
+        yield from (("", "", "", line) for line in rest)
+
+
+_LIST_WIDTH = 64
 
 
 def _findings(names: Sequence[str]) -> list[_Finding]:
@@ -403,12 +429,18 @@ def _findings(names: Sequence[str]) -> list[_Finding]:
         _Finding(
             "layout",
             spec.name,
-            spec.row.purpose.partition(":")[0],
+            _shortly(spec.row.purpose),
             layouts.missing(spec, settings),
         )
         for spec in specs
     ]
     return found
+
+
+def _shortly(purpose: str) -> str:
+    """Return what stands before the first colon that is in no parentheses."""
+    found = re.match(r"(?:[^:(]|\([^)]*\))*", purpose)
+    return found[0] if found else purpose
 
 
 # --- clean --------------------------------------------------------------------------------------

@@ -139,8 +139,7 @@ def _look_sudo(settings: Settings) -> Unavailable | None:
         # Nobody needs it, and nothing is imported.
         return Unavailable(
             "no sudo",
-            checked=["passwordless sudo: not for who may mount"],
-            mends=["nothing has to be: root needs no sudo"],
+            checked=["passwordless sudo: not needed by who may mount"],
         )
     from pytest_linkmode.filesystems import sudo
 

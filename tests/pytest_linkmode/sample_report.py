@@ -12,6 +12,7 @@ from pytest_linkmode.report.model import Circumstances, verdict
 EVIL = "test_<script>alert('x')</script>&\"[\x1b[31m\udc80-é]"
 PROOFS = ("real", "injected", "modelled")
 MANY = 40
+LONG = "long" * 100
 REPLAY = "--linkmode-fault='hardlink:EXDEV:path=*/<b>'"
 
 
@@ -33,6 +34,8 @@ def report(kernel: str = "Linux 6.18") -> Document:
     enter(EVIL, "copy", "passed", "passed", edges=12, said=["swept 3 cases of <i>ln</i>"])
     failure = Failure("hardlink:EXDEV", "def test():\nE   assert <b>1 == 2", (REPLAY,))
     enter(f"red_{EVIL}", "hardlink", "passed", "failed", failure=failure)
+    long = Failure("call", f"E   AssertionError: {LONG}")
+    enter(f"test_{LONG}", "symlink", "passed", "failed", failure=long)
     enter("test_skip", "", "skipped", reason="no <mkfs>\nmany words")
     odd = Recorder("btrfs", "clone")
     odd.edges["linux/clone/clone-file/<odd>", "real"] = None

@@ -326,7 +326,19 @@ def test_doctor_lists_every_filesystem_and_every_layout(linkmode: Linkmode) -> N
     assert all(each["name"] in words.out for each in findings)
     for each in findings:
         assert each["available"] is not bool(each["checked"])
-        assert each["available"] or each["mends"]
+        assert each["available"] or each["mends"] or each["name"] == "sudo"  # root needs none
+
+
+def test_doctor_tells_people_of_layouts_in_few_lines_and_of_one_that_is_named_at_length(
+    linkmode: Linkmode,
+) -> None:
+    table = linkmode("doctor").out.partition("What would add more:")[0]
+    assert len(table.splitlines()) < 100
+    assert re.search(r"^layouts +tmpfs +yes +tmpfs[:+][a-z0-9-]+, tmpfs", table, re.MULTILINE)
+    assert "hfs:disk" not in table  # what it lacks is said with hfs
+    assert max(map(len, table.splitlines())) < 120
+    named = linkmode("doctor", "ext4+too-many-links").out
+    assert "files of one directory have as many links as they can (ext4, xfs: in all; " in named
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ class LinkMode(enum.Enum):
     SYMLINK = "symlink"
     COPY = "copy"
 
+    __hash__ = object.__hash__  # there is one of each; `Enum`'s own is a call in Python
+
     @classmethod
     def parse(cls, text: str) -> LinkMode:
         """Return the mode that `text` names; ``reflink`` is an alias of ``clone``.

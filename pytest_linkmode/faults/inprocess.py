@@ -8,19 +8,27 @@ reference linker. It decides as for programs, by the same judge, and keeps the s
 from __future__ import annotations
 
 import contextvars
+import errno
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_linkmode.coverage import disturbing
 from pytest_linkmode.faults.judge import Action, Judge, Record, Seen
 from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.ops import Way
-from pytest_linkmode.faults.spec import EFFECTS, OPS, Spec
+from pytest_linkmode.faults.spec import EFFECTS, OPS, WINDOWS, Spec
+
+
+class Tongue(NamedTuple):
+    """How a system speaks of errors: `says` makes that of a name, `names` tells its name."""
+
+    says: Callable[[str, tuple[str, ...]], OSError]
+    names: Callable[[OSError], str]
 
 
 class Killed(BaseException):
@@ -64,10 +72,14 @@ class Injection:
         return self._judge.calls()
 
     @property
+    def faults(self) -> tuple[Spec, ...]:
+        """What is to go wrong."""
+        return tuple(each.fault for faults in self._judge.faults.values() for each in faults)
+
+    @property
     def has_effects(self) -> bool:
         """Whether any of the faults is success that did nothing, or not enough."""
-        counted = (each for faults in self._judge.faults.values() for each in faults)
-        return any(getattr(each.fault, "errno_name", "") in EFFECTS for each in counted)
+        return any(getattr(fault, "errno_name", "") in EFFECTS for fault in self.faults)
 
     @property
     def fired(self) -> Mapping[Spec, int]:
@@ -114,19 +126,23 @@ class Injection:
         file: int | None = None,
         short: Callable[[], Any] | None = None,
         nothing: Any = None,
+        tongue: Tongue | None = None,
     ) -> Any:
         """Do one operation as the judge decides, and return what it returns.
 
         `file` is the number of the file that it copies into, `short` does half of it, `nothing` is
-        what it returns if it claims success and does nothing. Raises OSError or `Killed`.
+        what it returns if it claims success and does nothing, `tongue` how it speaks of errors, if
+        not as this system does. Raises OSError or `Killed`.
         """
         if self.killed:
             raise Killed
         with self._lock:
             verdict = self._judge.decide(Seen(way, threading.get_native_id(), (), paths, file))
         record, action = verdict.record, verdict.action
-        if action is Action.ANSWER and verdict.error:
-            raise injected(verdict.error, paths)
+        if action is Action.ANSWER and verdict.name:
+            raise (
+                refusal(verdict.name, paths) if tongue is None else tongue.says(verdict.name, paths)
+            )
         if action is Action.ANSWER:
             if record is not None:
                 record.result = nothing or 0
@@ -135,7 +151,8 @@ class Injection:
             self.killed = True
             raise Killed
         try:
-            return _noted(record, short if action is Action.SHORT and short is not None else do)
+            halved = action is Action.SHORT and short is not None
+            return _noted(record, short if halved and short is not None else do, tongue)
         finally:
             if action is Action.KILL_AFTER:  # whether it failed or not: it has returned
                 self.killed = True
@@ -198,18 +215,29 @@ def current() -> Injection | None:
     return _current.get()
 
 
-def _noted(record: Record | None, do: Callable[[], Any]) -> Any:
+def _noted(record: Record | None, do: Callable[[], Any], tongue: Tongue | None) -> Any:
     try:
         result = do()
     except OSError as error:
         if record is not None:
-            record.error = error.errno
+            record.error = error.errno if tongue is None else tongue.names(error)
         raise
     if record is not None:
         count = result if type(result) is int else 0
         record.error = None
         record.result = count + (record.result or 0 if record.op == "copy" else 0)
     return result
+
+
+def refusal(name: str, paths: tuple[str, ...] = ()) -> OSError:
+    """Return the error of a name, as `injected` does; one of winerror.h has its `winerror`."""
+    if not name.startswith(WINDOWS):
+        return injected(getattr(errno, name), paths)
+    from linker.platforms.windows import NUMBERS, refused  # only where somebody speaks of Windows
+
+    error = refused(NUMBERS[name], paths[0] if paths else "")
+    error.injected = True  # type: ignore[attr-defined]
+    return error
 
 
 def injected(number: int, paths: tuple[str, ...] = ()) -> OSError:

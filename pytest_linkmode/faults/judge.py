@@ -40,7 +40,8 @@ class Record:
     thread: int
     fault: Spec | None = None
     result: int | None = None
-    error: int | None = None
+    error: int | str | None = None
+    """The number of an error of this machine, or the name of any."""
 
     def call(self) -> Call:
         """Return the finished line."""
@@ -53,7 +54,7 @@ class Record:
             self.thread,
             "" if self.fault is None else str(self.fault),
             self.result,
-            None if self.error is None else error_name(self.error),
+            error_name(self.error) if isinstance(self.error, int) else self.error,
         )
 
 
@@ -78,12 +79,15 @@ class Seen(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is to become of a call, and where that is to be written."""
+    """What is to become of a call, and where that is to be written. `name` is that of the error,
+    `error` its number if this machine has one.
+    """
 
     action: Action
     value: int = 0
     error: int = 0
     record: Record | None = None
+    name: str = ""
 
 
 GO_ON = Verdict(Action.CONTINUE)
@@ -225,9 +229,12 @@ class Judge:
             return Verdict(action, record=record)
         if fault.errno_name == SHORT:
             return Verdict(Action.SHORT, record=record)
-        value = self.claim(seen) if fault.errno_name == NO_EFFECT else 0
-        error = fault.number or 0
+        if fault.errno_name == NO_EFFECT:
+            value = self.claim(seen)
+            if record is not None:
+                record.result, record.error = value, None
+            return Verdict(Action.ANSWER, value, record=record)
         if record is not None:
-            record.result = None if error else value
-            record.error = error or None
-        return Verdict(Action.ANSWER, value, error, record)
+            record.result = None
+            record.error = fault.errno_name if fault.number is None else fault.number
+        return Verdict(Action.ANSWER, 0, fault.number or 0, record, fault.errno_name)

@@ -1,134 +1,107 @@
-"""Faults in the reference linker: an `Injection` at every system call that its platform makes.
+"""Faults in the reference linker: an `Injection` at every call that its platform makes.
 
-The linker makes its calls through a table of functions, `linker.platforms.linux.Calls`. `faulty`
-gives a platform whose table asks the injection first, so that errors, kills, success that did
-nothing and half a copy meet the linker exactly where the kernel would bring them about. What the
-linker then does is reported with the proof ``injected``.
+A platform makes its calls through a table of functions, such as `linker.platforms.linux.Calls`.
+`faulty` gives one whose table asks the injection first, so that errors, kills, success that did
+nothing and half a copy meet the linker exactly where its system would bring them about, on every
+system and over the models. What the linker then does is reported with the proof ``injected``.
 """
 
 from __future__ import annotations
 
-import os
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
-from linker.platforms.linux import CALLS, Calls, LinuxPlatform
-from pytest_linkmode.faults.inprocess import Injection
+from linker.platforms import current
+from linker.platforms.base import Platform
+from pytest_linkmode.errors import UsageError
+from pytest_linkmode.faults.inprocess import Injection, Tongue
 from pytest_linkmode.faults.ops import Way
+from pytest_linkmode.faults.spec import SHORT, WINDOWS, Fault
 
 Function = Callable[..., Any]
-Paths = Callable[[tuple[Any, ...], Mapping[str, Any]], tuple[str, ...]]
-
-
-def _of(directory: int | None, name: Any = None) -> str:
-    """Return where a name lies, or what a descriptor refers to, as far as that can be known."""
-    if isinstance(name, str) and os.path.isabs(name):
-        return name
-    try:
-        place = os.getcwd() if directory is None else os.readlink(f"/proc/self/fd/{directory}")
-    except OSError:
-        place = f"descriptor {directory}"
-    return place if name is None else os.path.normpath(os.path.join(place, name))
-
-
-def _one(given: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[str, ...]:
-    if isinstance(given[0], int):
-        return (_of(given[0]),)
-    return (_of(options.get("dir_fd"), given[0]),)
-
-
-def _cloned(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[str, ...]:
-    return (_of(given[1]), _of(given[0]))
-
-
-def _pair(given: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[str, ...]:
-    source, target = options.get("src_dir_fd"), options.get("dst_dir_fd")
-    return (_of(source, given[0]), _of(target, given[1]))
-
-
-def _between(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[str, ...]:
-    return (_of(given[0], given[1]), _of(given[2], given[3]))
-
-
-def _said(given: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[str, ...]:
-    return (given[0], _of(options.get("dir_fd"), given[1]))
+Where = Callable[[Any], str]
+"""Returns the path of what a descriptor or handle refers to, as far as that can be known."""
+Paths = Callable[[Where, tuple[Any, ...], Mapping[str, Any]], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One function of the table: the op that it does, and what it is about."""
+    """One function of a table: the op that it does, and what it is about.
 
-    op: str
-    paths: Paths = _one
+    `which` tells the op by what the function is given, where it does one of several `ops`. One that
+    is `in_c` returns -1 and leaves an error number where the table's `errno` finds it.
+    """
+
+    ops: tuple[str, ...]
+    paths: Paths
     changed: int = 1
+    which: Callable[[tuple[Any, ...]], str] | None = None
+    in_c: bool = False
+
+    def op(self, given: tuple[Any, ...]) -> str:
+        """Return the op of a call."""
+        return self.ops[0] if self.which is None else self.which(given)
 
 
-ROWS: Mapping[str, Row] = {
-    "open": Row("open"),  # or create, as its flags say
-    "close": Row("close"),
-    "read": Row("read"),
-    "write": Row("copy"),
-    "seek": Row("read"),
-    "truncate": Row("copy"),
-    "fstat": Row("read"),
-    "stat": Row("read"),
-    "chmod": Row("stamp"),
-    "utime": Row("stamp"),
-    "ficlone": Row("clone", _cloned),
-    "ioctl": Row("read"),
-    "listxattr": Row("read"),
-    "getxattr": Row("read"),
-    "access": Row("read"),
-    "listdir": Row("read"),
-    "mkdir": Row("mkdir"),
-    "link": Row("hardlink", _pair),
-    "symlink": Row("symlink", _said),
-    "birth": Row("read"),
-    "fstype": Row("read"),
-    "readlink": Row("read"),
-    "rename": Row("rename", _pair, 2),
-    "renameat2": Row("rename", _between, 2),
-    "unlink": Row("unlink"),
-    "rmdir": Row("unlink"),
-    "flock": Row("lock"),
+@dataclass(frozen=True)
+class Dialect:
+    """How the table of one platform is read.
+
+    `rows` are its functions by name, but for `sleep`, which is none of them (a fault does not pass
+    by waiting), and for what does nothing to files. `where` makes a `Where` of what was opened
+    under which number, `halves` does half of a clone: (table, arguments). `says` makes the error of
+    a name, for the paths of a call.
+    """
+
+    rows: Mapping[str, Row]
+    where: Callable[[Mapping[Any, str]], Where]
+    says: Callable[[str, tuple[str, ...]], OSError]
+    halves: Mapping[str, Callable[[Any, tuple[Any, ...]], Any]]
+
+
+DIALECTS: Mapping[str, tuple[str, str]] = {
+    "linux": ("pytest_linkmode.faults.linking_posix", "LINUX"),
+    "macos": ("pytest_linkmode.faults.linking_posix", "MACOS"),
+    "windows": ("pytest_linkmode.faults.linking_windows", "WINDOWS"),
 }
-"""Function of `Calls` -> its op. `sleep` is none of them: a fault does not pass by waiting."""
-
-_NAMELESS = os.O_TMPFILE & ~os.O_DIRECTORY if hasattr(os, "O_TMPFILE") else 0
+"""Name of a platform -> module and name of its dialect: only what is used is imported."""
 
 
-def makes(flags: int) -> bool:
-    """Return whether an open with these flags makes a file."""
-    return bool(flags & (os.O_CREAT | _NAMELESS))
+def dialect_of(platform: str) -> Dialect:
+    """Return how the table of a platform is read."""
+    module, name = DIALECTS[platform]
+    return cast(Dialect, getattr(importlib.import_module(module), name))
 
 
 class _Table:
     """The functions of one platform under an injection, and the descriptors they opened."""
 
-    def __init__(self, injection: Injection, base: Calls) -> None:
+    def __init__(self, injection: Injection, base: Any, dialect: Dialect, tongue: Tongue) -> None:
         self._injection = injection
-        self._base = replace(
-            base, open=self._opened(base), close=self._closed(base), listdir=self._listed(base)
-        )
+        self._dialect = dialect
+        self._tongue = tongue
         self._open: dict[int, int] = {}
         """Descriptor -> the number of the file if it was made here, else 0."""
+        self._paths: dict[int, str] = {}
+        self._where = dialect.where(self._paths)
         self._listing: Any = None
         self._copied: set[int] = set()
-        special: dict[str, Any] = {
-            "open": self._opening(),
-            "close": self._closing(),
-            "write": self._copying("write", claim=lambda data: len(data)),
-            "truncate": self._copying("truncate", claim=lambda _: None),
-            "access": self._asking(),
-            "sleep": lambda _: None,
-        }
-        self.calls = Calls(
-            **{
-                each.name: special.get(each.name) or self._plain(each.name)
-                for each in fields(Calls)
-            }
+        self._left: int | None = None
+        """The number of the error that a function in C was given here."""
+        names = [each.name for each in fields(base) if each.name in dialect.rows]
+        noted = {"open": self._opened, "close": self._closed}
+        noted |= {name: self._listed for name in ("listdir", "scandir") if name in names}
+        self._base = replace(
+            base, **{name: note(getattr(base, name)) for name, note in noted.items()}
+        )
+        self.calls = replace(
+            base,
+            sleep=lambda _: None,
+            **{name: self._function(name) for name in names},
+            **({"errno": self._errno(base)} if hasattr(base, "errno") else {}),
         )
 
     def close(self) -> None:
@@ -140,37 +113,61 @@ class _Table:
 
     # What is noted of calls that were really made, also where a kill comes right after them
 
-    def _opened(self, base: Calls) -> Function:
-        def opened(path: str, flags: int, *mode: int, **options: Any) -> int:
-            descriptor = base.open(path, flags, *mode, **options)
-            self._open[descriptor] = self._injection.new_file() if makes(flags) else 0
+    def _opened(self, function: Function) -> Function:
+        row = self._dialect.rows["open"]
+
+        def opened(path: str, *given: Any, **options: Any) -> int:
+            descriptor: int = function(path, *given, **options)
+            makes = row.op((path, *given)) == "create"
+            self._open[descriptor] = self._injection.new_file() if makes else 0
+            self._paths[descriptor] = path
             return descriptor
 
         return opened
 
-    def _closed(self, base: Calls) -> Function:
+    def _closed(self, function: Function) -> Function:
         def closed(descriptor: int) -> None:
             self._open.pop(descriptor, None)  # close(2): it is gone, whatever the call says
-            base.close(descriptor)
+            self._paths.pop(descriptor, None)
+            function(descriptor)
 
         return closed
 
-    def _listed(self, base: Calls) -> Function:
-        def listed(descriptor: int) -> Any:
-            self._listing = base.listdir(descriptor)
+    def _listed(self, function: Function) -> Function:
+        def listed(directory: Any) -> Any:
+            self._listing = function(directory)
             return self._listing
 
         return listed
 
     # What the platform is given
 
+    def _function(self, name: str) -> Function:
+        row = self._dialect.rows[name]
+        if name == "close":
+            return self._closing()
+        if name == "access":
+            return self._asking()
+        if row.ops == ("copy",):
+            return self._copying(name)
+        asked = {op: self._asked(name, op) for op in row.ops}
+        if row.which is None:
+            return self._in_c(asked[row.ops[0]]) if row.in_c else asked[row.ops[0]]
+        which = row.which
+        return lambda *given, **options: asked[which(given)](*given, **options)
+
     def _asked(
-        self, name: str, op: str = "", short: Function | None = None, claim: Function | None = None
+        self, name: str, op: str, short: Function | None = None, claim: Function | None = None
     ) -> Function:
         """Return a function of the table that asks the injection, however little it asks back."""
-        row, function = ROWS[name], getattr(self._base, name)
-        op = op or row.op
-        injection = self._injection
+        row, function = self._dialect.rows[name], getattr(self._base, name)
+        if row.in_c:
+            function, claim = self._raising(function), lambda *_: 0
+        half = self._dialect.halves.get(name)
+        if half is not None:
+            base = self._base
+            short = lambda *given: half(base, given)  # noqa: E731
+        injection, tongue, where = self._injection, self._tongue, self._where
         if not injection.asks(op):
             count = injection.count
 
@@ -185,28 +182,18 @@ class _Table:
         def performed(*given: Any, file: int | None = None, **options: Any) -> Any:
             return injection.perform(
                 way,
-                row.paths(given, options) if with_paths else (),
+                row.paths(where, given, options) if with_paths else (),
                 lambda: function(*given, **options),
                 file=file,
                 short=None if short is None else lambda: short(*given),
-                nothing=None if claim is None else claim(given[1]),
+                nothing=None if claim is None else claim(*given),
+                tongue=tongue,
             )
 
         return performed
 
-    def _plain(self, name: str) -> Function:
-        return self._asked(name, short=_half_a_clone if name == "ficlone" else None)
-
-    def _opening(self) -> Function:
-        opening, making = self._asked("open"), self._asked("open", "create")
-
-        def opened(path: str, flags: int, *mode: int, **options: Any) -> Any:
-            return (making if makes(flags) else opening)(path, flags, *mode, **options)
-
-        return opened
-
     def _closing(self) -> Function:
-        closing, known, base = self._asked("close"), self._open, self._base.close
+        closing, known, base = self._asked("close", "close"), self._open, self._base.close
 
         def closed(descriptor: int) -> None:
             try:
@@ -218,7 +205,7 @@ class _Table:
 
         return closed
 
-    def _copying(self, name: str, claim: Function) -> Function:
+    def _copying(self, name: str) -> Function:
         function, injection, known, copied = (
             getattr(self._base, name),
             self._injection,
@@ -243,11 +230,14 @@ class _Table:
                 descriptor, data // 2 if isinstance(data, int) else data[: len(data) // 2]
             )
 
-        asked = self._asked(name, short=half, claim=claim)
+        def claim(_descriptor: int, data: Any) -> int | None:
+            return None if isinstance(data, int) else len(data)
+
+        asked = self._asked(name, "copy", half, claim)
         return lambda descriptor, data: asked(descriptor, data, file=known[descriptor])
 
     def _asking(self) -> Function:
-        access = self._asked("access")
+        access = self._asked("access", "read")
 
         def answered(*given: Any, **options: Any) -> bool:
             try:
@@ -257,26 +247,65 @@ class _Table:
 
         return answered
 
+    # Functions in C: inside of here they raise, like all others.
 
-def _half_a_clone(writing: int, reading: int) -> None:
-    """Give a file half of the bytes: what a clone that is cut short would leave."""
-    size, position = os.fstat(reading).st_size // 2, 0
-    while position < size:
-        position += os.pwrite(writing, os.pread(reading, size - position, position), position)
+    def _raising(self, function: Function) -> Function:
+        def raised(*given: Any) -> int:
+            result: int = function(*given)
+            if result < 0:
+                raise OSError(self._base.errno(), "")
+            return result
+
+        return raised
+
+    def _in_c(self, asked: Function) -> Function:
+        def answered(*given: Any) -> int:
+            self._left = None
+            try:
+                result: int = asked(*given)
+            except OSError as error:
+                self._left = error.errno
+                return -1
+            return result
+
+        return answered
+
+    def _errno(self, base: Any) -> Callable[[], int]:
+        return lambda: base.errno() if self._left is None else self._left
 
 
 @contextmanager
-def faulty(injection: Injection, base: Calls = CALLS) -> Iterator[LinuxPlatform]:
+def faulty(injection: Injection, base: Platform | None = None) -> Iterator[Platform]:
     """Give a platform of the reference linker whose every call asks `injection` first.
 
-    For ``link_tree(..., platform=)``, inside the context of the injection. `base` are the calls
-    that are made where no fault is due. What a simulated kill left open is closed at the end.
+    For ``link_tree(..., platform=)``, inside the context of the injection. It makes the calls of
+    `base` where no fault is due: of the platform of this system, unless another is given, such as
+    one over a model. What a simulated kill left open is closed at the end.
+
+    Raises UsageError for a fault that its system cannot have.
     """
-    table = _Table(injection, base)
-    # An error says itself that it was injected; what did nothing cannot, and is not to pass for
-    # real.
-    proof = "injected" if injection.has_effects else "real"
+    base = base or current()
+    dialect = dialect_of(base.name)
+    for fault in injection.faults:
+        _check(fault, base.name, dialect)
+    table = _Table(injection, cast(Any, base).calls, dialect, Tongue(dialect.says, base.error_name))
+    # An error says itself that it was injected, but where it came as a number, out of C; and what
+    # did nothing cannot: neither is to pass for real.
+    in_c = {op for row in dialect.rows.values() if row.in_c for op in row.ops}
+    cannot_say = injection.has_effects or any(fault.op in in_c for fault in injection.faults)
     try:
-        yield LinuxPlatform(table.calls, proof=proof)
+        yield cast(Any, type(base))(table.calls, proof="injected" if cannot_say else base.proof)
     finally:
         table.close()
+
+
+def _check(fault: object, platform: str, dialect: Dialect) -> None:
+    if not isinstance(fault, Fault):
+        return
+    if fault.errno_name.startswith(WINDOWS) and platform != "windows":
+        raise UsageError(f"no call of {platform} fails as in {fault}", why="the error is Windows'")
+    if fault.errno_name == SHORT and fault.op == "clone" and not dialect.halves:
+        raise UsageError(
+            f"no call of {platform} does half as in {fault}",
+            why="it clones a file by pieces, whose lengths it is told",
+        )

@@ -17,7 +17,7 @@ from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.faults.ops import architecture
 from pytest_linkmode.faults.plan import Plan
 from pytest_linkmode.faults.running import Run, Running
-from pytest_linkmode.faults.spec import OPS, WITHIN, Spec, parse
+from pytest_linkmode.faults.spec import OPS, WINDOWS, WITHIN, Spec, parse
 from pytest_linkmode.faults.support import unavailable
 
 if TYPE_CHECKING:
@@ -133,6 +133,12 @@ class FaultRunner:
                 f"a program cannot have faults of {', '.join(inner)}",
                 why="only the reference linker says which of its calls these are",
                 hint=f"ops of programs are {', '.join(OPS)}",
+            )
+        if foreign := [spec for spec in specs if getattr(spec, "errno_name", "")[:6] == WINDOWS]:
+            raise UsageError(
+                f"a program cannot have the fault {foreign[0]}",
+                why="programs are faulted on Linux, and this is an error of Windows",
+                hint="name an error of Linux, as in clone:EOPNOTSUPP",
             )
         argv = [os.fspath(word) for word in command]
         if not argv:

@@ -19,6 +19,9 @@ from typing import Literal
 
 from pytest_linkmode.errors import UsageError
 
+WINDOWS = "ERROR_"
+"""What the names of Windows' errors begin with."""
+
 OPS: tuple[str, ...] = (
     "clone",
     "hardlink",
@@ -124,7 +127,8 @@ class _Where:
 class Fault(_Where):
     """An op that does not do what it was asked to: an error, nothing, or only a part.
 
-    `errno_name` is the name of an error as on this platform (``EOPNOTSUPP``), ``NOEFFECT`` for
+    `errno_name` is the name of an error as on this platform (``EOPNOTSUPP``) or in winerror.h
+    (``ERROR_SHARING_VIOLATION``, for code that runs on Windows or as if it did), ``NOEFFECT`` for
     success that did nothing, or ``SHORT`` for a copy or clone of half the bytes. EINTR hits a call
     once, and its repetition goes through: whoever retries it for ever would never end.
 
@@ -144,6 +148,16 @@ class Fault(_Where):
             if self.op not in EFFECTS[name]:
                 able = ", ".join(op for op in OPS if op in EFFECTS[name])
                 raise UsageError(f"{self.op} cannot have {name}", why=f"only {able} can")
+        elif name.startswith(WINDOWS):
+            from linker.platforms.windows import NUMBERS  # only where somebody speaks of Windows
+
+            if name not in NUMBERS:
+                close = difflib.get_close_matches(name, NUMBERS, n=1)
+                raise UsageError(
+                    f"unknown error {name!r} of a fault",
+                    why="the reference linker knows no error of Windows of that name",
+                    hint=f"did you mean {close[0]!r}?" if close else "",
+                )
         elif not hasattr(errno, name) or not name.startswith("E"):
             known = [*EFFECTS, *(each for each in dir(errno) if each.startswith("E"))]
             close = difflib.get_close_matches(name.upper(), known, n=1)
@@ -155,8 +169,9 @@ class Fault(_Where):
 
     @property
     def number(self) -> int | None:
-        """The number of the error here, or None for NOEFFECT and SHORT."""
-        return None if self.errno_name in EFFECTS else int(getattr(errno, self.errno_name))
+        """The number of the error here, or None for NOEFFECT, SHORT and errors of winerror.h."""
+        number: int | None = getattr(errno, self.errno_name, None)
+        return number
 
     @property
     def always(self) -> bool:
@@ -210,10 +225,12 @@ class Matcher:
         if below is not None:
             # The program may spell the directory either way.
             spelled = {os.path.abspath(below), os.path.realpath(below)}
-            self._below = tuple(os.path.join(each, "") for each in spelled)
+            self._below = tuple(os.path.join(each, "").replace(os.sep, "/") for each in spelled)
 
     def __call__(self, paths: tuple[str, ...], changed: int) -> bool:
         """Return whether `paths` are meant; the last `changed` of them name what is changed."""
+        if os.sep == "\\":
+            paths = tuple(path.replace("\\", "/") for path in paths)
         if self._glob is not None and not any(self._glob(path) for path in paths):
             return False
         return not self._below or any(

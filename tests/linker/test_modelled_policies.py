@@ -17,6 +17,9 @@ from linker import LinkError, LinkMode, LinkReport, link_file, link_tree, polici
 from linker.choices import forget_process
 from linker.conditions import Condition
 from linker.policies.coreutils import of_version
+
+
+from linker.platforms.linux import LinuxPlatform
 from linker.policies.rows import EVERYWHERE
 from linker.policy import PRIMITIVES, Memory, Policy, Promise, Step
 from pytest_linkmode.faults.inprocess import Injection
@@ -50,7 +53,7 @@ class Store:
         self, policy: Policy, mode: LinkMode, *faults: str, into: str = "one"
     ) -> LinkReport:
         injection = Injection(parse_all(faults), standing_in=False)
-        with injection, faulty(injection, REFLINKING) as platform:
+        with injection, faulty(injection, LinuxPlatform(REFLINKING)) as platform:
             return link_tree(
                 f"{self.root}/store", f"{self.root}/{into}", policy=policy, mode=mode,
                 platform=platform,
@@ -358,7 +361,7 @@ def test_a_single_file_is_never_begun_again(ground: str) -> None:
     assert policies.BUN.restarts
     assert policies.BUN.memory is Memory.PROCESS
     injection = Injection(parse_all(["hardlink:EXDEV"]), standing_in=False)
-    with injection, faulty(injection, REFLINKING) as platform:
+    with injection, faulty(injection, LinuxPlatform(REFLINKING)) as platform:
         report = link_file(
             f"{ground}/store/pkg/a.js", f"{ground}/a.js", policy=policies.BUN, mode=HARDLINK,
             platform=platform,

@@ -7,6 +7,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -165,3 +167,13 @@ def test_a_clone_that_is_told_its_lengths_cannot_be_short(stand: Stand) -> None:
     with Injection([Fault("clone", "SHORT")], standing_in=False) as injection:  # noqa: SIM117
         with pytest.raises(UsageError, match="by pieces"), faulty(injection, stand.platform):
             raise AssertionError("it must be refused")
+
+
+def test_no_module_of_another_system_is_loaded() -> None:
+    program = (
+        "import sys; from pytest_linkmode.faults.linking import dialect_of; dialect_of('windows');"
+        "print(*[name for name in sys.modules if name.endswith(('.linux', '.macos', '_posix'))])"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.split() == []

@@ -193,7 +193,7 @@ def test_a_name_that_a_directory_has_no_room_for_is_copied(
 
 @pytest.mark.parametrize("mode", LINKS)
 def test_a_mount_that_turned_read_only_ends_linking(
-    mode: LinkMode, session: Session, mounting: None
+    mode: LinkMode, session: Session, mounting: None, counted: None
 ) -> None:
     with own_tmpfs(session) as base:
         scene = Scene(base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 from linker.policies import REFERENCE
@@ -20,6 +21,13 @@ def test_every_edge_of_linux_is_listed_once() -> None:
 def test_an_edge_is_real_or_says_why_no_filesystem_shows_it() -> None:
     for edge, proof, reason in edges.rows():
         assert (proof, bool(reason)) in {(REAL, False), (INJECTED, True)}, edge
+
+
+def test_the_matrix_of_ci_is_held_to_no_less() -> None:
+    asked = expected.read(os.path.join(ROOT, "scripts", "expected.txt")).edges
+    assert asked.keys() == {edge.id for edge in REFERENCE.edges}
+    for edge, proof, _ in edges.rows():
+        assert asked[edge] == proof
 
 
 def test_the_readme_says_how_many_are_real() -> None:

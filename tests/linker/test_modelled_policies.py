@@ -16,10 +16,8 @@ import pytest
 from linker import LinkError, LinkMode, LinkReport, link_file, link_tree, policies
 from linker.choices import forget_process
 from linker.conditions import Condition
-from linker.policies.coreutils import of_version
-
-
 from linker.platforms.linux import LinuxPlatform
+from linker.policies.coreutils import of_version
 from linker.policies.rows import EVERYWHERE
 from linker.policy import PRIMITIVES, Memory, Policy, Promise, Step
 from pytest_linkmode.faults.inprocess import Injection

@@ -378,10 +378,12 @@ class Maker:
         mode offers no such call. Raises `LinkError`.
         """
         node = record.node
-        files = [name for name in node.files if (new or name) not in node.taken]
-        rest = [name for name in node.files if (new or name) in node.taken]
+        files, rest = node.files, list[str]()
         if not self._platform.places_directly:
-            return list(node.files)
+            return list(files)
+        if node.taken:
+            files = [name for name in node.files if (new or name) not in node.taken]
+            rest = [name for name in node.files if (new or name) in node.taken]
         pair = self._choices.pair(node.device, stage.name)
         changes, is_mutable = record.changes, self._is_mutable
         final, straight = "", 0

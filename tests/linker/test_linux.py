@@ -906,6 +906,19 @@ def test_an_emulated_exchange_that_stops_halfway_overrides_nobody(room: Room, ca
         )
 
 
+def test_a_directory_that_came_meanwhile_is_put_back_by_emulation_and_told(room: Room) -> None:
+    room.put("n", File(b"new"))
+    os.mkdir(f"{room.there}/m")
+    inode = os.stat(f"{room.there}/m").st_ino
+    with pytest.raises(Failed) as caught:
+        LinuxPlatform(WITHOUT_FLAGS_AND_LINKS).exchange_emulated(room.source, "n", room.target, "m")
+    error = caught.value.error
+    assert caught.value.primitive is Primitive.EXCHANGE
+    assert (error.errno, error.strerror, error.filename) == (errno.EISDIR, "Is a directory", "m")
+    assert os.stat(f"{room.there}/m").st_ino == inode
+    assert (os.listdir(room.here), os.listdir(room.there)) == (["n"], ["m"])
+
+
 def test_a_symlink_is_placed_by_emulation_and_not_what_it_leads_to(room: Room) -> None:
     room.put("f", File(b"f"))
     room.put("ln", Symlink("f"))

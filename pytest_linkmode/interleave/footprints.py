@@ -35,7 +35,7 @@ def conflict(one: Footprint, other: Footprint) -> bool:
     """Return whether two operations may come out otherwise if they change places."""
     if len(other) < len(one):
         one, other = other, one
-    return any(AGAINST[mode] & other.get(key, 0) for key, mode in one.items())
+    return any(key in other and AGAINST[mode] & other[key] for key, mode in one.items())
 
 
 def union(*footprints: Footprint) -> Footprint:

@@ -178,7 +178,7 @@ class Seam:
         text = name if type(name) is str else os.fsdecode(name)
         if directory is not None and text[:1] != "/":
             path = inner(self._late(directory), text)
-            if path is not None:
+            if path:
                 return path
             base = world.base(directory)
             if base is None:
@@ -207,30 +207,31 @@ class Seam:
         footprints, refused = getattr(world, row.done), getattr(world, row.refused)
         done, is_not = world.made(name, footprints), world.made(name, footprints, "no")
         at, directory = row.place, row.directory
-
-        def find(given: tuple[Any, ...], options: Mapping[str, Any]) -> str | None:
-            operand = given[at] if len(given) > at else options["dst" if at else "path"]
-            if type(operand) is int:
-                place = places.get(operand, "")
-                return slow(operand, None) if place == "" else place
-            base = given[at + 1] if directory else options.get("dir_fd")
-            above = places.get(base, "")
-            if above is None:
-                return None
-            return inner(above, operand) or slow(operand, base)
+        keyword = "dst" if at else "path"
 
         def stepped(*given: Any, **options: Any) -> Any:
-            place = find(given, options)
+            operand = given[at] if len(given) > at else options[keyword]
+            base = None
+            if type(operand) is int:
+                place = places.get(operand, "")
+            else:
+                base = given[at + 1] if directory else options.get("dir_fd")
+                place = inner(places.get(base, ""), operand)
+            if place == "":
+                place = slow(operand, base)
             if place is None:
                 return function(*given, **options)
             if len(world.events) >= world.until and world.turn():
-                place = find(given, options) or place  # it may have another name by now
+                place = slow(operand, base) or place  # it may have another name by now
             try:
                 result = function(*given, **options)
             except OSError as error:
                 world.note(name, (place,), refused[place], said(error))
                 raise
-            world.enter((is_not if result is False else done)[world.me][place])
+            event = (is_not if result is False else done)[world.me][place]
+            world.events.append(event)  # as `enter` does, without the call
+            if world.drowsy:
+                world.rouse(event.footprint)
             return result
 
         return stepped
@@ -251,7 +252,7 @@ class Seam:
                 return function(*given, **options)
             if len(world.events) >= world.until and world.turn():
                 places = paths(given, options)
-            told = tuple(place for place in places if place is not None)
+            told = tuple(filter(None, places))
             try:
                 result = function(*given, **options)
             except OSError as error:
@@ -325,15 +326,12 @@ class Seam:
 
         def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> Any:
             above = places.get(dir_fd, "")
-            if above is None:
-                result = function(path, flags, mode, dir_fd=dir_fd)
-                places[result] = None
-                leftover(result)
-                return result
-            place = inner(above, path) or find(path, dir_fd)
+            place = inner(above, path)
+            if place == "":
+                place = find(path, dir_fd)
             if place is None:
                 result = function(path, flags, mode, dir_fd=dir_fd)
-                world.track(result, world.leads(path, dir_fd))
+                world.track(result, None if above is None else world.leads(path, dir_fd))
                 leftover(result)
                 return result
             if len(world.events) >= world.until and world.turn():
@@ -427,10 +425,14 @@ class Seam:
 
 
 def inner(above: str | None, name: Any) -> str | None:
-    """Return the path of a name in a directory where the actors meet; None for odd forms."""
+    """Return the path of a name in a directory where the actors meet (None: it is elsewhere); an
+    empty string for odd forms, and for directories of which more must be asked.
+    """
     # What nearly all calls name. The rest is for those who take their time.
-    if not above or type(name) is not str or "/" in name or name == "..":
-        return None
+    if not above:
+        return above
+    if type(name) is not str or "/" in name or name == "..":
+        return ""
     return above if name == "." else f"{above}/{name}"
 
 

@@ -249,25 +249,30 @@ def races(
     parts = shared.parts(events)
     last = [[-1] * shared.ways for _ in range(actors)]
     """For each actor and way of touching a name: the last operation that did."""
+    others = [
+        [(actor, touched) for actor, touched in enumerate(last) if actor != me]
+        for me in range(actors)
+    ]
     for place, (against, own) in enumerate(parts):
         if not own:
             continue
         me = events[place].actor
-        clock, before = current[me], []
-        for actor, touched in enumerate(last):
+        clock, before, found = current[me], [], []
+        for actor, touched in others[me]:
             known = latest = clock[actor]
             for way in against:
                 if touched[way] > latest:
                     latest = touched[way]
-            if latest > known:  # so it is another's: the clock knows of all of ours
+            if latest > known:
                 before.append(latest)
+        mine = last[me]
         for way in own:
-            last[me][way] = place
-        found = []
-        for other in sorted(before, reverse=True):
-            if other > clock[events[other].actor]:
-                found.append(other)
-                clock[:] = map(max, clock, clocks[other])
+            mine[way] = place
+        if before:
+            for other in sorted(before, reverse=True):
+                if other > clock[events[other].actor]:
+                    found.append(other)
+                    clock[:] = map(max, clock, clocks[other])
         clock[me] = place
         clocks[place] = tuple(clock)
         if place >= begin:

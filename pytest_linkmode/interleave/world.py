@@ -414,7 +414,8 @@ class InProcess:
 
     def base(self, directory: int) -> str | None:
         """Return the path of a directory that leads to where the actors meet, or lies there."""
-        return self.places.get(directory) or self.outer.get(directory)
+        path = self.places.get(directory, "")
+        return self.outer.get(directory) if path == "" else path
 
     def leads(self, name: Any, directory: int | None) -> str | None:
         """Return the path of what was opened elsewhere, if it may lead to where actors meet."""

@@ -68,7 +68,10 @@ _CONTROLS = {
 }
 """What DeviceIoControl is asked for -> the op of it."""
 
-_READING = ("read", "seek", "information", "volume_flags", "security", "lstat", "readlink")
+_READING = (
+    *("read", "seek", "information", "volume_flags", "security"),
+    *("lstat", "readlink", "spelled"),
+)
 
 ROWS: Mapping[str, Row] = {
     "open": Row(("open", "create", "lock"), _one, which=_opening),

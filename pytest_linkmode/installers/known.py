@@ -42,8 +42,8 @@ KNOWN: Sequence[Known] = (
             "*",
             "*",
             scenario,
-            "whichever file is linked first decides, and that is the order in which directories "
-            "list their entries",
+            "whichever file is linked first decides, and that differs from run to run: directories "
+            "list their entries, and hash tables keep them, in an order of their own",
         )
         for program in ("uv", "pnpm-12")
         for scenario in ("nested-mount", "*-file")

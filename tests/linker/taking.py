@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pytest
 
 from linker import LinkError, LinkMode, link_tree
 from linker.report import LinkReport, Transition, observing
+from pytest_linkmode.config import Settings
+from pytest_linkmode.errors import Unavailable
+from pytest_linkmode.filesystems import FILESYSTEMS, fuse, loop
+from pytest_linkmode.filesystems.base import Kind
+from pytest_linkmode.sessions import Session
 
 CONTENT = os.urandom(70_000)
 
@@ -78,6 +86,26 @@ def link(
             taken.error = error
     assert taken.all_happened
     return taken
+
+
+def need_loop(name: str, settings: Settings) -> Kind:
+    """Return what is made in an image, whatever other ways there are; skip where it cannot be."""
+    missing = loop.Loop().missing(FILESYSTEMS[name], settings)
+    if missing is not None:
+        pytest.skip(str(missing))
+    return FILESYSTEMS[name]
+
+
+@contextmanager
+def served(name: str, session: Session) -> Iterator[pathlib.Path]:
+    """Give a filesystem of the test's own that a daemon serves; skip where it cannot be had."""
+    with ExitStack() as stack:
+        kind = FILESYSTEMS[name]
+        try:
+            made = stack.enter_context(fuse.Fuse().open(kind, session.place, session.settings))
+        except Unavailable as missing:
+            pytest.skip(str(missing))
+        yield pathlib.Path(made.path)
 
 
 def written(path: pathlib.Path, content: bytes = CONTENT) -> pathlib.Path:

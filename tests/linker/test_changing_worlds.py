@@ -20,10 +20,10 @@ import pytest
 from linker import LinkMode
 from pytest_linkmode import kernel
 from pytest_linkmode.factories import TestFilesystem
-from pytest_linkmode.filesystems import FILESYSTEMS, attributes, fuse, loop, mounts
+from pytest_linkmode.filesystems import attributes, loop, mounts
 from pytest_linkmode.layouts import Layout
 from pytest_linkmode.sessions import Session, session_of
-from tests.linker.taking import Change, Taken, assert_whole, link, written
+from tests.linker.taking import Change, Taken, assert_whole, link, need_loop, served, written
 
 Filesystems = Callable[[str], TestFilesystem]
 Layouts = Callable[[str], Layout]
@@ -211,11 +211,9 @@ def test_a_mount_that_turned_read_only_ends_linking(
 
 
 @pytest.mark.parametrize("mode", LINKS)
-def test_a_disk_that_is_gone_ends_linking(
-    mode: LinkMode, session: Session, linkmode_fs_factory: Filesystems
-) -> None:
-    linkmode_fs_factory("xfs")  # or all that is missing
-    with loop.disk(FILESYSTEMS["xfs"], session.place, session.settings) as (disk, _):
+def test_a_disk_that_is_gone_ends_linking(mode: LinkMode, session: Session, counted: None) -> None:
+    xfs = need_loop("xfs", session.settings)
+    with loop.disk(xfs, session.place, session.settings) as (disk, _):
         scene = Scene(pathlib.Path(disk.path))
 
         def shut_down() -> None:  # what xfs does by itself when it cannot write its log
@@ -234,15 +232,14 @@ def test_a_disk_that_is_gone_ends_linking(
 
 @pytest.mark.parametrize("mode", LINKS)
 def test_a_server_that_is_gone_ends_linking(
-    mode: LinkMode, session: Session, linkmode_fs_factory: Filesystems
+    mode: LinkMode, session: Session, counted: None
 ) -> None:
-    linkmode_fs_factory("bindfs")  # or all that is missing
-    with fuse.Fuse().open(FILESYSTEMS["bindfs"], session.place, session.settings) as served:
-        scene = Scene(pathlib.Path(served.path))
+    with served("bindfs", session) as base:
+        scene = Scene(base)
 
         def pull_out() -> None:
             with suppress(OSError):  # it is in use, and cut off all the same
-                kernel.unmount(served.path, MNT_FORCE)
+                kernel.unmount(str(base), MNT_FORCE)
 
         if mode is LinkMode.HARDLINK:
             taken = scene.broken(mode, pull_out)

@@ -25,7 +25,7 @@ from pytest_linkmode import kernel, processes
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.filesystems import FILESYSTEMS, fuse, loop, mounts, templates
 from pytest_linkmode.sessions import Session, session_of
-from tests.linker.taking import Taken, assert_whole, link, written
+from tests.linker.taking import Taken, assert_whole, link, need_loop, served, written
 
 Filesystems = Callable[[str], TestFilesystem]
 
@@ -38,12 +38,10 @@ def session(request: pytest.FixtureRequest) -> Session:
 # --- disks ---------------------------------------------------------------------------------------
 
 
-def test_a_rotten_block_is_an_error_and_no_copy(
-    session: Session, linkmode_fs_factory: Filesystems
-) -> None:
-    linkmode_fs_factory("btrfs")  # or all that is missing
+def test_a_rotten_block_is_an_error_and_no_copy(session: Session, counted: None) -> None:
+    btrfs = need_loop("btrfs", session.settings)
     content = os.urandom(70_000)
-    with loop.disk(FILESYSTEMS["btrfs"], session.place, session.settings) as (disk, image):
+    with loop.disk(btrfs, session.place, session.settings) as (disk, image):
         base = pathlib.Path(disk.path)
         written(base / "source" / "file", content)
         with disk.offline(), open(image, "r+b") as file, mmap.mmap(file.fileno(), 0) as blocks:
@@ -79,10 +77,8 @@ def worn_disk(session: Session, image: loop.Image) -> Iterator[pathlib.Path]:
         yield base
 
 
-def test_a_disk_that_takes_nothing_more_ends_a_clone(
-    session: Session, linkmode_fs_factory: Filesystems
-) -> None:
-    linkmode_fs_factory("xfs")  # or all that is missing
+def test_a_disk_that_takes_nothing_more_ends_a_clone(session: Session, counted: None) -> None:
+    need_loop("xfs", session.settings)
     descriptor = os.memfd_create("disk", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with worn_disk(session, loop.Image(descriptor, session.place.path)) as base:
@@ -99,9 +95,9 @@ def test_a_disk_that_takes_nothing_more_ends_a_clone(
 
 
 def test_a_disk_that_promised_more_than_it_has_ends_a_clone(
-    session: Session, linkmode_fs_factory: Filesystems
+    session: Session, counted: None
 ) -> None:
-    linkmode_fs_factory("xfs")  # or all that is missing
+    need_loop("xfs", session.settings)
     with (
         mounts.mounted(
             session.place,
@@ -231,11 +227,9 @@ def test_a_name_that_the_filesystem_does_not_take_ends_linking(
     linkmode_fs_factory: Filesystems,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    linkmode_fs_factory("ntfs")  # or all that is missing
     monkeypatch.setitem(fuse.DAEMONS, "ntfs", NTFS)
     taken = Taken()
-    with fuse.Fuse().open(FILESYSTEMS["ntfs"], session.place, session.settings) as served:
-        base = pathlib.Path(served.path)
+    with served("ntfs", session) as base:
         (base / "target").mkdir()
         if mode is LinkMode.HARDLINK:
             with observing(taken), pytest.raises(LinkError, match="EINVAL"):

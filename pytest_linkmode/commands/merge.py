@@ -212,5 +212,6 @@ def _words_of(document: Document) -> str:
         f"edges of {document['policy']['name']}: {union['verified']} of {union['total']} verified "
         f"({percent:.0f} %)" + (f": {proofs}" if proofs else ""),
     ]
-    lines += [f"  {edge}: taken, but in no policy" for edge in union["unknown_edges"]]
+    policy = document["policy"]["name"]
+    lines += [f"  {edge}: taken, but not an edge of {policy}" for edge in union["unknown_edges"]]
     return "\n".join(map(printable, lines))

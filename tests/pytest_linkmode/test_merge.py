@@ -277,4 +277,6 @@ def test_an_edge_that_no_policy_has_is_named(
     odd["runs"][0]["edges"]["linux/clone/clone-file/odd"] = {"real": [0]}
     pathlib.Path(path).write_text(json.dumps(odd))
     assert linkmode(path) == 0
-    assert "linux/clone/clone-file/odd: taken, but in no policy" in capsys.readouterr().out
+    assert (
+        "linux/clone/clone-file/odd: taken, but not an edge of reference" in capsys.readouterr().out
+    )

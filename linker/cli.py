@@ -8,6 +8,7 @@ the mode that the files really ended in. `linkmode link` and `linkmode add` are 
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import sys
 import time
@@ -370,8 +371,17 @@ def _write(stream: TextIO | None, text: str) -> None:
     try:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not _is_for_nobody(error):
+            raise
         _silence(stream)
+
+
+def _is_for_nobody(error: OSError) -> bool:
+    """Return whether the reader of a pipe is gone, for which Windows' C library says EINVAL."""
+    if sys.platform == "win32":
+        return error.errno in (errno.EPIPE, errno.EINVAL)
+    return isinstance(error, BrokenPipeError)
 
 
 def _silence(stream: TextIO) -> None:

@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -243,6 +244,16 @@ _MODES = re.compile(r"([a-z]+(?:,[a-z]+)*)=(.*)", re.DOTALL)
 _EXAMPLE = "write it as in: my-linker --mode={mode} {source} {target}"
 
 
+def _words(line: str, *, windows: bool = sys.platform == "win32") -> tuple[str, ...]:
+    """Take a line apart as a shell would; on Windows a backslash is a part of a path."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    if windows:
+        lexer.escape = ""
+    return tuple(lexer)
+
+
 def _template(line: str) -> tuple[Sequence[LinkMode], tuple[str, ...]]:
     """Take one line apart into modes and arguments. Raises UsageError."""
     modes: Sequence[LinkMode] = EVERY_MODE
@@ -254,7 +265,7 @@ def _template(line: str) -> tuple[Sequence[LinkMode], tuple[str, ...]]:
             raise UsageError(f"cannot understand {line!r}", why=str(error), hint=_EXAMPLE) from None
         line = prefix[2]
     try:
-        words = tuple(shlex.split(line))
+        words = _words(line)
     except ValueError as error:
         raise UsageError(f"cannot take {line!r} apart", why=str(error)) from None
     there = {place for word in words for place in _PLACES.findall(word)}

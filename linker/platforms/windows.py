@@ -356,7 +356,10 @@ class WindowsPlatform:
         return number
 
     def _path(self, directory: int, name: str) -> str:
-        """Return the path of an entry; the name may not lead anywhere else."""
+        """Return the path of an entry; the name may not lead anywhere else.
+
+        A store names its files by paths below its root, with slashes.
+        """
         path = self._paths[directory]
         if name == ".":
             return path
@@ -364,16 +367,22 @@ class WindowsPlatform:
             return os.path.dirname(path)
         if not name:
             raise refused(NUMBERS["ERROR_FILE_NOT_FOUND"], path)
-        if _FORBIDDEN.search(name) is not None:
-            raise refused(NUMBERS["ERROR_INVALID_NAME"], name, why_unfit(name))
-        return os.path.join(path, name)
+        parts = name.split("/")
+        for part in parts:
+            if _FORBIDDEN.search(part) is not None:
+                raise refused(NUMBERS["ERROR_INVALID_NAME"], name, why_unfit(part))
+        if len(parts) > 1 and not {"", ".", ".."}.isdisjoint(parts):
+            raise refused(NUMBERS["ERROR_INVALID_NAME"], name, "it may lead elsewhere")
+        return os.path.join(path, *parts)
 
     def _new(self, directory: int, name: str) -> str:
         """Return the path of an entry to be made, if Windows programs can use it."""
-        unfit = why_unfit(name)
-        if unfit:
-            raise refused(NUMBERS["ERROR_INVALID_NAME"], name, unfit)
-        return os.path.join(self._paths[directory], name)
+        parts = name.split("/")
+        for part in parts:
+            unfit = why_unfit(part)
+            if unfit:
+                raise refused(NUMBERS["ERROR_INVALID_NAME"], name, unfit)
+        return os.path.join(self._paths[directory], *parts)
 
     def _moved(self, old: str, new: str) -> None:
         """Let the handles of a directory and of what lies below it follow its new name."""

@@ -56,12 +56,10 @@ def ground() -> Iterator[str]:
         trees.remove(path)
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("root", marks=users.ROOT_ONLY),
-        "ordinary-user",
-    ]
-)
+WHO = [pytest.param("root", marks=users.ROOT_ONLY), "ordinary-user"]
+
+
+@pytest.fixture(params=WHO[1:] if sys.platform == "win32" else WHO)
 def user(request: pytest.FixtureRequest) -> Iterator[str]:
     """Be root, whom no permission stops, and an ordinary user, whom they do."""
     if request.param == "root":

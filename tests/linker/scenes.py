@@ -48,7 +48,7 @@ class Scene:
         self.target = f"{root}/target"
         self._existing = existing
         os.makedirs(root, exist_ok=True)
-        trees.build(self.source, source)
+        trees.build(self.source, trees.possible(source) if source is SOURCE else source)
         self.before: Snapshot = {}
         self.rebuild()
         self.wanted = trees.snapshot(self.source)
@@ -59,7 +59,8 @@ class Scene:
             if name != "source":
                 trees.remove(f"{self.root}/{name}")
         if self._existing is not None:
-            trees.build(self.target, self._existing)
+            existing = self._existing
+            trees.build(self.target, trees.possible(existing) if existing is EXISTING else existing)
         self.before = trees.snapshot(self.target)
 
     def now(self) -> Snapshot:

@@ -1,7 +1,8 @@
 """The system calls of a link, taken one by one: counted, made to fail, or its last.
 
-`Tap` wraps every function of `linker.platforms.linux.Calls`. What a case of a sweep does is a
-`Deed`: it is asked before each call, by number and name, and may raise, answer or kill.
+`Tap` wraps every function of the table of calls that this machine's platform has. What a case of a
+sweep does is a `Deed`: it is asked before each call, by number and name, and may raise, answer or
+kill.
 """
 
 from __future__ import annotations
@@ -10,11 +11,47 @@ import dataclasses
 import errno
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from linker.platforms.linux import CALLS, Calls, LinuxPlatform
+from linker import LinkMode
 from pytest_linkmode.faults.inprocess import injected
+
+if sys.platform == "win32":
+    from linker.platforms import kernel32
+    from linker.platforms.windows import (
+        DUPLICATE,
+        FSCTL_DUPLICATE_EXTENTS_TO_FILE,
+        SUPPORTS_BLOCK_REFCOUNTING,
+        Calls,
+        WindowsPlatform,
+    )
+
+    CALLS = kernel32.calls()
+
+    class MachinePlatform(WindowsPlatform):
+        """The platform of this machine."""
+
+        def __init__(self, calls: Calls = CALLS, *, proof: str = "modelled") -> None:
+            super().__init__(calls, proof=proof)
+
+else:
+    from linker.platforms.linux import CALLS, Calls
+    from linker.platforms.linux import LinuxPlatform as MachinePlatform
+
+__all__ = ["CALLS", "Calls", "MachinePlatform"]
+
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+"""The flags of renameat2(2)."""
+
+MAKES = {
+    LinkMode.CLONE: "control" if sys.platform == "win32" else "ficlone",
+    LinkMode.HARDLINK: "hardlink" if sys.platform == "win32" else "link",
+    LinkMode.SYMLINK: "symlink",
+    LinkMode.COPY: "read",
+}
+"""The call that makes a file in a mode."""
 
 UNCOUNTED = frozenset({"sleep"})
 """No system call that can fail, and never worth waiting for."""
@@ -27,7 +64,29 @@ def clone_by_copying(writing: int, reading: int) -> None:
         position += os.pwrite(writing, os.pread(reading, 1 << 20, position), position)
 
 
-REFLINKING = dataclasses.replace(CALLS, ficlone=clone_by_copying)
+if sys.platform == "win32":
+
+    def control_by_copying(handle: int, code: int, data: bytes, size: int) -> bytes:
+        """Answer FSCTL_DUPLICATE_EXTENTS_TO_FILE as ReFS would, on a filesystem without it."""
+        if code != FSCTL_DUPLICATE_EXTENTS_TO_FILE:
+            return CALLS.control(handle, code, data, size)
+        source, begin, there, left = DUPLICATE.unpack(data)
+        left = min(left, CALLS.information(source).size - begin)
+        buffer = memoryview(bytearray(1 << 20))
+        CALLS.seek(source, begin)
+        CALLS.seek(handle, there)
+        while left > 0:
+            done = CALLS.read(source, buffer[: min(left, len(buffer))])
+            left -= CALLS.write(handle, buffer[:done])
+        return b""
+
+    REFLINKING = dataclasses.replace(
+        CALLS,
+        control=control_by_copying,
+        volume_flags=lambda handle: CALLS.volume_flags(handle) | SUPPORTS_BLOCK_REFCOUNTING,
+    )
+else:
+    REFLINKING = dataclasses.replace(CALLS, ficlone=clone_by_copying)
 """The system calls of a filesystem with reflinks, wherever the test runs."""
 
 
@@ -45,10 +104,22 @@ def _no_nameless(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None
     return os.open(path, flags, mode, dir_fd=dir_fd)
 
 
-WITHOUT_FLAGS = dataclasses.replace(REFLINKING, renameat2=_no_flags)
+def _without_flags() -> Calls:
+    if sys.platform == "win32":
+        return REFLINKING  # there are none in any case
+    return dataclasses.replace(REFLINKING, renameat2=_no_flags)
+
+
+def _without_links() -> Calls:
+    if sys.platform == "win32":
+        return dataclasses.replace(WITHOUT_FLAGS, hardlink=_no_links)
+    return dataclasses.replace(WITHOUT_FLAGS, link=_no_links, open=_no_nameless)
+
+
+WITHOUT_FLAGS = _without_flags()
 """The same where renameat2 knows no flags, as on NFS and older ZFS."""
 
-WITHOUT_FLAGS_AND_LINKS = dataclasses.replace(WITHOUT_FLAGS, link=_no_links, open=_no_nameless)
+WITHOUT_FLAGS_AND_LINKS = _without_links()
 """The same without hard links and nameless files, as on exFAT and many a FUSE filesystem."""
 
 Deed = Callable[[int, str], None]
@@ -89,9 +160,9 @@ class Tap:
         )
 
     @property
-    def platform(self) -> LinuxPlatform:
+    def platform(self) -> MachinePlatform:
         """A platform that makes its calls here."""
-        return LinuxPlatform(self.calls, proof="injected")
+        return MachinePlatform(self.calls, proof="injected")
 
     def _wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         if name in UNCOUNTED:
@@ -108,8 +179,8 @@ class Tap:
                     if name == "close" or late:  # a descriptor is gone even where close fails
                         done = call(*arguments, **options)
                         if name == "open":
-                            os.close(done)
-                        if name == "listdir":
+                            CALLS.close(done)
+                        if name in ("listdir", "scandir"):
                             done.close()
                         self._open.difference_update(arguments if name == "close" else ())
                     if name == "access":  # it has no errors, only an answer
@@ -127,7 +198,7 @@ class Tap:
     def close(self) -> None:
         """Close what a simulated kill left open, as the kernel would."""
         for descriptor in self._open:
-            os.close(descriptor)
+            CALLS.close(descriptor)
         self._open.clear()
 
 

@@ -23,11 +23,10 @@ from linker import (
     observing,
 )
 from linker.conditions import Condition
-from linker.platforms.linux import RENAME_NOREPLACE, LinuxPlatform
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees
 from tests.linker.scenes import Scene
-from tests.linker.seams import REFLINKING, Tap, descriptors
+from tests.linker.seams import REFLINKING, RENAME_NOREPLACE, MachinePlatform, Tap, descriptors
 from tests.linker.trees import PAST, Directory, File, Symlink, Tree
 
 PACKAGE: Tree = {
@@ -45,8 +44,8 @@ def read(path: str) -> bytes:
         return reading.read()
 
 
-def platform(**calls: Any) -> LinuxPlatform:
-    return LinuxPlatform(dataclasses.replace(REFLINKING, **calls))
+def platform(**calls: Any) -> MachinePlatform:
+    return MachinePlatform(dataclasses.replace(REFLINKING, **calls))
 
 
 class Watcher:

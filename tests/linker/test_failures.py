@@ -10,9 +10,9 @@ import pytest
 from linker.conditions import Condition, Primitive
 from linker.failures import link_error, printable
 from linker.platforms.base import CheckFailed, Failed
-from linker.platforms.linux import LinuxPlatform
+from tests.linker.seams import MachinePlatform
 
-PLATFORM = LinuxPlatform()
+PLATFORM = MachinePlatform()
 
 SAID = {
     Primitive.READ: "cannot read pkg/a",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
 import subprocess
 import traceback
@@ -22,10 +21,11 @@ import pytest
 from linker import Existing, LinkError, LinkMode, LinkReport, link_file, link_tree
 from linker.conditions import Condition, Primitive
 from linker.platforms.base import Failed, Look
-from linker.platforms.linux import LinuxPlatform
 from pytest_linkmode import kernel
 from tests.linker import trees, users
+from tests.linker.seams import MachinePlatform
 from tests.linker.trees import Directory, File, Symlink
+from tests.windows import wine
 
 MODES = [pytest.param(mode, id=mode.value) for mode in LinkMode]
 every_mode = pytest.mark.parametrize("mode", MODES)
@@ -57,10 +57,15 @@ Scene = Callable[[str], tuple[str, str]]
 
 
 def _built(scene: str, source: trees.Tree, target: trees.Tree | None = None) -> tuple[str, str]:
-    trees.build(f"{scene}/source", source)
+    trees.build(f"{scene}/source", trees.possible(source) if source is SMALL else source)
     if target is not None:
         trees.build(f"{scene}/target", target)
     return f"{scene}/source", f"{scene}/target"
+
+
+def _symlink(text: str, path: str) -> None:
+    wine.need("symlinks")
+    os.symlink(text, path)
 
 
 def _missing_source(scene: str) -> tuple[str, str]:
@@ -69,7 +74,7 @@ def _missing_source(scene: str) -> tuple[str, str]:
 
 
 def _source_that_leads_nowhere(scene: str) -> tuple[str, str]:
-    os.symlink("nowhere", f"{scene}/source")
+    _symlink("nowhere", f"{scene}/source")
     return f"{scene}/source", f"{scene}/target"
 
 
@@ -92,13 +97,13 @@ def _target_is_a_file(scene: str) -> tuple[str, str]:
 def _target_leads_to_a_file(scene: str) -> tuple[str, str]:
     source, target = _built(scene, SMALL)
     Path(f"{scene}/file").write_bytes(b"a file")
-    os.symlink("file", target)
+    _symlink("file", target)
     return source, target
 
 
 def _target_leads_nowhere(scene: str) -> tuple[str, str]:
     source, target = _built(scene, SMALL)
-    os.symlink("nowhere", target)
+    _symlink("nowhere", target)
     return source, target
 
 
@@ -120,7 +125,7 @@ def _new_target_in_the_source(scene: str) -> tuple[str, str]:
 
 def _target_in_the_source_by_a_symlink(scene: str) -> tuple[str, str]:
     source, _ = _built(scene, SMALL)
-    os.symlink("source/package", f"{scene}/elsewhere")
+    _symlink("source/package", f"{scene}/elsewhere")
     return source, f"{scene}/elsewhere/target"
 
 
@@ -131,7 +136,7 @@ def _source_in_the_target(scene: str) -> tuple[str, str]:
 
 def _source_in_the_target_by_a_symlink(scene: str) -> tuple[str, str]:
     source, _ = _built(scene, SMALL)
-    os.symlink("source/package", f"{scene}/elsewhere")
+    _symlink("source/package", f"{scene}/elsewhere")
     return f"{scene}/elsewhere", source
 
 
@@ -142,7 +147,7 @@ def _the_same_directory(scene: str) -> tuple[str, str]:
 
 def _the_same_directory_by_a_symlink(scene: str) -> tuple[str, str]:
     source, target = _built(scene, SMALL)
-    os.symlink("source", target)
+    _symlink("source", target)
     return source, target
 
 
@@ -227,7 +232,7 @@ REFUSED: dict[str, tuple[Scene, str, Condition | None]] = {
     "empty-path": (_empty_path, "is no path", None),
     "nul-in-target": (_nul_in_the_target, "is no path", None),
     "nul-in-source": (_nul_in_the_source, "is no path", None),
-    "fifo": (_special(os.mkfifo), "cannot link package/zzz", None),
+    "fifo": (_special(lambda path: os.mkfifo(path)), "cannot link package/zzz", None),
     "socket": (_special(_socket), "cannot link package/zzz", None),
     "file-on-directory": (_file_on_directory, "cannot replace z", Condition.IS_DIRECTORY),
     "symlink-on-directory": (_symlink_on_directory, "cannot replace z", Condition.IS_DIRECTORY),
@@ -567,7 +572,7 @@ FOLDING: dict[str, trees.Tree] = {
 }
 
 
-class FoldingPlatform(LinuxPlatform):
+class FoldingPlatform(MachinePlatform):
     """Finds names in whatever case they are asked for, as exFAT, APFS and NTFS do."""
 
     def look(self, directory: int, name: str) -> Look | None:
@@ -656,6 +661,8 @@ def _run(*arguments: str) -> None:
 
 def link_with(spare: int, link: Callable[[], LinkReport]) -> LinkError | None:
     """Link while at most `spare` more files can be opened; return how it failed, if it did."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + spare, hard))
     try:
@@ -697,7 +704,7 @@ def test_too_many_open_files_end_a_link_cleanly_or_not_at_all(
     in_child(body)
 
 
-LONG = ("n" * 255, "\u00e9" * 127 + "e", os.fsdecode(b"\xff" * 255))
+LONG = ("n" * 255, "\u00e9" * 127 + "e", "\udcff" * 255)
 """Names of as many bytes as a name can have."""
 
 
@@ -728,7 +735,7 @@ DEPTH = 1100
 """Deeper than Python recurses (1000); with names of 9 bytes, far longer than PATH_MAX (4096)."""
 
 STEP = "directory"
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_OPEN = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 Level = dict[str, tuple[int, str]]
 """Name -> (inode, content), of what is in one directory beside the next one."""
@@ -825,7 +832,7 @@ def test_a_tree_deeper_than_any_path_is_linked(pit: str, mode: LinkMode, target_
         assert found == wanted
 
 
-class FullDisk(LinuxPlatform):
+class FullDisk(MachinePlatform):
     """A disk on which there is room for anything but one name."""
 
     def copy_file(self, source: int, name: str, target: int, new: str) -> int:

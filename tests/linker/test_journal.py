@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
@@ -15,12 +14,20 @@ import pytest
 
 from linker import LinkError, LinkMode, link_tree
 from linker.journal import SAVED, STAGE
-from linker.platforms.linux import CALLS, Calls
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
 from tests.linker.scenes import Scene
-from tests.linker.seams import REFLINKING, WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS, Tap, in_child
+from tests.linker.seams import (
+    CALLS,
+    MAKES,
+    REFLINKING,
+    WITHOUT_FLAGS,
+    WITHOUT_FLAGS_AND_LINKS,
+    Calls,
+    Tap,
+    in_child,
+)
 from tests.linker.trees import Directory, File, Symlink, Tree
 
 ONE_BY_ONE: Tree = {"a": File(b"a"), "b": File(b"b"), "d/c": File(b"c"), "z": File(b"z")}
@@ -52,9 +59,7 @@ class Failing:
         names = Tap(base=base)
         link_tree(scene.source, scene.target, mode=mode, platform=names.platform)
         scene.rebuild()
-        wanted = {"hardlink": "link", "symlink": "symlink", "copy": "read", "clone": "ficlone"}
-        called = wanted[mode.value]
-        self.at = max(n for n, name in enumerate(names.names, 1) if name == called)
+        self.at = max(n for n, name in enumerate(names.names, 1) if name == MAKES[mode])
 
     def __call__(self, number: int, name: str) -> None:
         if number == self.at:
@@ -252,7 +257,7 @@ def test_a_hard_linker_that_comes_during_the_undo_loses_nothing(ground: str, old
     names = Tap()
     scene = Scene(f"{ground}/names", tree, {"y": Directory(), **old})
     link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=names.platform)
-    at = max(number for number, name in enumerate(names.names, 1) if name == "link")
+    at = max(n for n, name in enumerate(names.names, 1) if name == MAKES[LinkMode.HARDLINK])
     when = 1
     while True:
         scene = Scene(f"{ground}/{when}", tree, {"y": Directory(), **old})
@@ -561,6 +566,8 @@ def test_an_abandoned_stage_is_removed_with_everything_in_it(scene: str, user: s
 
 
 def test_a_stage_whose_lock_is_held_is_left_alone(ground: str) -> None:
+    import fcntl
+
     scene = Scene(ground, ONE_BY_ONE, {})
     held = os.open(abandoned(scene), os.O_RDONLY)
     try:
@@ -574,6 +581,7 @@ def test_a_stage_whose_lock_is_held_is_left_alone(ground: str) -> None:
     assert not reserved(scene.target)
 
 
+@pytest.mark.faked("symlinks")
 def test_what_was_saved_and_what_only_looks_like_a_stage_stays(ground: str) -> None:
     scene = Scene(ground, ONE_BY_ONE, {f"{SAVED}x": Directory(), "f": File(b"f")})
     with open(f"{scene.target}/{STAGE}file", "wb"):

@@ -22,14 +22,13 @@ from linker.conditions import Condition, Primitive
 from linker.engine import link_source
 from linker.journal import STAGE
 from linker.platforms.base import Failed
-from linker.platforms.linux import LinuxPlatform
 from linker.policies import REFERENCE, UV
 from linker.policy import Edge, State
 from linker.sources import DirectorySource
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
 from tests.linker.scenes import Scene
-from tests.linker.seams import REFLINKING, Tap
+from tests.linker.seams import REFLINKING, MachinePlatform, Tap
 from tests.linker.trees import Directory, File, Symlink, Tree
 
 
@@ -60,14 +59,14 @@ class Watching:
         self.reports.append(report)
 
 
-def without_clones() -> LinuxPlatform:
+def without_clones() -> MachinePlatform:
     def ficlone(writing: int, reading: int) -> None:
         raise injected(errno.EOPNOTSUPP)
 
-    return LinuxPlatform(dataclasses.replace(REFLINKING, ficlone=ficlone))
+    return MachinePlatform(dataclasses.replace(REFLINKING, ficlone=ficlone))
 
 
-def stuck_stages() -> LinuxPlatform:
+def stuck_stages() -> MachinePlatform:
     """A platform on which no stage can be removed, nor what was in it placed elsewhere."""
 
     def rmdir(name: str, **where: Any) -> None:
@@ -75,7 +74,7 @@ def stuck_stages() -> LinuxPlatform:
             raise injected(errno.EIO)
         os.rmdir(name, **where)
 
-    return LinuxPlatform(dataclasses.replace(REFLINKING, rmdir=rmdir))
+    return MachinePlatform(dataclasses.replace(REFLINKING, rmdir=rmdir))
 
 
 def link_directory_source(source: str, target: str, **options: Any) -> LinkReport:
@@ -176,7 +175,7 @@ def test_a_target_that_cannot_be_listed_is_named(ground: str) -> None:
             raise injected(errno.EIO)
         return os.scandir(handle)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, listdir=listing))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, listdir=listing))
     with pytest.raises(LinkError) as caught:
         link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
     assert caught.value.what == "cannot read the target"
@@ -218,7 +217,7 @@ def test_a_directory_that_vanishes_while_it_is_looked_at_is_made(ground: str, na
     scene = Scene(ground, source, {"d/sub": Directory(), "e": Directory()})
     there = f"{scene.target}/{name}"
 
-    class Vanishing(LinuxPlatform):
+    class Vanishing(MachinePlatform):
         def open_below(self, directory: int, below: str, *primitive: Any) -> int:
             where = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), below)
             if where == there and not gone:
@@ -241,7 +240,7 @@ def test_a_target_that_is_there_and_cannot_be_opened_is_no_target_that_vanished(
     scene = Scene(ground, {"f": File(b"f")}, {})
     tried = 0
 
-    class Missing(LinuxPlatform):
+    class Missing(MachinePlatform):
         def open_root(self, path: str) -> int:
             nonlocal tried
             if path == scene.target:
@@ -331,7 +330,7 @@ def test_one_file_that_failed_leaves_what_was_there(ground: str) -> None:
     def renameat2(*arguments: Any) -> None:
         raise injected(errno.EIO)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, renameat2=renameat2))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, renameat2=renameat2))
     for mode in LinkMode:
         with pytest.raises(LinkError) as caught:
             link_file(f"{scene.source}/f", f"{scene.target}/g", mode=mode, platform=platform)
@@ -378,7 +377,7 @@ def test_a_tree_may_be_linked_again_from_its_first_file_from_any_source(ground: 
         REFLINKING.ficlone(writing, reading)
 
     again = dataclasses.replace(UV, name=ground, restarts=True, edges=_never_established())
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, ficlone=ficlone))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, ficlone=ficlone))
     for link in (link_tree, link_directory_source):
         scene = Scene(f"{ground}/{len(tried)}", tree, {})
         tried.clear()
@@ -441,7 +440,7 @@ def test_a_read_only_root_that_stays_open_is_named_with_its_stage(ground: str) -
             widened = mode == 0o755
             os.chmod(path, mode)
 
-        platform = LinuxPlatform(dataclasses.replace(REFLINKING, chmod=chmod))
+        platform = MachinePlatform(dataclasses.replace(REFLINKING, chmod=chmod))
         report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
         (name,) = scene.beside()
         assert report.leftovers == (".", f"../{name}")
@@ -475,7 +474,7 @@ def test_a_source_file_that_is_gone_leaves_a_hard_link_that_nobody_can_tell(grou
             raise injected(errno.EIO)
         os.link(name, new, **where)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, link=link))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, link=link))
     with pytest.raises(LinkError) as caught:
         link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
     assert caught.value.left == ("a",)
@@ -519,7 +518,7 @@ def test_a_policy_that_undoes_nothing_leaves_what_it_had_linked(ground: str) -> 
             raise injected(errno.EIO)
         return os.write(handle, data)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, write=write))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, write=write))
     with pytest.raises(LinkError):
         link_tree(scene.source, scene.target, mode=LinkMode.COPY, policy=UV, platform=platform)
     assert files(scene.target) == {"a": b"a"}

@@ -17,7 +17,6 @@ from linker.journal import STAGE
 from linker.merging import refuse_conflict
 from linker.modes import Existing
 from linker.platforms.base import Failed, Kind, Look
-from linker.platforms.linux import RENAME_EXCHANGE, Calls, LinuxPlatform
 from linker.policies import REFERENCE, UV
 from linker.policy import Policy, Step
 from linker.staging import Stages, stage_path
@@ -27,9 +26,12 @@ from tests.linker import trees, users
 from tests.linker.scenes import Scene
 from tests.linker.seams import (
     REFLINKING,
+    RENAME_EXCHANGE,
     WITHOUT_FLAGS,
     WITHOUT_FLAGS_AND_LINKS,
+    Calls,
     Fault,
+    MachinePlatform,
     Tap,
     descriptors,
 )
@@ -92,8 +94,8 @@ def test_what_is_left_beside_a_directory_is_named_from_the_target() -> None:
     base = Node("", None)
     d = Node("d", base)
     for above in (False, True):
-        choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
-        stages = Stages(LinuxPlatform(), choices, base, [], base_is_above=above)
+        choices = Choices(REFERENCE, MachinePlatform(), LinkMode.COPY, (), strict=False)
+        stages = Stages(MachinePlatform(), choices, base, [], base_is_above=above)
         assert stages.beside(d, ["x", "y"]) == ("d/x", "d/y")
         assert stages.beside(None, ["x"]) == ("../x",)
         assert stages.beside(base, ["x"]) == (("../x",) if above else ("x",))
@@ -106,8 +108,8 @@ def test_the_way_from_a_stage_to_a_directory_is_told_by_names(ground: str) -> No
     a = Node("a", base)
     b = Node("b", a)
     trees.build(f"{ground}/t", {"a/b": Directory()})
-    choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
-    stages = Stages(LinuxPlatform(), choices, base, [], base_is_above=False)
+    choices = Choices(REFERENCE, MachinePlatform(), LinkMode.COPY, (), strict=False)
+    stages = Stages(MachinePlatform(), choices, base, [], base_is_above=False)
     before = descriptors()
     handles = [os.open(f"{ground}/t/{path}", os.O_RDONLY) for path in ("", "a", "a/b")]
     first = stages.open(handles[0], base)
@@ -133,14 +135,14 @@ def test_names_that_fold_into_one_are_refused_by_trying(ground: str) -> None:
     os.mkdir(f"{ground}/t")
     node = Node("d", Node("", None))
 
-    class Folding(LinuxPlatform):
+    class Folding(MachinePlatform):
         def look(self, directory: int, name: str) -> Any:
             return super().look(directory, name.lower() if name.isalpha() else name)
 
-    choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
+    choices = Choices(REFERENCE, MachinePlatform(), LinkMode.COPY, (), strict=False)
     handle = os.open(f"{ground}/t", os.O_RDONLY)
     folding = [(node, "readme", "README")]
-    plain = Stages(LinuxPlatform(), choices, Node("", None), folding, base_is_above=False)
+    plain = Stages(MachinePlatform(), choices, Node("", None), folding, base_is_above=False)
     stage = plain.open(handle, Node("", None))
     assert os.listdir(f"{ground}/t/{stage.name}") == []
     stage.remove()
@@ -170,7 +172,7 @@ def test_names_that_cannot_be_tried_are_an_error_that_names_the_first(ground: st
             raise injected(errno.EIO)
         os.mkdir(name, *arguments, **where)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, mkdir=mkdir))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, mkdir=mkdir))
     choices = Choices(REFERENCE, platform, LinkMode.COPY, (), strict=False)
     folding = [(Node("d", Node("", None)), "readme", "README")]
     handle = os.open(f"{ground}/t", os.O_RDONLY)
@@ -196,9 +198,9 @@ def test_a_stage_in_the_target_finds_who_is_there_and_tells_them(ground: str) ->
     base = Node("", None)
     node = Node("t", base)
     handle = os.open(f"{ground}/t", os.O_RDONLY)
-    choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.HARDLINK, (), strict=False)
+    choices = Choices(REFERENCE, MachinePlatform(), LinkMode.HARDLINK, (), strict=False)
     ours, theirs = (
-        Stages(LinuxPlatform(), choices, base, [], base_is_above=False) for _ in range(2)
+        Stages(MachinePlatform(), choices, base, [], base_is_above=False) for _ in range(2)
     )
     theirs.meet_in_target(node, handle)
     assert not theirs.company
@@ -227,9 +229,9 @@ def test_names_are_tried_whatever_the_umask(
     with users.ordinary_user():
         monkeypatch.chdir(f"{ground}/t")
         before, handle = os.umask(umask), os.open(f"{ground}/t", os.O_RDONLY)
-        choices = Choices(REFERENCE, LinuxPlatform(), LinkMode.COPY, (), strict=False)
+        choices = Choices(REFERENCE, MachinePlatform(), LinkMode.COPY, (), strict=False)
         folding = [(Node("d", Node("", None)), "readme", "README")]
-        stages = Stages(LinuxPlatform(), choices, Node("", None), folding, base_is_above=False)
+        stages = Stages(MachinePlatform(), choices, Node("", None), folding, base_is_above=False)
         try:
             stages.open(handle, Node("", None)).remove()
         finally:
@@ -252,7 +254,7 @@ def test_observers_are_told_that_a_stage_has_no_lock(ground: str) -> None:
     def flock(handle: int, how: int) -> None:
         raise injected(errno.ENOLCK)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, flock=flock))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, flock=flock))
     link_tree(
         scene.source, scene.target, mode=LinkMode.COPY, platform=platform, observer=Observing()
     )
@@ -268,7 +270,7 @@ def test_a_stage_that_cannot_be_made_is_told_by_its_directory(ground: str, path:
     base = Node("", None)
     node = Node(path, base) if path else base
 
-    class Refusing(LinuxPlatform):
+    class Refusing(MachinePlatform):
         def lock(self, directory: int) -> bool:
             raise Failed(Primitive.LOCK, injected(errno.EIO))
 
@@ -293,7 +295,7 @@ def test_a_stage_that_cannot_be_made_is_told_by_its_directory(ground: str, path:
 # What others do to directories while they are merged.
 
 
-class Vanishing(LinuxPlatform):
+class Vanishing(MachinePlatform):
     """Others remove a directory of the target, so many times, just before it is opened."""
 
     def __init__(self, scene: Scene, name: str, before: str, times: int) -> None:
@@ -334,7 +336,7 @@ def test_a_directory_that_others_remove_is_made_again_with_all_that_is_ours(
     assert not report.leftovers
 
 
-class Appearing(LinuxPlatform):
+class Appearing(MachinePlatform):
     """Others make an entry of the target just before ours gets its name from the stage."""
 
     def __init__(self, path: str, kind: trees.Entry) -> None:
@@ -433,7 +435,7 @@ def test_files_with_too_many_links_are_made_in_another_mode_and_undone(
             raise injected(errno.EIO if fails and new == "c" else errno.EMLINK)
         REFLINKING.renameat2(source, name, target, new, flags)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, renameat2=renameat2))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, renameat2=renameat2))
     if fails:
         with pytest.raises(LinkError) as caught:
             link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
@@ -459,7 +461,7 @@ def test_a_directory_that_takes_the_place_of_a_file_meanwhile_is_left_there(
     scene = Scene(ground, {"a": File(b"new"), "b": File(b"b")}, {"a": File(b"old")})
     turned: list[str] = []
 
-    class Turning(LinuxPlatform):
+    class Turning(MachinePlatform):
         def _turn(self) -> None:
             if not turned:
                 turned.append("a")
@@ -499,7 +501,7 @@ def test_a_new_directory_is_never_more_open_than_its_source(ground: str, policy:
             made.append(mode)
         os.mkdir(name, mode, **where)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, mkdir=mkdir))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, mkdir=mkdir))
     link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform, policy=policy)
     assert made == [0o750, 0o700]
     assert [scene.now()[path].mode & 0o7777 for path in ("n", "n/m")] == [0o750, 0o500]
@@ -556,7 +558,7 @@ def test_a_read_only_directory_is_made_writable_wherever_we_are(
         assert os.stat(f"{scene.target}/ro").st_mode & 0o7777 == 0o555
 
 
-class Noting(LinuxPlatform):
+class Noting(MachinePlatform):
     """Keeps what is written into notes."""
 
     def __init__(self) -> None:
@@ -682,7 +684,7 @@ def test_an_error_names_what_it_met_whichever_call_fails(
     assert told > 20
 
 
-def error_of(scene: Scene, mode: LinkMode, platform: LinuxPlatform) -> LinkError | None:
+def error_of(scene: Scene, mode: LinkMode, platform: MachinePlatform) -> LinkError | None:
     """Link; return what was raised, None where the link found a way round."""
     try:
         link_tree(scene.source, scene.target, mode=mode, platform=platform)
@@ -703,7 +705,7 @@ def test_what_a_link_says_when_all_is_done(ground: str) -> None:
         scene.source,
         scene.target,
         mode=LinkMode.COPY,
-        platform=LinuxPlatform(REFLINKING),
+        platform=MachinePlatform(REFLINKING),
         progress=lambda done, total: seen.append((done, total)),
     )
     assert report.requested is LinkMode.COPY

@@ -21,11 +21,11 @@ from linker.inputs import (
 )
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Kind
-from linker.platforms.linux import LinuxPlatform
 from linker.report import LinkError
 from linker.sources import DirectorySource, Shelf, absolute_prefix, survey
 from linker.tree import Lost, Node, Reserved, SpecialFile
 from tests.linker import trees
+from tests.linker.seams import MachinePlatform
 from tests.linker.trees import Directory, File, Symlink, Tree
 
 TREE: Tree = {
@@ -291,7 +291,7 @@ class Raising:
 
 
 def surveyed(error: Exception) -> Words:
-    return words(survey, Raising(error), LinuxPlatform(), 7, Node("", None), ".ours-")
+    return words(survey, Raising(error), MachinePlatform(), 7, Node("", None), ".ours-")
 
 
 def test_what_a_source_may_not_hold_is_named() -> None:
@@ -325,7 +325,7 @@ def test_what_cannot_be_read_of_a_source_is_named(path: str) -> None:
 def test_a_directory_is_a_source_of_what_lies_in_it(here: str) -> None:
     top, handle = Node("", None), os.open(".", os.O_RDONLY)
     source = DirectorySource(here)
-    contents = survey(source, LinuxPlatform(), handle, top, ".ours-")
+    contents = survey(source, MachinePlatform(), handle, top, ".ours-")
     assert source.root == here
     assert (contents.files, contents.folding) == (1, [])
     assert [node.name for node in top.directories] == ["dir"]
@@ -333,13 +333,13 @@ def test_a_directory_is_a_source_of_what_lies_in_it(here: str) -> None:
         contents.way.enter("missing")
     assert caught.value.primitive is Primitive.READ
     assert os.fstat(contents.way.seek(top.directories[0])).st_ino == os.stat("dir").st_ino
-    shelf = Shelf(LinuxPlatform(), handle, top)
+    shelf = Shelf(MachinePlatform(), handle, top)
     assert shelf.seek(top.directories[0]) == handle
     contents.way.reset()
-    refused = words(survey, source, LinuxPlatform(), handle, Node("", None), "di")
+    refused = words(survey, source, MachinePlatform(), handle, Node("", None), "di")
     assert refused[0] == "cannot link dir"
     os.close(handle)
-    refused = words(survey, source, LinuxPlatform(), handle, Node("", None), ".ours-")
+    refused = words(survey, source, MachinePlatform(), handle, Node("", None), ".ours-")
     assert refused[0] == "cannot read the source"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ NOBODY = 65534
 
 def is_root() -> bool:
     """Return whether this process is root, or was and can be again."""
-    return os.getresuid()[2] == 0
+    return sys.platform != "win32" and os.getresuid()[2] == 0
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from linker import LinkMode, policies
+from pytest_linkmode import adapters
 from pytest_linkmode.adapters import (
     AdapterError,
     CallableAdapter,
@@ -205,6 +206,23 @@ def test_an_interrupt_is_none(module: str, source: pathlib.Path, target: pathlib
 
 
 # --- a command line --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "windows", "first"),
+    [
+        (r"C:\tools\link.exe {mode}", True, r"C:\tools\link.exe"),
+        (r"'C:\my tools\link.exe' {mode}", True, r"C:\my tools\link.exe"),
+        (r"my\ tools/link {mode}", False, "my tools/link"),
+        ("'my tools/link' {mode} # {source}", False, "my tools/link"),
+    ],
+)
+def test_a_line_is_taken_apart_as_the_system_writes_paths(
+    line: str, first: str, *, windows: bool
+) -> None:
+    words = adapters._words(line, windows=windows)
+    assert words[:2] == (first, "{mode}")
+    assert words[2:] == (("#", "{source}") if "#" in line else ())
 
 
 def test_a_command_gets_its_arguments_one_by_one(tmp_path: pathlib.Path) -> None:

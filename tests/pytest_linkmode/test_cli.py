@@ -150,6 +150,7 @@ def test_probe_says_what_happens_and_what_policies_make_of_it(
     assert os.listdir(source) == os.listdir(target) == []
 
 
+@pytest.mark.faked("symlinks")
 def test_probe_is_a_table_for_people(linkmode: Linkmode, tmp_path: Path) -> None:
     told = linkmode("probe", tmp_path, tmp_path, "--policy", "uv")
     lines = told.out.splitlines()
@@ -164,6 +165,7 @@ def test_probe_is_a_table_for_people(linkmode: Linkmode, tmp_path: Path) -> None
     assert lines[-1].startswith("capabilities: hardlink, ")
 
 
+@pytest.mark.faked("symlinks")
 def test_probe_takes_a_file_that_is_there_where_it_cannot_write(
     linkmode: Linkmode, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -575,6 +577,7 @@ def test_the_command_starts_without_pytest(tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.faked("symlinks")
 def test_all_modes_of_a_sample_are_verified_by_the_command(
     linkmode: Linkmode, tmp_path: Path
 ) -> None:

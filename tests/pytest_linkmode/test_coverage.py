@@ -15,10 +15,10 @@ from linker.report import LinkReport, Transition
 from pytest_linkmode.coverage import PLATFORM, Ledger, Outcome, Recorder, best
 from pytest_linkmode.faults import Fault
 from pytest_linkmode.faults.inprocess import Injection
+from tests.pytest_linkmode.places import ACROSS, DIRECTORIES
 
 Run = Callable[..., pytest.RunResult]
 
-DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
 ELSEWHERE = "windows" if PLATFORM != "windows" else "linux"
 EDGE, OTHER = REFERENCE.edges[0], REFERENCE.edges[1]
 
@@ -195,7 +195,7 @@ def test_edges_are_collected_while_a_test_of_ours_runs_and_from_no_other(
         [
             "passed    tests",
             "disk      1, 1 failed",
-            "disk:shm  1, 1 failed",
+            f"{ACROSS}  1, 1 failed",
             "edges of reference on linux: 1 of * verified (1 %): 1 real",
             "  linux/hardlink/hardlink/cross-device -> copy  real, 1 test",
         ]
@@ -246,7 +246,7 @@ def test_the_policy_of_the_run_is_that_of_expectations(
             if across:
                 reference = linkmode_layout.expect(LinkMode.HARDLINK, policies.REFERENCE)
                 assert reference is LinkMode.COPY
-        """,
+        """.replace("disk:shm", ACROSS),
     )
     pytester.syspathinsert()
     inside(*DIRECTORIES, "--linkmode-policy=tables:SHARING").assert_outcomes(passed=2)

@@ -10,10 +10,10 @@ import pytest
 from pytest_linkmode.config import Request, Settings
 from pytest_linkmode.coverage import Ledger, Recorder
 from pytest_linkmode.guards import unmet
+from tests.pytest_linkmode.places import ACROSS, DIRECTORIES
 
 Run = Callable[..., pytest.RunResult]
 
-DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
 REQUIRED = (*DIRECTORIES, "--linkmode-require=cross-device")
 
 TYPED = Settings(fs=(Request("btrfs"),), auto=False, origins={"fs": "command line"})
@@ -132,7 +132,7 @@ def test_a_suite_that_tested_nothing_fails_the_run(
     assert "failed" not in result.parseoutcomes()
     result.stdout.fnmatch_lines(
         [
-            "--linkmode-layout=disk,disk:shm: no test ran on what was asked for (*)",
+            f"--linkmode-layout=disk,{ACROSS}: no test ran on what was asked for (*)",
             "--linkmode-require=cross-device: no test was executed on it (*)",
         ]
     )
@@ -245,7 +245,7 @@ def test_no_suite_in_which_nothing_came_to_a_result_meets_a_guard(
         result.assert_outcomes(**ends)
     result.stdout.fnmatch_lines(
         [
-            "--linkmode-layout=disk,disk:shm: no test ran on what was asked for (*)",
+            f"--linkmode-layout=disk,{ACROSS}: no test ran on what was asked for (*)",
             "--linkmode-require=cross-device: no test was executed on it (*)",
             "--linkmode-fail-under=1: 0 of * edges were verified*",
         ]

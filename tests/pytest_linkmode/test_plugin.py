@@ -11,10 +11,10 @@ import pytest
 
 import pytest_linkmode
 from pytest_linkmode import namespaces
+from tests.pytest_linkmode.places import ACROSS, DIRECTORIES
 
 Run = Callable[..., pytest.RunResult]
 
-DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
 
 USES = """
 def test_it(linkmode_layout, link_mode): ...
@@ -32,12 +32,12 @@ def no_tools(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> None
 
 def test_the_header_is_what_one_would_type(inside: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(USES)
-    pytester.makeini("[pytest]\nlinkmode_namespace = host\nlinkmode_layout = disk disk:shm\n")
+    pytester.makeini(f"[pytest]\nlinkmode_namespace = host\nlinkmode_layout = disk {ACROSS}\n")
     result = inside()
     who = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
     result.stdout.fnmatch_lines(
         [
-            "linkmode: --linkmode-layout=disk,disk:shm --linkmode-namespace=host "
+            f"linkmode: --linkmode-layout=disk,{ACROSS} --linkmode-namespace=host "
             f"(host namespace, {who})"
         ]
     )
@@ -203,6 +203,7 @@ def test_under_auto_each_missing_filesystem_is_one_skipped_parameter(
 # Fixtures
 
 
+@pytest.mark.faked("symlinks")
 def test_fixtures_give_what_the_documentation_says(inside: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -282,11 +283,11 @@ def test_session_factories_give_directories_beside_those_of_tests(
 
         def test_wrong(linkmode_fs_factory):
             linkmode_fs_factory("dsik")
-        """
+        """.replace("disk:shm", ACROSS)
     )
     result = inside(*DIRECTORIES, "--linkmode-require=cross-device")
     result.assert_outcomes(passed=3, failed=1)
-    result.stdout.fnmatch_lines(["*no filesystem is called 'dsik'*", "disk:shm *1*"])
+    result.stdout.fnmatch_lines(["*no filesystem is called 'dsik'*", f"{ACROSS} *1*"])
     result.stdout.no_fnmatch_line("--linkmode-require*")
 
 

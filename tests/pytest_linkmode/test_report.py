@@ -19,10 +19,10 @@ from pytest_linkmode.report.document import document
 from pytest_linkmode.report.model import Verdict, verdict
 from pytest_linkmode.report.terminal import Span, lines, text
 from pytest_linkmode.report.writing import write
+from tests.pytest_linkmode.places import ACROSS, DIRECTORIES, OTHER
 
 Run = Callable[..., pytest.RunResult]
 
-DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
 TOTAL = len(REFERENCE.of("linux"))
 SETTINGS = Settings(
     fs=(Request("btrfs"),),
@@ -262,7 +262,7 @@ def test_a_report_is_written_beside_the_terminal(inside: Run, pytester: pytest.P
     result.stdout.fnmatch_lines(["report: */out/report.json"])
     report = json.loads((pytester.path / "out" / "report.json").read_text())
     (run,) = report["runs"]
-    assert run["layouts"]["disk:shm"]["modes"]["clone"]["outcomes"] == {"passed": 1}
+    assert run["layouts"][ACROSS]["modes"]["clone"]["outcomes"] == {"passed": 1}
     assert report["ok"] is True
     assert run["exit_status"] == 0
     assert run["machine"]["pytest"] == pytest.__version__
@@ -326,9 +326,9 @@ def test_junit_has_what_properties_can_hold(inside: Run, pytester: pytest.Pytest
         }
         for test in suite.findall("testcase")
     }
-    assert tests["test_it[disk:shm-hardlink]"] == {
-        "linkmode_layout": "disk:shm",
-        "linkmode_fs": "disk shm",
+    assert tests[f"test_it[{ACROSS}-hardlink]"] == {
+        "linkmode_layout": ACROSS,
+        "linkmode_fs": f"disk {OTHER}",
         "linkmode_mode": "hardlink",
         "linkmode_evidence": "1 by different filesystems",
         "linkmode_edges": "linux/hardlink/hardlink/cross-device (real)",

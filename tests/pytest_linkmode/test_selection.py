@@ -22,10 +22,10 @@ from pytest_linkmode.selection import (
     narrowing,
     wanted,
 )
+from tests.pytest_linkmode.places import ACROSS, DIRECTORIES, OTHER
 
 Run = Callable[..., pytest.RunResult]
 
-DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
 """A request that every Linux machine can serve without mounting anything."""
 
 AUTOMATIC = ("btrfs", "ext4", "tmpfs", "disk")
@@ -236,11 +236,11 @@ def test_ids_have_the_layout_first_and_then_the_mode(
     assert [line for line in result.outlines if "::" in line] == [
         *(
             f"test_ids_have_the_layout_first_and_then_the_mode.py::test_it[{layout}-{mode}-7]"
-            for layout in ("disk", "disk:shm")
+            for layout in ("disk", ACROSS)
             for mode in ("clone", "hardlink", "symlink", "copy")
         ),
         "test_ids_have_the_layout_first_and_then_the_mode.py::test_alone[disk]",
-        "test_ids_have_the_layout_first_and_then_the_mode.py::test_alone[shm]",
+        f"test_ids_have_the_layout_first_and_then_the_mode.py::test_alone[{OTHER}]",
     ]
 
 
@@ -283,15 +283,15 @@ def test_needs_that_only_probing_tells_skip_as_not_applicable(
 
         @pytest.mark.linkmode(layout="disk", needs={"case-insensitive"})
         def test_folding(linkmode_layout): ...
-        """
+        """.replace("shm", OTHER)
     )
     result = inside(*DIRECTORIES, "-rs")
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(
         [
             "passed    tests",
-            "disk      1 n/a",
-            "disk:shm  1",
+            f"{'disk':{len(ACROSS)}}  1 n/a",
+            f"{ACROSS}  1",
             "SKIPPED * not applicable: disk has no case-insensitive: *",
         ]
     )
@@ -368,7 +368,7 @@ def test_factories_make_fixtures_of_a_projects_own(inside: Run, pytester: pytest
         across = factories.layout(layout=["disk:shm"])
         sharing = factories.mode(modes=["hardlink", "symlink"])
         memory = factories.filesystem(fs="shm", name="memory_directory")
-        """
+        """.replace("shm", OTHER)
     )
     pytester.makepyfile(
         """
@@ -377,11 +377,11 @@ def test_factories_make_fixtures_of_a_projects_own(inside: Run, pytester: pytest
             assert across.name == "disk:shm"
             assert memory_directory.name == "shm"
             assert memory_directory.path.is_dir()
-        """
+        """.replace("shm", OTHER)
     )
     result = inside(*DIRECTORIES, "-v")
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*::test_it[[]disk:shm-shm-hardlink[]] PASSED*"])
+    result.stdout.fnmatch_lines([f"*::test_it[[]{ACROSS}-{OTHER}-hardlink[]] PASSED*"])
 
 
 def test_a_project_adds_filesystems_of_its_own(inside: Run, pytester: pytest.Pytester) -> None:

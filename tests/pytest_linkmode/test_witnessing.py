@@ -13,6 +13,7 @@ from linker.policies import REFERENCE, UV
 from pytest_linkmode.faults import support
 from pytest_linkmode.faults.log import Call
 from pytest_linkmode.witnessing import Taken, edges
+from tests.pytest_linkmode.places import ACROSS
 
 Run = Callable[..., pytest.RunResult]
 
@@ -133,7 +134,7 @@ def witnessed(pytester: pytest.Pytester, run: Run, fallback: str) -> dict[str, d
     program.write_text(PROGRAM % fallback)
     pytester.makepyfile(f"PYTHON, PROGRAM = {sys.executable!r}, {str(program)!r}\n{SUITE}")
     result = run(
-        "--linkmode-layout=disk:shm",
+        f"--linkmode-layout={ACROSS}",
         "--linkmode-namespace=host",
         f"--linkmode-linker=hardlink={sys.executable} -I {program} {{mode}} {{source}} {{target}}",
         "--linkmode-policy=uv",

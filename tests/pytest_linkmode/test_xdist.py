@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.pytest_linkmode.places import ACROSS, DIRECTORIES, OTHER
+
 pytest.importorskip("xdist")
 
 Run = Callable[..., pytest.RunResult]
-
-DIRECTORIES = ("--linkmode-layout=disk,disk:shm", "--linkmode-namespace=host")
 
 
 def test_what_workers_found_is_merged_into_one_report(
@@ -42,8 +42,8 @@ def test_what_workers_found_is_merged_into_one_report(
         [
             "passed    tests",
             "disk      4, 1 skipped",
-            "disk:shm  4",
-            "shm       1 skipped",
+            f"{ACROSS}  4",
+            f"{OTHER:{len(ACROSS)}}  1 skipped",
             "1 deselected: its marker leaves no layout of the selection",
             "  linux/hardlink/hardlink/cross-device -> copy  real, 4 tests",
         ]
@@ -100,7 +100,7 @@ def test_what_a_worker_found_survives_its_crash(inside: Run, pytester: pytest.Py
     result.stdout.fnmatch_lines(
         [
             "disk      2, 1 crashed",
-            "disk:shm  2, 1 crashed",
+            f"{ACROSS}  2, 1 crashed",
             "  linux/hardlink/hardlink/cross-device -> copy  real, 1 test",
         ]
     )
@@ -143,7 +143,7 @@ def test_what_the_controller_could_not_get_is_skipped_by_workers_without_another
     # Only the controller, this process, lacks the tools.
     monkeypatch.setattr("pytest_linkmode.processes.which", lambda tool: None)
     pytester.makepyfile("def test_it(linkmode_fs): ...")
-    result = inside("--linkmode-fs=btrfs?,shm", "--linkmode-namespace=host", "-n1", "-rs")
+    result = inside(f"--linkmode-fs=btrfs?,{OTHER}", "--linkmode-namespace=host", "-n1", "-rs")
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED * btrfs cannot be had here | checked: *mkfs.btrfs*"])
 

@@ -21,10 +21,7 @@ def machine(tmp_path: Path) -> wine.Machine:
 
 def test_every_path_is_named_as_wine_shows_it(machine: wine.Machine) -> None:
     assert wine.windows_path("/a/b c") == "Z:\\a\\b c"
-    lines = wine.path_file(machine).splitlines()
-    assert lines[0] == "python313.zip"
-    assert lines[-1] == "import site"
-    assert [line for line in lines if line.startswith("Z:\\")] == [
+    assert wine.path_file(machine).splitlines() == [
         wine.windows_path(machine.project),
         wine.windows_path(machine.site),
     ]
@@ -86,7 +83,7 @@ def report(directory: Path, *reasons: str) -> str:
 
 
 def test_a_skip_for_another_reason_is_an_error_and_so_is_one_more_or_less(tmp_path: Path) -> None:
-    name = "linker and plugin"
+    name = "Windows"
     faked = f"faked by Wine: {FAKED['symlinks']}"
     expected = wine.SKIPPED[name]
     assert wine.unexpected(name, wine.skips(report(tmp_path, *[faked] * expected))) == []

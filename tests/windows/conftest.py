@@ -14,7 +14,6 @@ from linker.platforms.windows import Calls, WindowsPlatform
 from pytest_linkmode.config import from_environment
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.filesystems import FILESYSTEMS, missing
-from tests.windows import wine
 
 if TYPE_CHECKING:
     from pytest_linkmode.models.refs import RefsModel, Volume
@@ -54,20 +53,9 @@ class Stand:
         return path
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Make the marks known."""
-    config.addinivalue_line("markers", "faked(what): needs what Wine only fakes")
-    config.addinivalue_line("markers", "modelled: asks a model, which runs on Linux")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what Wine fakes on Wine, and what asks a model where there is none."""
-    on_wine = wine.here()
+    """Skip what asks a model where there is none."""
     for item in items:
-        for mark in item.iter_markers("faked"):
-            reason = wine.FAKED[mark.args[0]]
-            if on_wine:
-                item.add_marker(pytest.mark.skip(reason=f"faked by Wine: {reason}"))
         if sys.platform != "linux" and item.get_closest_marker("modelled"):
             item.add_marker(pytest.mark.skip(reason="the model of ReFS stands on Linux"))
 

@@ -13,6 +13,7 @@ from linker.conditions import Condition, Primitive
 from linker.platforms import windows as w
 from linker.platforms.base import Failed, Kind
 from linker.platforms.windows import Calls, WindowsPlatform, refused
+from linker.store import Store, place_of
 from tests.windows.conftest import Stand
 
 CLONE, HARDLINK, SYMLINK, COPY = LinkMode
@@ -125,6 +126,38 @@ def test_existing_names_are_refused_before_anything_is_written(stand: Stand) -> 
     with pytest.raises(LinkError, match=r"top\.txt exists already"):
         link_tree(source, target, mode=COPY, existing=Existing.FAIL, platform=stand.platform)
     assert tree(target).keys() == {"top.txt"}
+
+
+def test_a_store_is_filled_linked_from_and_mended(stand: Stand) -> None:
+    source, target = fill(stand)
+    store = Store(os.path.join(stand.there, "store"), platform=stand.platform)
+    manifest = store.add(source)
+    assert store.link(manifest, target, mode=HARDLINK).counts == {HARDLINK: len(FILES)}
+    kept = os.path.join(store.path, *place_of(manifest.files["top.txt"]).split("/"))
+    assert os.path.samefile(kept, os.path.join(target, "top.txt"))
+    os.chmod(kept, stat.S_IREAD | stat.S_IWRITE)
+    with open(kept, "wb") as file:
+        file.write(b"another")
+    with pytest.raises(LinkError, match="was changed"):
+        store.link(manifest, target + "2", mode=COPY)
+    assert store.add(source) == manifest
+    store.link(manifest, target + "2", mode=COPY)
+    linked = tree(target + "2")
+    assert {name: seen[0] for name, seen in linked.items()} == FILES
+    assert all(read_only for _, _, read_only in linked.values())
+    assert sorted(os.listdir(store.path)) == ["files", "store.json"]
+
+
+@pytest.mark.parametrize("name", ["a/../b", "../b", "a//b", "/b", "a/.", "a/nul:s"])
+def test_a_name_that_could_lead_elsewhere_is_no_name(stand: Stand, name: str) -> None:
+    stand.put("a/b", b"b")
+    platform = stand.platform
+    root = platform.open_root(stand.here)
+    with pytest.raises(Failed) as caught:
+        platform.look(root, name)
+    assert platform.error_name(caught.value.error) == "ERROR_INVALID_NAME"
+    assert platform.look(root, "a/b") is not None
+    platform.close(root)
 
 
 def test_a_read_only_file_is_replaced_and_its_other_names_stay_read_only(stand: Stand) -> None:

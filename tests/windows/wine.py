@@ -6,7 +6,12 @@ and `scripts/run-wine` holds the number of skips against what was collected.
 
 from __future__ import annotations
 
+import functools
 import sys
+
+import pytest
+
+from linker import LinkMode
 
 FAKED = {
     "symlinks": "CreateSymbolicLinkW claims success and makes nothing (Wine 8 to 10)",
@@ -19,8 +24,30 @@ FAKED = {
 """What is faked -> how."""
 
 
+@functools.cache
 def here() -> bool:
     """Return whether this is Wine."""
     from linker.platforms import kernel32
 
     return sys.platform == "win32" and bool(kernel32.wine_version())
+
+
+def told(what: str) -> str:
+    """Return the reason of a skip for what is faked."""
+    return f"faked by Wine: {FAKED[what]}"
+
+
+def needs(item: pytest.Item) -> list[str]:
+    """Return what a test needs that Wine fakes: by its marks, or because it links by symlinks."""
+    found = [mark.args[0] for mark in item.iter_markers("faked")]
+    callspec = getattr(item, "callspec", None)
+    given = callspec.params.values() if callspec is not None else ()
+    if any(each in (LinkMode.SYMLINK, "symlink") for each in given):
+        found.append("symlinks")
+    return found
+
+
+def need(what: str) -> None:
+    """Skip the test that runs, on Wine, for what it fakes."""
+    if here():
+        pytest.skip(told(what))

@@ -20,6 +20,7 @@ from pytest_linkmode.faults import Call, FaultRunner, Kill, SweepFailed
 from pytest_linkmode.faults.inprocess import Injection, Killed
 from pytest_linkmode.faults.ops import FICLONE
 from pytest_linkmode.faults.spec import parse_all
+from tests.windows import wine
 
 BYTES = 100_000
 
@@ -91,6 +92,8 @@ def test_every_way_of_python_to_do_it_meets_its_fault(name: str, here: pathlib.P
 @pytest.mark.parametrize("name", DOES)
 def test_without_a_fault_it_does_what_it_does_and_is_logged(name: str, here: pathlib.Path) -> None:
     op, way, does = DOES[name]
+    if op == "symlink":
+        wine.need("symlinks")
     os.mkdir("d")
     calls = [call for call in run(does) if (call.op, call.way) == (op, way)]
     assert calls

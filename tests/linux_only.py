@@ -1,0 +1,456 @@
+"""Which tests are about Linux, and why: the one table of what does not run on Windows.
+
+A test module stands in it whole, a test in a module of the others by itself. On Windows, and so
+under Wine, they are not collected, and the summary counts them by reason. Everything else has to
+pass there, but for what Wine fakes (`tests.windows.wine.FAKED`). Names that exist no longer are
+an error, so that the table cannot outlive what it speaks of.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+CALLS = "makes system calls of Linux fail or answer, by their names and numbers"
+DESCRIPTORS = "directories are descriptors, which stay theirs whatever becomes of the name"
+SWAPS = "two names change places, for which Windows has no call (docs/windows.md)"
+FILESYSTEMS = "makes and mounts filesystems, or works on those of Linux"
+PROGRAMS = "faults in programs: seccomp and ptrace"
+PROCESSES = "forks, signals, limits and descriptors of POSIX processes"
+USERS = "permission bits, groups and other users"
+NAMES = "names and paths that Windows has not: bytes, devices, sockets, fifos, /proc"
+OWN_RUN = "runs the conformance suite in runs of its own; under Wine the suite itself is run"
+BROWSER = "shows reports in a browser"
+SHARING = "opens files while they are replaced, which Windows refuses for that moment"
+COMMANDS = "runs commands of POSIX: cp, ls, tail"
+EDGES = "edges of Linux, which are real on Linux alone"
+WORKERS = "starts workers of its own; under Wine the suites themselves run on workers"
+SCHEMA = "validates by a library whose compiled part does not load under Wine"
+MODELS = "models of other systems that stand on the calls of Linux"
+
+MODULES: Mapping[str, str] = {
+    "linker/test_choices.py": CALLS,
+    "linker/test_company.py": FILESYSTEMS,
+    "linker/test_edges.py": FILESYSTEMS,
+    "linker/test_every_edge.py": CALLS,
+    "linker/test_every_fault.py": CALLS,
+    "linker/test_helping.py": PROCESSES,
+    "linker/test_kill.py": CALLS,
+    "linker/test_linux.py": CALLS,
+    "linker/test_macos.py": MODELS,
+    "linker/test_macos_cloning.py": MODELS,
+    "linker/test_macos_sweep.py": MODELS,
+    "linker/test_modelled_policies.py": CALLS,
+    "linker/test_properties.py": NAMES,
+    "linker/test_refused_places.py": CALLS,
+    "linker/test_stage.py": DESCRIPTORS,
+    "linker/test_sweep.py": CALLS,
+    "linker/test_tree.py": DESCRIPTORS,
+    "linker/test_uv_policy.py": CALLS,
+    "pytest_linkmode/faults/test_bpf.py": PROGRAMS,
+    "pytest_linkmode/faults/test_injection.py": PROGRAMS,
+    "pytest_linkmode/faults/test_linking.py": CALLS,
+    "pytest_linkmode/faults/test_ordinary_user.py": PROGRAMS,
+    "pytest_linkmode/faults/test_running.py": PROGRAMS,
+    "pytest_linkmode/faults/test_sweep.py": PROGRAMS,
+    "pytest_linkmode/faults/test_uv_faults.py": PROGRAMS,
+    "pytest_linkmode/faults/test_ways.py": PROGRAMS,
+    "pytest_linkmode/filesystems/test_capabilities.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_filesystems.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_fuse.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_images.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_kernel.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_layouts.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_namespaces.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_processes.py": PROCESSES,
+    "pytest_linkmode/filesystems/test_registry.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_special.py": FILESYSTEMS,
+    "pytest_linkmode/filesystems/test_templates.py": FILESYSTEMS,
+    "pytest_linkmode/installers/test_installers.py": PROGRAMS,
+    "pytest_linkmode/interleave/test_actors.py": CALLS,
+    "pytest_linkmode/interleave/test_historical.py": CALLS,
+    "pytest_linkmode/interleave/test_programs.py": PROGRAMS,
+    "pytest_linkmode/interleave/test_pytest_interleave.py": CALLS,
+    "pytest_linkmode/interleave/test_reference_races.py": CALLS,
+    "pytest_linkmode/interleave/test_search.py": CALLS,
+    "pytest_linkmode/ladder/test_gateways.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_guests.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_ladder.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_mount_command.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_run_command.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_scheduling.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_sudo.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_user_namespace.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_wire.py": FILESYSTEMS,
+    "pytest_linkmode/models/test_clonefile_contract.py": MODELS,
+    "pytest_linkmode/models/test_clonefile_model.py": MODELS,
+    "pytest_linkmode/models/test_conformance_macos.py": MODELS,
+    "pytest_linkmode/test_conformance.py": OWN_RUN,
+    "pytest_linkmode/test_conformance_layouts.py": FILESYSTEMS,
+    "pytest_linkmode/test_evidence.py": FILESYSTEMS,
+    "pytest_linkmode/test_fiemap.py": FILESYSTEMS,
+    "pytest_linkmode/test_idle.py": PROCESSES,
+    "pytest_linkmode/test_modelled_conformance.py": OWN_RUN,
+    "pytest_linkmode/test_page.py": BROWSER,
+    "pytest_linkmode/test_report_schema.py": SCHEMA,
+    "pytest_linkmode/test_signals.py": PROCESSES,
+    "pytest_linkmode/test_storage.py": FILESYSTEMS,
+    "pytest_linkmode/test_witnessing.py": PROGRAMS,
+    "pytest_linkmode/test_xdist.py": WORKERS,
+}
+"""Test module -> why it is about Linux."""
+
+TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "linker/test_engine.py": {
+        NAMES: (
+            "test_paths_are_whatever_names_a_file",
+            "test_an_error_can_be_shown_whatever_the_name",
+        ),
+        USERS: (
+            "test_a_new_target_has_the_mode_and_time_of_the_source",
+            "test_one_file_is_linked_under_its_new_name",
+        ),
+        CALLS: (
+            "test_a_directory_that_vanishes_again_and_again_is_an_error",
+            "test_a_name_that_comes_and_goes_ends_in_time",
+            "test_a_parent_that_takes_no_more_directories_is_an_error",
+            "test_one_file_falls_back_as_a_tree_does",
+        ),
+        DESCRIPTORS: (
+            "test_a_deep_and_a_wide_tree_hold_few_descriptors",
+            "test_a_directory_that_is_moved_away_is_not_left_by_its_new_parent",
+            "test_a_directory_that_another_took_away_is_made_again",
+        ),
+    },
+    "linker/test_failures.py": {
+        CALLS: ("test_an_error_begins_with_what_could_not_be_done",),
+    },
+    "linker/test_inputs.py": {
+        NAMES: (
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-source-is-a-fifo-clone]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-source-is-a-fifo-hardlink]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-source-is-a-fifo-symlink]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-source-is-a-fifo-copy]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-fifo-clone]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-fifo-hardlink]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-fifo-symlink]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-fifo-copy]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-socket-clone]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-socket-hardlink]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-socket-symlink]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-socket-copy]",
+            "test_names_at_the_limit_are_linked",
+            "test_a_tree_deeper_than_any_path_is_linked",
+            "test_a_tree_deeper_than_any_path_is_taken_back",
+        ),
+        CALLS: (
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-target-below-a-file-clone]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-target-below-a-file-hardlink]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-target-below-a-file-symlink]",
+            "test_a_wrong_request_is_refused_and_nothing_happens[ordinary-user-target-below-a-file-copy]",
+        ),
+        PROCESSES: ("test_too_many_open_files_end_a_link_cleanly_or_not_at_all",),
+        FILESYSTEMS: (
+            "test_a_disk_that_is_full_half_way_is_as_it_was",
+            "test_a_disk_without_inodes_half_way_is_as_it_was",
+            "test_a_read_only_filesystem_is_refused",
+            "test_one_directory_seen_through_two_mounts_is_the_same_directory",
+            "test_two_names_that_exfat_folds_into_one_are_refused",
+        ),
+        USERS: (
+            "test_a_device_is_refused",
+            "test_a_directory_that_cannot_be_read_ends_the_link",
+            "test_a_file_that_cannot_be_read_ends_the_link",
+            "test_a_target_of_somebody_else_is_left_alone",
+        ),
+    },
+    "linker/test_journal.py": {
+        USERS: (
+            "test_what_others_put_into_a_directory_of_ours_stays_with_the_directory",
+            "test_a_directory_of_the_same_name_is_not_taken_for_ours",
+            "test_an_empty_directory_that_another_linker_wants_as_well_stays_and_is_listed",
+            "test_an_empty_directory_wanted_while_it_is_undone_is_there_afterwards",
+            "test_a_note_never_leads_out_of_the_target",
+            "test_a_read_only_directory_is_written_to_and_is_read_only_again",
+            "test_permission_bits_that_could_not_be_given_back_are_listed_and_given_by_the_next_run",
+            "test_a_note_is_believed_only_if_everything_in_it_is_so",
+        ),
+        CALLS: (
+            "test_linkers_meet_wherever_their_stages_lie",
+            "test_a_link_that_failed_may_be_anothers_if_it_is_there",
+            "test_what_others_removed_meanwhile_is_put_back_only_if_it_was_there_before[clone]",
+            "test_what_cannot_be_put_back_is_saved_and_listed",
+            "test_a_target_in_which_no_stage_survives_is_an_error",
+        ),
+        PROCESSES: (
+            "test_the_lock_of_a_stage_dies_with_its_process",
+            "test_a_stage_whose_lock_is_held_is_left_alone",
+        ),
+        DESCRIPTORS: ("test_an_empty_directory_that_another_undo_removes_meanwhile_is_made",),
+        SWAPS: (
+            "test_what_others_replace_while_we_undo_stays[hardlink-a]",
+            "test_what_others_replace_while_we_undo_stays[copy-a]",
+        ),
+    },
+    "linker/test_linker_cli.py": {
+        CALLS: (
+            "test_the_default_mode_is_that_of_the_policy",
+            "test_a_fallback_names_what_was_asked_and_what_happened",
+            "test_a_chain_of_fallbacks_names_the_mode_at_its_end",
+            "test_fallbacks_of_single_files_are_grouped_and_counted",
+            "test_strict_fails_instead",
+        ),
+        NAMES: ("test_names_of_any_bytes_reach_any_terminal",),
+        PROCESSES: (
+            "test_closed_streams_are_no_reason_to_fail",
+            "test_control_c_is_such_an_interruption",
+        ),
+    },
+    "linker/test_links.py": {
+        CALLS: (
+            "test_one_file_tells_observers_and_falls_back_unless_strict",
+            "test_one_file_that_failed_leaves_what_was_there",
+            "test_any_source_is_linked_with_every_promise",
+            "test_a_tree_may_be_linked_again_from_its_first_file_from_any_source",
+            "test_every_stage_is_gone_however_many_there_were",
+            "test_a_stage_that_stays_beside_a_new_target_is_named",
+            "test_a_read_only_root_that_stays_open_is_named_with_its_stage",
+            "test_a_source_file_that_is_gone_leaves_a_hard_link_that_nobody_can_tell",
+            "test_strict_raises_where_the_policy_would_fall_back",
+            "test_a_policy_that_undoes_nothing_leaves_what_it_had_linked",
+            "test_a_target_that_cannot_be_looked_through_is_refused_before_anything_is_written",
+            "test_a_target_that_cannot_be_listed_is_named",
+            "test_a_target_that_others_remove_is_made_again",
+            "test_a_target_that_is_there_and_cannot_be_opened_is_no_target_that_vanished",
+        ),
+        NAMES: ("test_a_directory_that_vanishes_while_it_is_looked_at_is_made",),
+    },
+    "linker/test_manifest.py": {
+        NAMES: (
+            "test_a_path_that_could_lead_elsewhere_is_refused[file-no bytes]",
+            "test_a_path_that_could_lead_elsewhere_is_refused[directory-no bytes]",
+        ),
+    },
+    "linker/test_merging.py": {
+        DESCRIPTORS: (
+            "test_the_way_from_a_stage_to_a_directory_is_told_by_names",
+            "test_names_that_fold_into_one_are_refused_by_trying",
+            "test_a_stage_in_the_target_finds_who_is_there_and_tells_them",
+            "test_names_are_tried_whatever_the_umask",
+            "test_a_stage_that_cannot_be_made_is_told_by_its_directory",
+        ),
+        CALLS: (
+            "test_observers_are_told_that_a_stage_has_no_lock",
+            "test_observers_are_told_of_a_file_that_came_meanwhile",
+            "test_files_with_too_many_links_are_made_in_another_mode_and_undone",
+        ),
+        USERS: (
+            "test_a_new_directory_is_never_more_open_than_its_source",
+            "test_new_directories_keep_an_inherited_group_whatever_the_umask",
+            "test_a_read_only_directory_is_made_writable_wherever_we_are",
+            "test_a_note_says_what_the_next_run_has_to_give_back",
+            "test_a_read_only_directory_is_opened_to_its_owner_alone_and_noted",
+            "test_only_hard_links_need_a_stage_in_a_target_that_is_read_only",
+        ),
+    },
+    "linker/test_pollution.py": {
+        USERS: ("test_a_write_reaches_the_other_side_in_sharing_modes_only[disk-hardlink]",),
+    },
+    "linker/test_refusals.py": {
+        CALLS: ("test_what_cannot_be_read_of_a_source_is_named",),
+    },
+    "linker/test_rules.py": {
+        CALLS: (
+            "test_what_is_refused_ends_as_a_file_of_its_own",
+            "test_a_call_that_did_nothing_is_noticed_and_told",
+            "test_without_edges_nothing_is_ever_tried_twice",
+            "test_the_edge_is_what_decides",
+        ),
+        NAMES: ("test_what_is_no_file_is_refused_before_anything_is_written",),
+        USERS: (
+            "test_setuid_is_carried_by_sharing_a_file_only",
+            "test_a_directory_that_was_there_keeps_its_mode_and_its_time_moves_on",
+        ),
+        SHARING: ("test_at_every_moment_each_name_shows_an_old_or_a_whole_new_entry",),
+    },
+    "linker/test_store.py": {
+        DESCRIPTORS: (
+            "test_what_is_kept_already_takes_no_space_a_second_time",
+            "test_a_digest_is_that_of_what_was_written",
+            "test_a_source_that_is_not_what_was_expected_is_not_kept",
+        ),
+        NAMES: (
+            "test_a_source_that_no_manifest_can_name_is_not_kept",
+            "test_a_tree_deeper_than_any_path_is_kept_and_linked",
+        ),
+        USERS: (
+            "test_a_target_has_what_the_manifest_says",
+            "test_the_same_content_twice_in_one_directory_is_one_inode",
+            "test_what_cannot_be_read_or_written_is_an_error_of_ours",
+            "test_a_store_that_may_only_be_read_is_enough",
+        ),
+        PROCESSES: ("test_a_writer_that_is_really_killed_leaves_nothing_that_stays",),
+    },
+    "pytest_linkmode/faults/test_inprocess.py": {
+        NAMES: (
+            "test_numbers_paths_and_results_are_as_for_programs",
+            "test_a_failing_function_is_replayed_by_the_same_line",
+        ),
+        DESCRIPTORS: ("test_a_directory_descriptor_is_where_a_path_starts",),
+        CALLS: (
+            "test_a_clone_meets_its_fault[btrfs]",
+            "test_a_short_copy_copies_half_and_a_loop_gets_there[copy_file_range]",
+            "test_a_short_copy_copies_half_and_a_loop_gets_there[sendfile]",
+            "test_a_short_copy_copies_half_and_a_loop_gets_there[write]",
+            "test_a_short_copy_copies_half_and_a_loop_gets_there[writev]",
+            "test_a_short_copy_copies_half_and_a_loop_gets_there[pwrite]",
+            "test_a_short_copy_copies_half_and_a_loop_gets_there[file]",
+        ),
+    },
+    "pytest_linkmode/faults/test_pytest_faults.py": {
+        PROGRAMS: (
+            "test_a_budget_is_said",
+            "test_a_failing_case_is_one_subtest_and_the_rest_one_line",
+            "test_lines_of_workers_arrive",
+            "test_one_case_is_replayed_as_it_was_printed",
+            "test_where_programs_cannot_have_faults_the_test_is_skipped_with_the_reason",
+            "test_without_subtests_the_test_fails_with_all_of_them",
+        ),
+        CALLS: ("test_what_the_reference_linker_did_about_a_fault_counts_as_injected",),
+    },
+    "pytest_linkmode/test_adapters.py": {
+        COMMANDS: (
+            "test_cp_is_a_linker",
+            "test_a_command_is_never_given_to_a_shell",
+            "test_what_a_command_printed_is_kept",
+            "test_a_command_that_fails_is_an_adapter_error_with_what_it_printed",
+        ),
+        NAMES: ("test_a_command_gets_its_arguments_one_by_one",),
+    },
+    "pytest_linkmode/test_cli.py": {
+        PROCESSES: (
+            "test_explain_in_a_layout_does_what_the_system_would_do",
+            "test_explain_in_a_layout_shows_what_a_kill_leaves",
+        ),
+        NAMES: ("test_odd_names_are_told_on_one_line_each",),
+        FILESYSTEMS: (
+            "test_doctor_lists_every_filesystem_and_every_layout",
+            "test_probe_says_what_happens_and_what_policies_make_of_it[btrfs]",
+            "test_probe_says_what_happens_and_what_policies_make_of_it[xfs-noreflink]",
+            "test_probe_says_what_happens_and_what_policies_make_of_it[tmpfs]",
+        ),
+    },
+    "pytest_linkmode/test_config.py": {
+        NAMES: (
+            "test_directories_are_joined_from_all_three_places",
+            "test_a_directory_in_the_environment_is_no_request",
+            "test_reports_lie_where_pytest_was_called",
+        ),
+    },
+    "pytest_linkmode/test_coverage.py": {
+        EDGES: (
+            "test_a_recorder_hears_each_edge_once_with_its_proof",
+            "test_only_a_test_that_passed_verifies_its_edges",
+            "test_edges_are_collected_while_a_test_of_ours_runs_and_from_no_other",
+            "test_an_edge_of_another_policy_is_told_of",
+            "test_the_policy_of_the_run_is_that_of_expectations",
+            "test_what_comes_of_a_fault_is_not_real_and_what_came_before_it_is",
+        ),
+    },
+    "pytest_linkmode/test_guards.py": {
+        FILESYSTEMS: ("test_a_suite_that_tested_nothing_fails_the_run[not applicable]",),
+        WORKERS: (
+            "test_no_suite_in_which_nothing_came_to_a_result_meets_a_guard",
+            "test_no_suite_of_which_everything_was_deselected_meets_a_guard",
+        ),
+    },
+    "pytest_linkmode/test_independence.py": {
+        CALLS: (
+            "test_the_other_file_is_read_past_the_page_cache",
+            "test_permission_bits_that_writing_took_away_are_put_back",
+            "test_holes_are_left_alone",
+            "test_a_file_without_any_data_cannot_be_edited",
+            "test_an_edit_that_fails_is_kept_as_an_error_and_undone",
+        ),
+    },
+    "pytest_linkmode/test_merge.py": {
+        EDGES: (
+            "test_an_edge_has_the_best_proof_of_all_runs",
+            "test_a_run_can_be_given_a_name",
+            "test_two_runs_of_one_name_are_refused",
+            "test_a_list_that_was_written_is_met",
+            "test_less_than_a_list_says_fails_and_is_named",
+            "test_the_answer_can_be_had_as_json",
+        ),
+    },
+    "pytest_linkmode/test_plugin.py": {
+        USERS: ("test_the_header_is_what_one_would_type",),
+        FILESYSTEMS: (
+            "test_what_was_asked_for_by_name_and_cannot_be_had_is_a_usage_error",
+            "test_collecting_only_looks_for_what_is_missing_and_makes_nothing",
+            "test_a_directory_that_is_not_what_it_was_named_for_is_a_usage_error",
+            "test_what_can_be_done_without_is_skipped_with_every_reason",
+            "test_a_run_inside_a_run_does_not_enter_again",
+            "test_filesystems_are_made_in_a_private_namespace",
+            "test_fresh_filesystems_are_used_by_one_test_only",
+            "test_under_bare_auto_the_first_fixture_enters_and_threads_are_told_of",
+        ),
+    },
+    "pytest_linkmode/test_report.py": {
+        EDGES: (
+            "test_json_says_the_same_with_a_version",
+            "test_the_terminal_ends_with_layouts_modes_and_edges",
+            "test_quiet_runs_get_failures_and_one_line",
+            "test_many_edges_and_reasons_are_cut_and_say_so",
+            "test_failures_are_red_and_proofs_green",
+            "test_junit_has_what_properties_can_hold",
+        ),
+    },
+    "pytest_linkmode/test_samples.py": {
+        USERS: (
+            "test_a_tree_can_be_written_into_one_that_is_there",
+            "test_it_is_written_as_the_table_says",
+        ),
+        NAMES: ("test_odd_names_hold_everything_but_slash_and_nul",),
+    },
+    "pytest_linkmode/test_selection.py": {
+        FILESYSTEMS: ("test_needs_that_only_probing_tells_skip_as_not_applicable",),
+    },
+    "pytest_linkmode/test_snapshots.py": {
+        NAMES: ("test_every_change_is_told",),
+    },
+    "pytest_linkmode/test_tmp.py": {
+        FILESYSTEMS: (
+            "test_a_btrfs_serves_as_well",
+            "test_tmp_path_of_an_unchanged_suite_lies_there",
+        ),
+    },
+}
+"""Test module -> why -> the tests in it that are about Linux; with ``[...]`` one case of them."""
+
+
+def why(module: str, test: str = "") -> str:
+    """Return why a module, or one of its tests, is about Linux; nothing if it is not."""
+    if module in MODULES:
+        return MODULES[module]
+    name = test.partition("[")[0]
+    for reason, tests in TESTS.get(module, {}).items():
+        if name in tests or test in tests:
+            return reason
+    return ""
+
+
+def summary(asked: Iterable[str]) -> list[str]:
+    """Return how many modules and tests of the directories and modules in `asked` are left out."""
+    rows = [(module, reason, "modules") for module, reason in MODULES.items()]
+    rows += [
+        (module, reason, "tests")
+        for module, reasons in TESTS.items()
+        for reason, tests in reasons.items()
+        for _ in tests
+    ]
+    told: Counter[tuple[str, str]] = Counter()
+    for module, reason, kind in rows:
+        if any(f"{module}/".startswith(f"{each}/") for each in asked):
+            told[reason, kind] += 1
+    return [f"{count:4} {kind}: {reason}" for (reason, kind), count in sorted(told.items())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import os
 import pathlib
 import stat
@@ -617,3 +618,31 @@ def test_a_directory_that_is_moved_away_is_not_left_by_its_new_parent(ground: st
         assert os.listdir(f"{ground}/outside/z") == [], f"moved at call {at}"
         assert sorted(os.listdir(f"{ground}/outside")) == ["d", "kept", "z"]
     assert refused
+
+
+@pytest.mark.parametrize("how", ["linked", "failed"])
+@pytest.mark.parametrize("before", ["on", "off"])
+def test_the_collector_of_cycles_rests_meanwhile_and_is_then_as_before(
+    ground: str, before: str, how: str
+) -> None:
+    scene = Scene(ground, PACKAGE, {})
+    seen: list[bool] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append(gc.isenabled())
+        if how == "failed":
+            raise KeyboardInterrupt
+
+    collecting = gc.isenabled()
+    try:
+        (gc.enable if before == "on" else gc.disable)()
+        if how == "failed":
+            with pytest.raises(KeyboardInterrupt):
+                link_tree(scene.source, scene.target, mode=LinkMode.COPY, progress=progress)
+        else:
+            link_tree(scene.source, scene.target, mode=LinkMode.COPY, progress=progress)
+        assert gc.isenabled() == (before == "on")
+    finally:
+        (gc.enable if collecting else gc.disable)()
+    assert seen
+    assert not any(seen)

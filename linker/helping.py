@@ -39,6 +39,9 @@ class Forking(Protocol):
     def die_with(self, parent: int) -> None:
         """Have this process end when `parent`, which has forked it, does."""
 
+    def swaps_apart(self, directory: int) -> bool:
+        """Whether there one process can make files while another swaps names."""
+
 
 class Piece(NamedTuple):
     """A directory to be made `whole`, or only the files and symlinks of one that is there.

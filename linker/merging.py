@@ -16,7 +16,7 @@ from linker.choices import Choices
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, link_error
 from linker.journal import Change, Record, Stage, remove_tree
-from linker.light import TYPE_CHECKING, NamedTuple
+from linker.light import TYPE_CHECKING, NamedTuple, cast
 from linker.making import Maker, Tally
 from linker.modes import Existing, LinkMode
 from linker.platforms.base import Failed, Kind, Platform
@@ -26,6 +26,7 @@ from linker.staging import Stages, stage_path
 from linker.tree import Lost, Node, Trail
 
 if TYPE_CHECKING:
+    from linker.helping import Forking
     from linker.sharing import Done, Team
 
 _BUSY_PATIENCE = 16
@@ -157,13 +158,15 @@ class Merger:
         from linker.sharing import Team, share_of
 
         helpers, self._processes = self._processes - 1, 1  # we ask for them once
+        direct = self._platform.places_directly
+        staging = cast("Forking", self._platform).swaps_apart(stage.handle)
         shares = []
         stack = [node for merging, node in pending if merging]
         while stack:
             each = stack.pop()
             stack.extend(child for child in reversed(each.directories) if child.present)
             if each.device == node.device:
-                share = share_of(each, pair.mode, direct=self._platform.places_directly)
+                share = share_of(each, pair.mode, direct=direct, staging=staging)
                 shares += [] if share is None else [share]
         tickets = divide_shares(shares)
         if not tickets:

@@ -49,11 +49,12 @@ class Done(NamedTuple):
     made_ns: int
 
 
-def share_of(node: Node, mode: LinkMode, *, direct: bool) -> Share | None:
+def share_of(node: Node, mode: LinkMode, *, direct: bool, staging: bool) -> Share | None:
     """Return what a helper may do for a directory; None where it would be no help.
 
-    With `direct` files can be placed right under their names. A hard link takes no longer than
-    giving it its name from the stage would.
+    With `direct` files can be placed right under their names, with `staging` others can be staged
+    while the parent places some. A hard link takes no longer than giving it its name from the stage
+    would.
     """
     files, taken = node.files, node.taken
     if not files and not node.symlinks:
@@ -61,11 +62,13 @@ def share_of(node: Node, mode: LinkMode, *, direct: bool) -> Share | None:
     if mode is LinkMode.HARDLINK and len(taken) < len(files):
         return None
     if not direct or mode in (LinkMode.HARDLINK, LinkMode.SYMLINK):
-        return Share(node, (), files)
-    if not taken:
-        return Share(node, files, ())
-    free = [name for name in files if name not in taken]
-    return Share(node, free, [name for name in files if name in taken] if free else files)
+        share = Share(node, (), files)
+    elif not taken:
+        share = Share(node, files, ())
+    else:
+        free = [name for name in files if name not in taken]
+        share = Share(node, free, [name for name in files if name in taken] if free else files)
+    return share if staging or not share.staged else None
 
 
 class Team:

@@ -62,6 +62,8 @@ STATX_BTIME = 0x800
 _GIVES_NUMBERS_AGAIN = frozenset({0xEF53, 0x58465342, 0xF2F52010})
 """ext2/3/4, xfs and f2fs (linux/magic.h): a removed file's inode number is the next one's."""
 
+_BTRFS = 0x9123683E
+
 PR_SET_PDEATHSIG = 1
 SIGKILL = 9
 RENAME_NOREPLACE = 1
@@ -272,6 +274,16 @@ class LinuxPlatform:
     def die_with(self, parent: int) -> None:
         """Have this process killed when `parent`, which has forked it, ends (prctl(2))."""
         _die_with(parent)
+
+    def swaps_apart(self, directory: int) -> bool:
+        """Whether there one process can make files while another swaps names (`helping.Forking`).
+
+        btrfs keeps all names in one tree: there both wait for its locks, for longer than they gain.
+        """
+        try:
+            return self.calls.fstype(directory) != _BTRFS
+        except OSError:
+            return True
 
     def error_name(self, error: OSError) -> str:
         if isinstance(error, CheckFailed):

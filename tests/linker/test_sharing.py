@@ -129,6 +129,8 @@ def test_whoever_merges_it_the_target_is_the_same(
     assert descriptors() == before
     # Where nothing is in the way hard links take no longer than their helper would.
     helps = mode is not LinkMode.HARDLINK or there == "full"
+    if linkmode_fs.name == "btrfs":  # where nothing is staged while names are swapped
+        helps = mode.isolating and there == "bare"
     assert len(crew.pids) == helps
 
 
@@ -519,7 +521,7 @@ def test_a_file_that_cannot_be_cloned_half_way_is_copied_by_the_parent_and_told(
     set_flag(f"{root}/source/p2/nocow", NOCOW)
     with open(f"{root}/source/p2/nocow/data", "wb") as writing:
         writing.write(trees.noise(20_000))
-    compare(root, LinkMode.CLONE, {**HALF, "p2/nocow": Directory()})
+    compare(root, LinkMode.CLONE, {**BARE, "p2/nocow": Directory()})
     assert crew.pids
 
 
@@ -559,6 +561,18 @@ def test_where_no_helper_can_be_had_one_process_merges_it_all(
     assert not crew.pids
 
 
+@pytest.mark.linkmode(fs=["btrfs", "xfs", "tmpfs"])
+def test_on_btrfs_alone_who_makes_files_hinders_who_swaps_names(
+    linkmode_fs: TestFilesystem,
+) -> None:
+    handle = os.open(linkmode_fs.path, os.O_RDONLY)
+    try:
+        assert LinuxPlatform().swaps_apart(handle) is (linkmode_fs.name != "btrfs")
+    finally:
+        os.close(handle)
+    assert LinuxPlatform().swaps_apart(handle), "where it cannot be told"
+
+
 # How it is divided.
 
 
@@ -587,13 +601,15 @@ def node(files: int, taken: int, symlinks: int = 0) -> Node:
 def test_a_helper_places_what_is_free_and_stages_the_rest(
     mode: LinkMode, direct: str, there: Node, placed: int | None, staged: int | None
 ) -> None:
-    share = share_of(there, mode, direct=direct == "directly")
+    share = share_of(there, mode, direct=direct == "directly", staging=True)
     found = (None, None) if share is None else (len(share.direct), len(share.staged))
     assert found == (placed, staged)
     if share is not None:
         assert {*share.direct, *share.staged} == set(there.files)
         assert there.taken.isdisjoint(share.direct)
         assert share.size == 1 + len(there.files) + len(there.symlinks)
+    alone = share_of(there, mode, direct=direct == "directly", staging=False)
+    assert alone == (None if share is None or share.staged else share)
 
 
 def test_shares_are_dealt_in_their_order_on_few_tickets() -> None:

@@ -183,7 +183,7 @@ class Seam:
             base = world.base(directory)
             if base is None:
                 return None
-            text = f"{base}/{text}"
+            text = base if text == "." else f"{base}/{text}"
         elif text.startswith(_DESCRIPTORS):
             return self._path(int(text[len(_DESCRIPTORS) :]), None)
         path = text if is_plain(text) else os.path.abspath(text)

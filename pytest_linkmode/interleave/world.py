@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress, count
-from operator import attrgetter, ne
+from operator import itemgetter, ne
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pytest_linkmode.errors import LinkmodeError
@@ -47,7 +47,7 @@ class Event(NamedTuple):
     error: str = ""
 
 
-_ACTOR = attrgetter("actor")
+_ACTOR = itemgetter(Event._fields.index("actor"))
 
 
 class Events(dict[str, Event]):
@@ -291,7 +291,7 @@ class InProcess:
                 count += 1
             self.until = count
         else:
-            self.until = 0 if self._sleeping else FOREVER
+            self.until = FOREVER  # it is awake, and nobody falls asleep
         # Those who sleep are woken by what follows the plan, its last turn included.
         self.drowsy = bool(self._sleeping) and count >= planned
 
@@ -424,7 +424,7 @@ class InProcess:
             base = self.base(directory)
             if base is None:
                 return None
-            text = f"{base}/{text}"
+            text = base if text == "." else f"{base}/{text}"
         return text if is_plain(text) else os.path.abspath(text)
 
     def moved(self, old: str, new: str, *, swapped: bool = False) -> None:

@@ -37,11 +37,15 @@ def test_a_module_is_left_out_whole_or_test_by_test() -> None:
 
 def test_a_test_is_found_by_its_name_or_its_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linux_only, "MODULES", {"a.py": "whole"})
-    monkeypatch.setattr(linux_only, "TESTS", {"b.py": {"some": ("test_one", "test_two[x]")}})
+    monkeypatch.setattr(
+        linux_only, "TESTS", {"b.py": {"some": ("test_one", "test_two[x]", "test_three[x-*")}}
+    )
     assert linux_only.why("a.py", "test_any[case]") == "whole"
     assert linux_only.why("b.py", "test_one[case]") == "some"
     assert linux_only.why("b.py", "test_two[x]") == "some"
     assert not linux_only.why("b.py", "test_two[y]")
+    assert linux_only.why("b.py", "test_three[x-y]") == "some"
+    assert not linux_only.why("b.py", "test_three[y-x-]")
     assert not linux_only.why("b.py")
     assert not linux_only.why("c.py", "test_one")
 

@@ -11,6 +11,7 @@ file goes when nothing is left to undo.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -155,7 +156,9 @@ if sys.platform == "win32":
         os.lseek(file, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in (0, errno.EACCES):  # Wine's C library forgets to say which
+                raise
             return False
         finally:
             os.lseek(file, before, os.SEEK_SET)

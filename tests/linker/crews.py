@@ -15,8 +15,8 @@ import pytest
 from linker import engine, helping
 from linker.helping import Desk
 from linker.making import Maker
-from linker.platforms.linux import CALLS, LinuxPlatform
 from linker.sharing import Team
+from tests.linker.seams import CALLS, MachinePlatform
 
 SMALL = 60
 """What counts as a large tree here."""
@@ -94,7 +94,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     monkeypatch.setattr(Maker, "_fill_own", filling)
     monkeypatch.setattr(Team, "_do", doing)
     # pytest itself may have threads; a helper of a test does nothing that they could hold up.
-    monkeypatch.setattr(LinuxPlatform, "may_fork", property(lambda self: self.calls is CALLS))
+    monkeypatch.setattr(MachinePlatform, "may_fork", property(lambda self: self.calls is CALLS))
     for module in (engine, helping):
         monkeypatch.setattr(module, "LEAST", SMALL)
     yield made

@@ -20,13 +20,8 @@ from pytest_linkmode.faults.inprocess import injected
 
 if sys.platform == "win32":
     from linker.platforms import kernel32
-    from linker.platforms.windows import (
-        DUPLICATE,
-        FSCTL_DUPLICATE_EXTENTS_TO_FILE,
-        SUPPORTS_BLOCK_REFCOUNTING,
-        Calls,
-        WindowsPlatform,
-    )
+    from linker.platforms import windows as w
+    from linker.platforms.windows import Calls, WindowsPlatform
 
     CALLS = kernel32.calls()
 
@@ -68,9 +63,11 @@ if sys.platform == "win32":
 
     def control_by_copying(handle: int, code: int, data: bytes, size: int) -> bytes:
         """Answer FSCTL_DUPLICATE_EXTENTS_TO_FILE as ReFS would, on a filesystem without it."""
-        if code != FSCTL_DUPLICATE_EXTENTS_TO_FILE:
+        if code == w.FSCTL_GET_INTEGRITY_INFORMATION:
+            return w.INTEGRITY.pack(0, 0, 0, 0, 4096)
+        if code != w.FSCTL_DUPLICATE_EXTENTS_TO_FILE:
             return CALLS.control(handle, code, data, size)
-        source, begin, there, left = DUPLICATE.unpack(data)
+        source, begin, there, left = w.DUPLICATE.unpack(data)
         left = min(left, CALLS.information(source).size - begin)
         buffer = memoryview(bytearray(1 << 20))
         CALLS.seek(source, begin)
@@ -83,7 +80,7 @@ if sys.platform == "win32":
     REFLINKING = dataclasses.replace(
         CALLS,
         control=control_by_copying,
-        volume_flags=lambda handle: CALLS.volume_flags(handle) | SUPPORTS_BLOCK_REFCOUNTING,
+        volume_flags=lambda handle: CALLS.volume_flags(handle) | w.SUPPORTS_BLOCK_REFCOUNTING,
     )
 else:
     REFLINKING = dataclasses.replace(CALLS, ficlone=clone_by_copying)

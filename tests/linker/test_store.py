@@ -585,7 +585,7 @@ def test_without_verifying_only_the_content_is_trusted(
 ) -> None:
     _flip(f"{store.path}/{LARGE}")
     store.link(manifest, f"{ground}/target", mode=LinkMode.COPY, verify=False)
-    os.unlink(f"{store.path}/{LARGE}")
+    trees.remove(f"{store.path}/{LARGE}")
     with pytest.raises(LinkError, match="cannot give 'ns/a/large'"):
         store.link(manifest, f"{ground}/other", mode=LinkMode.COPY, verify=False)
     assert not os.path.exists(f"{ground}/other")
@@ -594,8 +594,8 @@ def test_without_verifying_only_the_content_is_trusted(
 def test_an_error_names_one_file_and_counts_the_others(
     ground: str, store: Store, manifest: Manifest
 ) -> None:
-    os.unlink(f"{store.path}/{LARGE}")
-    os.unlink(f"{store.path}/{TOOL}")
+    trees.remove(f"{store.path}/{LARGE}")
+    trees.remove(f"{store.path}/{TOOL}")
     with pytest.raises(LinkError) as caught:
         store.check(manifest)
     assert "with 1 more" in caught.value.why
@@ -605,7 +605,7 @@ def test_an_error_names_one_file_and_counts_the_others(
 def test_what_a_manifest_does_not_name_does_not_matter(
     ground: str, store: Store, manifest: Manifest
 ) -> None:
-    os.unlink(f"{store.path}/{LARGE}")
+    trees.remove(f"{store.path}/{LARGE}")
     part = Manifest({"elsewhere/top": manifest.files["top"]})
     store.link(part, f"{ground}/target", mode=LinkMode.COPY)
     assert Path(f"{ground}/target/elsewhere/top").read_bytes() == b"top"

@@ -69,6 +69,7 @@ FIRST: Mapping[str, tuple[str, ...]] = {
         "uv_policy",
         "macos_cloning",
         "links",
+        "journal",
     ),
     "engine": (
         "links",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +15,18 @@ import pytest
 
 from linker import LinkError, LinkMode, link_tree
 from linker.conditions import Condition, Primitive
+from linker.engine import link_source
 from linker.journal import STAGE
 from linker.merging import PATIENCE
 from linker.modes import Existing
 from linker.platforms.linux import CALLS, RENAME_EXCHANGE, RENAME_NOREPLACE, LinuxPlatform
 from linker.policies import REFERENCE, UV
 from linker.policy import Edge, Policy, Step
+from linker.sources import DirectorySource
 from pytest_linkmode.faults.inprocess import injected
+from pytest_linkmode.models import clonefile
 from tests.linker import trees, users
+from tests.linker.crews import SMALL, Crew
 from tests.linker.scenes import Scene
 from tests.linker.seams import REFLINKING, descriptors
 from tests.linker.trees import Directory, File, Tree
@@ -490,3 +495,113 @@ def test_a_platform_that_says_nothing_of_forking_makes_everything_itself(
         platform=Plain(CALLS),
     )
     assert report.counts == {LinkMode.COPY: 500}
+
+
+# Helpers.
+
+
+@pytest.fixture
+def flat(ground: str) -> Scene:
+    """More files than one process would make alone, all in one new directory."""
+    tree: Tree = {f"only/{number}": File(b"%d" % number) for number in range(SMALL + 1)}
+    return Scene(ground, tree, None)
+
+
+@pytest.mark.parametrize("mutable", [(), ("*",)])
+def test_one_large_directory_is_one_ticket_and_made_all_the_same(
+    flat: Scene, crew: Crew, mutable: tuple[str, ...]
+) -> None:
+    report = link_tree(
+        flat.source, flat.target, mode=LinkMode.HARDLINK, mutable=mutable, processes=2
+    )
+    ended = LinkMode.COPY if mutable else LinkMode.HARDLINK
+    assert report.counts == {ended: SMALL + 1}
+    assert trees.content(trees.snapshot(flat.target)) == trees.content(flat.wanted)
+
+
+def test_a_large_tree_of_which_nothing_shows_whether_the_mode_works_is_made_alone(
+    ground: str, crew: Crew
+) -> None:
+    """Of files that are all to be copied nobody learns whether this pair can be cloned."""
+    tree: Tree = {f"d{number % 9}/{number}": File(b"%d" % number) for number in range(2 * SMALL)}
+    scene = Scene(ground, tree, None)
+    report = link_tree(
+        scene.source, scene.target, mode=LinkMode.HARDLINK, mutable=["*"], processes=2
+    )
+    assert report.counts == {LinkMode.COPY: 2 * SMALL}
+    assert trees.content(trees.snapshot(scene.target)) == trees.content(scene.wanted)
+    assert not crew.pids
+
+
+def test_a_helper_that_is_late_is_waited_for(ground: str, crew: Crew) -> None:
+    tree: Tree = {
+        f"d{number % 9}/{number}": File(b"%d" % number, mode=0o640) for number in range(2 * SMALL)
+    }
+    scene = Scene(ground, tree, {f"d{number}": Directory() for number in range(9)})
+    crew.patient = False
+    crew.deed = lambda number: time.sleep(0.1)
+    report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, processes=2)
+    assert len(crew.pids) == 1
+    assert report.counts == {LinkMode.COPY: 2 * SMALL}
+    assert report.leftovers == ()
+    found, wanted = trees.content(trees.snapshot(scene.target)), trees.content(scene.wanted)
+    assert {path: found[path] for path in tree} == {path: wanted[path] for path in tree}
+
+
+@pytest.mark.parametrize("gone", ["d0", "only"])
+def test_a_source_directory_that_vanishes_while_helpers_work_is_named(
+    ground: str, crew: Crew, gone: str
+) -> None:
+    tree: Tree = {f"d{number % 9}/{number}": File(b"x") for number in range(2 * SMALL)}
+    tree |= {f"only/{number}": File(b"x") for number in range(SMALL + 1)}
+    scene = Scene(ground, tree, None)
+
+    def vanish(done: int, total: int) -> None:
+        if os.path.isdir(f"{scene.source}/{gone}"):
+            os.rename(f"{scene.source}/{gone}", f"{ground}/gone")
+
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, processes=2, progress=vanish)
+    assert caught.value.path.partition("/")[0] == gone
+    assert caught.value.condition is Condition.MISSING
+    assert not os.path.lexists(scene.target)
+    assert not [name for name in os.listdir(ground) if name.startswith(STAGE)]
+
+
+def test_a_source_that_is_linked_to_by_one_process_unless_it_is_said(
+    ground: str, crew: Crew
+) -> None:
+    tree: Tree = {f"d{number % 9}/{number}": File(b"%d" % number) for number in range(2 * SMALL)}
+    scene = Scene(ground, tree, None)
+    link_source(DirectorySource(scene.source), scene.target, mode=LinkMode.COPY)
+    assert not crew.pids
+    scene.rebuild()
+    link_source(DirectorySource(scene.source), scene.target, mode=LinkMode.COPY, processes=2)
+    assert len(crew.pids) == 1
+
+
+def test_a_source_directory_that_vanishes_before_it_is_cloned_whole_is_named(ground: str) -> None:
+    """By a policy that fills directories where they are, on macOS."""
+    scene = Scene(ground, {"ns/a": File(b"a"), "ns/b": File(b"b")}, {})
+    opened = 0
+
+    def opening(name: str, *arguments: Any, **where: Any) -> int:
+        nonlocal opened
+        opened += name == "ns"
+        if name == "ns" and opened > 1:  # the first time it was scanned
+            raise injected(errno.ENOENT)
+        return os.open(name, *arguments, **where)
+
+    platform = clonefile.platform(
+        scene.root,
+        atomic=True,
+        quirks=frozenset(),
+        host=dataclasses.replace(REFLINKING, open=opening),
+        wrap=None,
+    )
+    error = failing(scene, platform, mode=LinkMode.CLONE, policy=UV)
+    assert opened == 2
+    assert (error.what, error.path) == ("cannot read ns", "ns")
+    assert error.condition is Condition.MISSING
+    assert isinstance(error.__cause__, OSError)
+    assert os.listdir(scene.target) == []

@@ -66,7 +66,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 """What is run, and how."""
 
 SKIPPED: Mapping[str, int] = {
-    "Windows": 73,
+    "Windows": 77,
     "linker": 262,
     "plugin": 21,
     "conformance": 24,

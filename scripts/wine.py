@@ -67,7 +67,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 
 SKIPPED: Mapping[str, int] = {
     "Windows": 77,
-    "linker": 262,
+    "linker": 266,
     "plugin": 21,
     "conformance": 24,
     "conformance between drives": 0,

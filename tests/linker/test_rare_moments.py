@@ -19,9 +19,11 @@ from linker.engine import link_source
 from linker.journal import STAGE
 from linker.merging import PATIENCE
 from linker.modes import Existing
+from linker.platforms.base import ASIDE, Failed
 from linker.platforms.linux import CALLS, RENAME_EXCHANGE, RENAME_NOREPLACE, LinuxPlatform
 from linker.policies import REFERENCE, UV
 from linker.policy import Edge, Policy, Step
+from linker.sharing import Team
 from linker.sources import DirectorySource
 from pytest_linkmode.faults.inprocess import injected
 from pytest_linkmode.models import clonefile
@@ -605,3 +607,134 @@ def test_a_source_directory_that_vanishes_before_it_is_cloned_whole_is_named(gro
     assert error.condition is Condition.MISSING
     assert isinstance(error.__cause__, OSError)
     assert os.listdir(scene.target) == []
+
+
+def test_a_helper_that_dies_in_the_midst_of_a_large_directory_is_made_up_for(
+    ground: str, crew: Crew
+) -> None:
+    tree: Tree = {f"{d}/{number}": File(b"x") for d in "abc" for number in range(SMALL + 1)}
+    scene = Scene(ground, tree, None)
+
+    class Dying(LinuxPlatform):
+        made = 0
+
+        def copy_file(self, *given: Any) -> int:
+            self.made += crew.helping
+            if self.made == 6:
+                os._exit(0)
+            return super().copy_file(*given)
+
+    report = link_tree(
+        scene.source, scene.target, mode=LinkMode.COPY, processes=2, platform=Dying()
+    )
+    assert len(crew.pids) == 1
+    assert report.counts == {LinkMode.COPY: len(tree)}
+    assert trees.content(trees.snapshot(scene.target)) == trees.content(scene.wanted)
+
+
+def test_a_large_directory_that_cannot_be_made_is_named(flat: Scene, crew: Crew) -> None:
+    class Refusing(LinuxPlatform):
+        def make_directory(self, parent: int, name: str, mode: int = 0o700) -> int:
+            if name == "only":
+                raise Failed(Primitive.MKDIR, injected(errno.EIO))
+            return super().make_directory(parent, name, mode)
+
+    with pytest.raises(LinkError) as caught:
+        link_tree(flat.source, flat.target, mode=LinkMode.COPY, processes=2, platform=Refusing())
+    assert (caught.value.what, caught.value.path) == ("cannot make the directory only", "only")
+    assert caught.value.condition is Condition.IO
+    assert isinstance(caught.value.__cause__, OSError)
+    assert not os.path.lexists(flat.target)
+
+
+def test_mutable_files_beside_clones_are_copied_into_what_is_there(ground: str) -> None:
+    tree: Tree = {f"d/{name}": File(name.encode()) for name in ("RECORD", "a", "b", "c")}
+    scene = Scene(ground, tree, {"d": Directory()})
+    written: set[bytes] = set()
+
+    def write(handle: int, data: Any) -> int:
+        written.add(bytes(data))
+        return os.write(handle, data)
+
+    report = link_tree(
+        scene.source,
+        scene.target,
+        mode=LinkMode.CLONE,
+        mutable=["RECORD"],
+        platform=with_calls(write=write),
+    )
+    assert report.counts == {LinkMode.CLONE: 3, LinkMode.COPY: 1}
+    assert written == {b"RECORD"}
+    assert report.transitions == ()
+
+
+def test_a_helper_with_the_very_last_directory_is_waited_for(
+    ground: str, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree: Tree = {"d/last": File(b"x"), "first": File(b"x")}
+    tree |= {f"d/{number}": File(b"%d" % number) for number in range(SMALL)}
+    scene = Scene(ground, tree, {"d": Directory()})
+    crew.patient = False
+    crew.deed = lambda number: time.sleep(0.3)
+    leaves = Team.leaves
+
+    def late(team: Team, node: Any) -> bool:
+        time.sleep(0.15)  # the helper has taken what there is
+        return leaves(team, node)
+
+    monkeypatch.setattr(Team, "leaves", late)
+    report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, processes=2)
+    assert len(crew.pids) == 1
+    assert report.counts == {LinkMode.COPY: SMALL + 2}
+    assert set(trees.snapshot(scene.target)) == set(scene.wanted)
+
+
+def test_as_many_helpers_merge_as_are_asked_for(ground: str, crew: Crew) -> None:
+    tree: Tree = {f"d{number % 9}/{number}": File(b"%d" % number) for number in range(2 * SMALL)}
+    scene = Scene(ground, tree, {f"d{number}": Directory() for number in range(9)})
+    report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, processes=4)
+    assert len(crew.pids) == 3
+    assert report.counts == {LinkMode.COPY: 2 * SMALL}
+
+
+def test_a_helper_copies_what_is_mutable_and_clones_the_rest(ground: str, crew: Crew) -> None:
+    tree: Tree = {f"d{number % 9}/{number}": File(b"%d" % number) for number in range(2 * SMALL)}
+    scene = Scene(f"{ground}/scene", tree, {f"d{number}": Directory() for number in range(9)})
+
+    class Cloning(LinuxPlatform):
+        def clone_directly(self, source: int, name: str, *given: Any) -> int:
+            with open(f"{ground}/cloned", "a", encoding="ascii") as told:
+                told.write(f"{name}\n")
+            return self.copy_directly(source, name, *given)
+
+    report = link_tree(
+        scene.source,
+        scene.target,
+        mode=LinkMode.CLONE,
+        mutable=["*7", "d3/*"],
+        processes=2,
+        platform=Cloning(),
+    )
+    assert len(crew.pids) == 1
+    cloned = {str(n) for n in range(2 * SMALL) if n % 10 != 7 and n % 9 != 3}
+    with open(f"{ground}/cloned", encoding="ascii") as told:
+        assert sorted(told.read().split()) == sorted(cloned)
+    copied = 2 * SMALL - len(cloned)
+    assert report.counts == {LinkMode.CLONE: len(cloned), LinkMode.COPY: copied}
+
+
+@pytest.mark.parametrize("old", [{"d": Directory()}, {"d/f": File(b"old")}], ids=["new", "old"])
+def test_a_name_that_the_slower_calls_refuse_as_well_is_told(ground: str, old: Tree) -> None:
+    scene = Scene(ground, {"d/f": File(b"new")}, old)
+
+    def rename(name: str, new: str, **where: Any) -> None:
+        if new == "f" and not name.endswith(ASIDE):
+            raise injected(errno.EINVAL)
+        os.rename(name, new, **where)
+
+    platform = with_calls(renameat2=refuse(errno.EINVAL), link=refuse(errno.EINVAL), rename=rename)
+    error = failing(scene, platform)
+    assert (error.path, error.condition) == ("d/f", Condition.UNSUPPORTED)
+    assert error.what == f"cannot {'replace' if 'd/f' in old else 'give its name to'} d/f"
+    assert isinstance(error.__cause__, OSError)
+    assert trees.lasting(scene.before) == trees.lasting(scene.now())

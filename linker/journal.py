@@ -233,10 +233,26 @@ def _finish(platform: Platform, directory: int, data: bytes) -> None:
                     recover(platform, trail.handle, entry)
             platform.change_mode(trail.handle, final)
     except Failed as failed:
-        if condition(platform, failed) not in (Condition.MISSING, Condition.NOT_DIRECTORY):
+        settled = [Condition.MISSING, Condition.NOT_DIRECTORY]
+        if not final & 0o400 and trail.depth == len(names) - 1:
+            settled.append(Condition.DENIED)  # it shuts us out: it has its bits by now
+        if condition(platform, failed) not in settled:
             raise
     finally:
         trail.reset()
+
+
+def open_up(
+    platform: Platform, failed: Failed, directory: int, name: str, inode: int | None = None
+) -> bool:
+    """Make a directory of ours that could not be opened one that can be.
+
+    Its final permission bits may shut out its owner, where the source's has another. Return whether
+    it has the inode number that is given; raise `failed` again if that is not why.
+    """
+    if condition(platform, failed) is not Condition.DENIED:
+        raise failed
+    return platform.let_in(directory, name, inode)
 
 
 def remove_tree(platform: Platform, directory: int, name: str) -> list[str]:
@@ -271,7 +287,11 @@ def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
     def enter(name: str) -> list[str] | None:
         """Remove the files of a directory; return its directories, None if it stays shut."""
         try:
-            trail.enter(name)
+            try:
+                trail.enter(name)
+            except Failed as failed:
+                open_up(platform, failed, trail.handle, name)
+                trail.enter(name)
         except Failed as failed:
             if condition(platform, failed) is not Condition.MISSING:
                 remaining.append("/".join([*names, name]))
@@ -548,7 +568,14 @@ class Undo:
     def _enter_placed(self, node: Node) -> bool:
         """Open a directory that we placed; return whether it is there and still ours."""
         platform = self._platform
-        handle = self._seek(node, None)
+        try:
+            handle = self._seek(node, None)
+        except Failed as failed:
+            assert node.parent is not None  # what was placed has a name
+            parent = self._trail.seek(node.parent)
+            if not open_up(platform, failed, parent, node.name, node.inode):
+                return False
+            handle = self._seek(node, None)
         if handle is None:
             return False
         facts = platform.facts(handle)

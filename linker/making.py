@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from linker.choices import Choices, LeftOut, Pair
 from linker.conditions import Condition
@@ -143,8 +144,7 @@ class Maker:
                     if node.files or node.symlinks:
                         self._fill_own(node, stage, handle, tally)
                 else:
-                    platform.stamp_directory(trail.handle, modes.pop(), node)
-                    trail.leave()
+                    trail.leave(partial(platform.stamp_directory, seen=modes.pop(), node=node))
                     tally.directories += 1
         except Failed as failed:
             raise link_error(platform, failed, node.path or "the target") from failed.error
@@ -190,9 +190,12 @@ class Maker:
                     inside.seek(node.parent)
                     _, modes[node] = self._begin(inside, node.name, node)
                 self._deal(division.tickets, stage, inside, tally)
-                for node in reversed(division.frame):
-                    platform.stamp_directory(inside.seek(node), modes[node], node)
-                    tally.directories += 1
+                for node in reversed(division.frame[1:]):
+                    inside.seek(node)
+                    inside.leave(partial(platform.stamp_directory, seen=modes[node], node=node))
+                node = top
+                platform.stamp_directory(handle, modes[top], top)
+                tally.directories += len(division.frame)
             finally:
                 inside.reset()
         except Failed as failed:

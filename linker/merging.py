@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from linker.choices import Choices
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, link_error
-from linker.journal import Change, Record, Stage, remove_tree
+from linker.journal import Change, Record, Stage, open_up, remove_tree
 from linker.light import TYPE_CHECKING, NamedTuple, cast
 from linker.making import Maker, Tally
 from linker.modes import Existing, LinkMode
@@ -378,10 +378,15 @@ class Merger:
         permission on it. The note is for the next run, should this one be killed in between.
         """
         platform = self._platform
-        handle = platform.open_below(stage.handle, number)
+        try:
+            handle = platform.open_below(stage.handle, number)
+        except Failed as failed:
+            open_up(platform, failed, stage.handle, number)
+            handle = platform.open_below(stage.handle, number)
         try:
             mode = platform.facts(handle).mode
-            record = stage.pending(stage_path(node, stage), node.inode, mode | 0o300, mode)
+            final = _with_owners_bits(mode, node)
+            record = stage.pending(stage_path(node, stage), node.inode, mode | 0o300, final)
             platform.change_mode(handle, mode | 0o300)
         except BaseException:
             platform.close(handle)
@@ -391,7 +396,7 @@ class Merger:
     def _pay_mode(self, node: Node, stage: Stage, handle: int, owed: str) -> None:
         """Give a placed directory its final permission bits."""
         facts = self._platform.facts(handle)
-        self._platform.change_mode(handle, facts.mode & ~0o300 | node.mode & 0o300)
+        self._platform.change_mode(handle, _with_owners_bits(facts.mode, node))
         stage.forget(owed)
 
     def _widen(self, record: Record, target: int, mode: int) -> None:
@@ -518,6 +523,11 @@ class Merger:
             platform.exchange(stage.handle, change.number, target, name)
             refuse_conflict(self._existing, node.join(name), Kind.FILE, landed.kind)
         return True
+
+
+def _with_owners_bits(mode: int, node: Node) -> int:
+    """Return permission bits with what a directory of the source has for its owner."""
+    return mode & ~0o700 | node.mode & 0o700
 
 
 def refuse_conflict(existing: Existing, path: str, ours: Kind, theirs: Kind) -> None:

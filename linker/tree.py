@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from linker.conditions import Primitive
 from linker.platforms.base import Failed, Platform
@@ -176,12 +176,16 @@ class Trail:
             self._platform.close(oldest)
         return handle
 
-    def leave(self) -> None:
-        """Go back up by one."""
+    def leave(self, last: Callable[[int], None] | None = None) -> None:
+        """Go back up by one. `last` is done with what is left, when nothing leads through it now:
+        it may be shut to us afterwards.
+        """
         handles = self._handles
         try:
             if self._shut and handles[-2] == _SHUT:
                 handles[-2] = self._reopen(handles[-1])
+            if last is not None:
+                last(handles[-1])
         finally:
             self._nodes.pop()
             self._platform.close(handles.pop())

@@ -238,6 +238,12 @@ class Platform(Protocol):
     def change_mode(self, directory: int, mode: int) -> None:
         """Give an open directory permission bits."""
 
+    def let_in(self, directory: int, name: str, inode: int | None = None) -> bool:
+        """Give the directory `name`, which may be shut to us, every permission of its owner.
+
+        Return False, with nothing changed, if it has not the inode number that is given (OPEN).
+        """
+
     def touch(self, directory: int) -> None:
         """Move the modification time of an open directory on to now (STAMP)."""
 

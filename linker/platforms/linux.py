@@ -602,29 +602,35 @@ class LinuxPlatform:
         except OSError as error:
             raise Failed(Primitive.MKDIR, error) from error
         try:
-            return self._open_made(parent, name, mode)
+            return self._open_made(parent, name)
         except Failed:
             self._discard(parent, name, self.calls.rmdir)
             raise
 
-    def _open_made(self, parent: int, name: str, mode: int) -> int:
+    def _open_made(self, parent: int, name: str) -> int:
         """Open a directory that we made, even if the umask shut it to ourselves."""
         try:
             return self.open_below(parent, name)
         except Failed as failed:
-            if failed.error.errno != errno.EACCES:
+            if self.error_name(failed.error) != "EACCES":
                 raise
+        self.let_in(parent, name)
+        return self.open_below(parent, name)
+
+    def let_in(self, directory: int, name: str, inode: int | None = None) -> bool:
         calls = self.calls
         try:
-            handle = calls.open(name, _PLACE, dir_fd=parent)
+            handle = calls.open(name, _PLACE, dir_fd=directory)
             try:
-                inherited = calls.fstat(handle).st_mode & st.S_ISGID
-                calls.chmod(f"{_DESCRIPTORS}{handle}", mode | inherited)
+                seen = calls.fstat(handle)
+                ours = inode is None or seen.st_ino == inode
+                if ours:
+                    calls.chmod(f"{_DESCRIPTORS}{handle}", st.S_IMODE(seen.st_mode) | 0o700)
             finally:
                 calls.close(handle)
         except OSError as error:
             raise Failed(Primitive.OPEN, error) from error
-        return self.open_below(parent, name)
+        return ours
 
     def stamp_directory(self, directory: int, seen: int, node: Stamp) -> None:
         calls = self.calls

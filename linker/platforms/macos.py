@@ -354,17 +354,16 @@ class MacPlatform(LinuxPlatform):
         except OSError as error:
             raise Failed(Primitive.CLONE_DIRECTORY, error) from error
 
-    def _open_made(self, parent: int, name: str, mode: int) -> int:
+    def let_in(self, directory: int, name: str, inode: int | None = None) -> bool:
+        calls, place = self.calls, {"dir_fd": directory, "follow_symlinks": False}
         try:
-            return self.open_below(parent, name)
-        except Failed as failed:
-            if self.error_name(failed.error) != "EACCES":
-                raise
-        try:
-            self.calls.chmod(name, mode, dir_fd=parent, follow_symlinks=False)
+            seen = calls.stat(name, **place)
+            ours = inode is None or seen.st_ino == inode
+            if ours:
+                calls.chmod(name, seen.st_mode & 0o7777 | 0o700, **place)
         except OSError as error:
             raise Failed(Primitive.OPEN, error) from error
-        return self.open_below(parent, name)
+        return ours
 
     # Names.
 

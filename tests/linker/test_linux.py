@@ -1134,6 +1134,7 @@ DOING: dict[str, Callable[[LinuxPlatform, Room], object]] = {
         room.source, 0, SimpleNamespace(mode=0o755, atime_ns=1, mtime_ns=1)
     ),
     "change_mode": lambda platform, room: platform.change_mode(room.source, 0o755),
+    "let_in": lambda platform, room: platform.let_in(room.source, "d"),
     "touch": lambda platform, room: platform.touch(room.source),
     "place": lambda platform, room: platform.place(room.source, "f", room.target, "g"),
     "exchange": lambda platform, room: platform.exchange(room.source, "f", room.source, "ln"),
@@ -1185,6 +1186,9 @@ TOLD = [
     ("stamp_directory", "chmod", 1, P.STAMP),
     ("stamp_directory", "utime", 1, P.STAMP),
     ("change_mode", "chmod", 1, P.STAMP),
+    ("let_in", "open", 1, P.OPEN),
+    ("let_in", "fstat", 1, P.OPEN),
+    ("let_in", "chmod", 1, P.OPEN),
     ("touch", "utime", 1, P.STAMP),
     ("place", "renameat2", 1, P.RENAME),
     ("exchange", "renameat2", 1, P.EXCHANGE),

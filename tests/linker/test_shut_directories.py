@@ -1,0 +1,192 @@
+"""A source directory that only others may read is linked by an ordinary user, who owns the copy and
+is shut out of it as soon as it has its permission bits.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from linker import LinkError, LinkMode, link_tree
+from linker.conditions import Condition
+from linker.journal import RESERVED
+from linker.platforms.base import Failed
+from pytest_linkmode.faults.inprocess import Killed
+from tests.linker import trees, users
+from tests.linker.scenes import Scene
+from tests.linker.seams import Deed, Fault, Tap, descriptors
+from tests.linker.trees import Directory, File, Symlink, Tree
+from tests.linker.verdicts import Ended, everything, wrong
+
+pytestmark = users.ROOT_ONLY
+
+MODES = [0o005, 0o055, 0o105, 0o305]
+"""Permission bits that shut out the owner, and nobody else."""
+
+
+def shut(mode: int) -> Tree:
+    """Return a tree with such directories at the top, in one another and below a usual one."""
+    return {
+        "shut": Directory(mode),
+        "shut/f": File(b"f"),
+        "shut/in": Directory(mode),
+        "shut/in/g": File(b"g"),
+        "shut/in/ln": Symlink("g"),
+        "usual/in": Directory(mode),
+        "usual/in/h": File(b"h"),
+        "z": File(b"z"),
+    }
+
+
+def scene_of(ground: str, tree: Tree, existing: Tree | None) -> Scene:
+    """Return a scene with root's source and an ordinary user's target."""
+    scene = Scene(ground, tree, existing)
+    own(scene)
+    return scene
+
+
+def own(scene: Scene) -> None:
+    """Give what there is of a target to the ordinary user."""
+    for path in scene.before:
+        os.lchown(f"{scene.target}/{path}".rstrip("/"), users.NOBODY, users.NOBODY)
+
+
+def link(scene: Scene, deed: Deed | None = None, mode: LinkMode = LinkMode.COPY) -> Ended:
+    """Link as an ordinary user."""
+    tap = Tap(deed)
+    with users.ordinary_user():
+        try:
+            report = link_tree(scene.source, scene.target, mode=mode, platform=tap.platform)
+        except LinkError as error:
+            return Ended(None, error)
+        finally:
+            tap.close()
+    return Ended(report, None)
+
+
+@pytest.mark.parametrize("existing", [None, {}, {"usual": Directory()}], ids=str)
+@pytest.mark.parametrize("mode", MODES, ids=oct)
+def test_a_directory_that_shuts_its_owner_out_is_linked(
+    ground: str, mode: int, existing: Tree | None
+) -> None:
+    scene = scene_of(ground, shut(mode), existing)
+    for way in (LinkMode.CLONE, LinkMode.COPY, LinkMode.SYMLINK):
+        ended = link(scene, mode=way)
+        assert not wrong(scene, way, ended)
+        assert ended.error is None
+        assert {path for path in scene.now() if path} == {path for path in scene.wanted if path}
+        for path in ("shut", "shut/in", "usual/in"):
+            assert os.stat(f"{scene.target}/{path}").st_mode & 0o7777 == mode
+        scene.rebuild()
+        own(scene)
+
+
+def test_a_source_that_shuts_its_owner_out_is_linked(ground: str) -> None:
+    scene = scene_of(ground, {"": Directory(0o005), "f": File(b"f")}, None)
+    assert not wrong(scene, LinkMode.COPY, ended := link(scene))
+    assert ended.error is None
+    assert os.stat(scene.target).st_mode & 0o7777 == 0o005
+
+
+def test_a_deep_tree_of_directories_that_shut_their_owner_out_is_linked(ground: str) -> None:
+    tree: Tree = {"/".join(["d"] * depth): Directory(0o005) for depth in range(1, 60)}
+    scene = scene_of(ground, {**tree, "/".join(["d"] * 59 + ["f"]): File(b"f")}, {})
+    ended = link(scene)
+    assert ended.error is None
+    assert not wrong(scene, LinkMode.COPY, ended)
+    scene.rebuild()
+    own(scene)
+    assert link(scene, failing_at_the_end("d")).error is not None
+    assert not scene.untouched()
+
+
+def failing_at_the_end(name: str) -> Deed:
+    """Return a deed that makes the giving of names fail."""
+
+    def deed(number: int, call: str) -> None:
+        if call == "renameat2":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    return deed
+
+
+@pytest.mark.parametrize("mode", [0o005, 0o305], ids=oct)
+def test_whichever_call_fails_nothing_stays_of_such_a_directory(ground: str, mode: int) -> None:
+    scene = scene_of(ground, shut(mode), {"usual": Directory()})
+    dry, failed = Tap(), 0
+    with users.ordinary_user():
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=dry.platform)
+    before = descriptors()
+    for at in range(1, dry.count + 1):
+        scene.rebuild()
+        own(scene)
+        fault = Fault(at, errno.EIO)
+        ended = link(scene, fault)
+        assert descriptors() == before, fault.hit
+        assert not wrong(scene, LinkMode.COPY, ended), f"{fault.hit}, call {at}"
+        failed += ended.error is not None
+    assert failed > 20
+
+
+@pytest.mark.parametrize("mode", [0o005, 0o305], ids=oct)
+def test_after_a_kill_the_next_run_removes_what_it_left_of_such_a_directory(
+    ground: str, mode: int
+) -> None:
+    """Where a directory has got its bits nobody can merge into it any more, and that is told."""
+    scene = scene_of(ground, shut(mode), {"usual": Directory()})
+    dry, told, merged = Tap(), 0, 0
+    with users.ordinary_user():
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=dry.platform)
+    for at in range(1, dry.count + 1):
+        scene.rebuild()
+        own(scene)
+
+        def deed(number: int, name: str, at: int = at) -> None:
+            if number >= at:
+                raise Killed
+
+        with pytest.raises(Killed):
+            link(scene, deed)
+        ended = link(scene)
+        assert not [path for path in everything(scene) if RESERVED in path], f"call {at}"
+        found = trees.content(scene.now())
+        for path, entry in trees.content(scene.wanted).items():
+            if path and path != "usual":
+                assert ended.error is not None or path in found
+                assert found.get(path, entry) == entry, f"call {at}: {path}"
+        if ended.error is None:
+            merged += 1
+            continue
+        told += 1
+        assert ended.error.path in ("shut", "usual/in"), f"call {at}"
+        assert ended.error.condition is Condition.DENIED
+    assert told
+    assert merged > 20
+
+
+def test_a_deep_tree_of_such_directories_is_linked_by_two_processes_as_well(ground: str) -> None:
+    shut_in = {"/".join(["d"] * depth): Directory(0o005) for depth in range(1, 60)}
+    files = {"/".join(["d"] * 59 + [f"{place}"]): File(b"f") for place in range(600)}
+    scene = scene_of(ground, {**shut_in, **files}, {})
+    with users.ordinary_user():
+        report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, processes=2)
+    assert not wrong(scene, LinkMode.COPY, Ended(report, None))
+
+
+def test_only_the_directory_that_is_meant_is_let_in(ground: str) -> None:
+    os.mkdir(f"{ground}/d", 0o2055)
+    os.chmod(f"{ground}/d", 0o2055)
+    os.symlink("d", f"{ground}/ln")
+    inode, platform = os.stat(f"{ground}/d").st_ino, Tap().platform
+    root = platform.open_root(ground)
+    try:
+        assert not platform.let_in(root, "d", inode + 1)
+        with pytest.raises(Failed):
+            platform.let_in(root, "ln")
+        assert os.stat(f"{ground}/d").st_mode & 0o7777 == 0o2055
+        assert platform.let_in(root, "d", inode)
+        assert os.stat(f"{ground}/d").st_mode & 0o7777 == 0o2755
+    finally:
+        platform.close(root)

@@ -256,8 +256,12 @@ def open_up(
 
 
 def remove_tree(platform: Platform, directory: int, name: str) -> list[str]:
-    """Remove `name` with everything in it; return the paths that remain. Never raises `Failed`."""
-    remaining = _remove_once(platform, directory, name)
+    """Remove `name` with everything in it; return the paths that remain, each once.
+
+    Never raises `Failed`.
+    """
+    # What cannot be listed cannot be removed either.
+    remaining = list(dict.fromkeys(_remove_once(platform, directory, name)))
     try:
         if not remaining and platform.look(directory, name) is not None:
             remaining.append(name)

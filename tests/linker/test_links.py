@@ -419,6 +419,35 @@ def test_every_stage_is_gone_however_many_there_were(ground: str) -> None:
     assert {path.partition("/")[0] for path in report.leftovers} > set(names)
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["report", "error"])
+def test_a_stage_that_can_neither_be_listed_nor_removed_is_named_once(
+    ground: str, *, fails: bool
+) -> None:
+    scene = Scene(ground, {"a": File(b"a"), "b": File(b"b")}, {})
+
+    def listdir(directory: int) -> Any:
+        if STAGE in os.readlink(f"/proc/self/fd/{directory}"):
+            raise injected(errno.EIO)
+        return os.scandir(directory)
+
+    def link(name: str, new: str, **where: Any) -> None:
+        if fails and new == "b":
+            raise injected(errno.ENOSPC)
+        os.link(name, new, **where)
+
+    stuck = dataclasses.replace(stuck_stages().calls, listdir=listdir, link=link)
+    platform = MachinePlatform(stuck)
+    if fails:
+        with pytest.raises(LinkError) as caught:
+            link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
+        left = caught.value.left
+    else:
+        report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
+        left = report.leftovers
+    (stage,) = stages(scene.target)
+    assert left == (stage,)
+
+
 def test_a_stage_that_stays_beside_a_new_target_is_named(ground: str) -> None:
     scene = Scene(ground, {"f": File(b"f")}, None)
     report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=stuck_stages())

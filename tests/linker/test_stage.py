@@ -315,7 +315,7 @@ def test_a_tree_is_removed_whatever_its_permission_bits(
         ({"rmdir": refusing(errno.EIO, "empty", call=os.rmdir)}, ["t", "t/empty"]),
         ({"open": refusing(errno.EIO, "e", call=os.open)}, ["t", "t/d", "t/d/e"]),
         ({"open": refusing(errno.EIO, "t", call=os.open)}, ["t"]),
-        ({"listdir": refusing(errno.EIO, call=os.scandir)}, ["t", "t"]),
+        ({"listdir": refusing(errno.EIO, call=os.scandir)}, ["t"]),
     ],
 )
 def test_what_remains_of_a_tree_is_named(
@@ -335,7 +335,7 @@ def test_a_directory_that_cannot_be_listed_remains_under_its_whole_path(full: Pl
         return os.scandir(handle)
 
     remaining = remove_tree(with_calls(listdir=listdir), full.handle, "t")
-    assert sorted(remaining) == ["t", "t/d", "t/d/e", "t/d/e"]
+    assert sorted(remaining) == ["t", "t/d", "t/d/e"]
 
 
 @pytest.mark.parametrize("call", ["unlink", "rmdir"])

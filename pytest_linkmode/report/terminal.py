@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from pytest_linkmode.coverage import PROOFS, Outcome
@@ -114,11 +115,10 @@ def _table(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
         ]
         if first + sum(sizes) + GAP * len(sizes) <= width:
             break
-    for name, cells in rows:
-        spans = [Span(name.ljust(first), ("bold",) if name == head[0] else ())]
-        for cell, size in zip(cells, sizes, strict=True):
-            spans += [Span(" " * GAP), *cell, Span(" " * (size - _length(cell)))]
-        yield _stripped(spans)
+    else:
+        first = min(first, width // 2)
+    for columns in _columns(sizes, width - first):
+        yield from _drawn(rows, columns, first=first, width=width)
     hidden = [name for name in verdict.cells if name not in shown]
     if hidden:
         odd = sum(not _is_green(verdict, name) for name in hidden)
@@ -136,7 +136,54 @@ def _table(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
         if short and style.letter and outcome in letters
     ]
     if legend:
-        yield (Span(f"({', '.join(legend)})"),)
+        yield from _wrapped(f"({', '.join(legend)})", width)
+
+
+def _columns(sizes: Sequence[int], width: int) -> Iterator[Mapping[int, int]]:
+    """Yield the columns that fit beside each other, and their widths: mostly all at once."""
+    fitting: dict[int, int] = {}
+    for column, size in enumerate(sizes):
+        room = min(size, width - GAP)
+        if fitting and sum(fitting.values()) + room + GAP * (len(fitting) + 1) > width:
+            yield fitting
+            fitting = {}
+        fitting[column] = room
+    yield fitting
+
+
+def _drawn(
+    rows: Sequence[tuple[str, list[Row]]], columns: Mapping[int, int], *, first: int, width: int
+) -> Iterator[Row]:
+    """Yield some columns of the table; what is too long for its own goes on below."""
+    for number, (name, cells) in enumerate(rows):
+        markup = () if number else ("bold",)
+        if len(name) > first:
+            yield (Span(_cut(name, width), markup),)
+            name = ""
+        folded = [_fold(cells[column], size) for column, size in columns.items()]
+        for pieces in zip_longest(*folded, fillvalue=()):
+            spans = [Span(name.ljust(first), markup)]
+            for piece, size in zip(pieces, columns.values(), strict=True):
+                spans += [Span(" " * GAP), *piece, Span(" " * (size - _length(piece)))]
+            yield _stripped(spans)
+            name = ""
+
+
+def _fold(cell: Row, width: int) -> list[Row]:
+    """Return the lines of a cell; it is broken between the ways in which tests ended."""
+    folded: list[Row] = [()]
+    gap: Row = ()
+    for span in cell:
+        if span.text.isspace():
+            gap = (span,)
+            continue
+        piece = (*gap, span) if folded[-1] else (span,)
+        if folded[-1] and _length(folded[-1]) + _length(piece) > width:
+            folded.append((span,))
+        else:
+            folded[-1] += piece
+        gap = ()
+    return folded
 
 
 def _shown_layouts(verdict: Verdict, verbosity: int) -> list[str]:
@@ -315,8 +362,6 @@ def _folded(lines: Sequence[Line], width: int) -> Iterator[Row]:
 
 def _missing(verdict: Verdict, width: int) -> Iterator[Row]:
     """One paragraph for each primitive: the conditions that no test has met."""
-    import textwrap
-
     groups: dict[str, list[str]] = {}
     for line in verdict.lines:
         if not line.verified:
@@ -324,14 +369,16 @@ def _missing(verdict: Verdict, width: int) -> Iterator[Row]:
             groups.setdefault(f"{platform}/{mode}/{primitive}", []).append(condition)
     for primitive, conditions in groups.items():
         words = f"not verified: {primitive}: {', '.join(conditions)}"
-        for row in textwrap.wrap(
-            words,
-            max(width, 40),
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_on_hyphens=False,
-        ):
-            yield (Span(row),)
+        yield from _wrapped(words, max(width, 40), "  ", "    ")
+
+
+def _wrapped(words: str, width: int, first: str = "", others: str = "") -> Iterator[Row]:
+    import textwrap
+
+    for row in textwrap.wrap(
+        words, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
+    ):
+        yield (Span(row),)
 
 
 def _arrow(line: Line) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from linker.policies import REFERENCE
+from linker.policy import Policy
 from linker.report import Transition
 from pytest_linkmode.config import Settings
 from pytest_linkmode.coverage import Failure, Ledger, Recorder
@@ -51,3 +54,17 @@ def report(kernel: str = "Linux 6.18") -> Document:
         circumstances=Circumstances("2026-11-21T04:00:00Z", 12.5, 1, {"kernel": kernel}),
     )
     return document(made)
+
+
+def report_of(
+    *proofs: str, layout: str = "btrfs", outcome: str = "passed", policy: Policy = REFERENCE
+) -> dict[str, Any]:
+    """A report whose one test took the first edges of a policy, each by its proof if any."""
+    ledger = Ledger()
+    recorder = Recorder(layout, "clone", frozenset({"reflink"}))
+    for edge, proof in zip(policy.edges, proofs, strict=False):
+        if proof:
+            recorder.transition(Transition(edge, "file", None, proof=proof))
+    for when, ended in (("setup", "passed"), ("call", outcome)):
+        ledger.add("test_it", when, ended, data=recorder.plain(), seconds=1)
+    return document(verdict(Settings(), ledger, policy, platform="linux"))

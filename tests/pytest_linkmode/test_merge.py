@@ -11,33 +11,14 @@ from typing import Any
 import pytest
 
 from linker.policies import REFERENCE, UV
-from linker.policy import Policy
-from linker.report import Transition
 from pytest_linkmode import cli
-from pytest_linkmode.config import Settings
-from pytest_linkmode.coverage import Ledger, Recorder
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.report import expected
 from pytest_linkmode.report import json as json_report
-from pytest_linkmode.report.document import document
 from pytest_linkmode.report.merging import labels, merge
-from pytest_linkmode.report.model import verdict
+from tests.pytest_linkmode.sample_report import report_of as report
 
 FIRST, SECOND, THIRD = (edge.id for edge in REFERENCE.edges[:3])
-
-
-def report(
-    *proofs: str, layout: str = "btrfs", outcome: str = "passed", policy: Policy = REFERENCE
-) -> dict[str, Any]:
-    """A report whose one test took the first edges of a policy, each by its proof if any."""
-    ledger = Ledger()
-    recorder = Recorder(layout, "clone", frozenset({"reflink"}))
-    for edge, proof in zip(policy.edges, proofs, strict=False):
-        if proof:
-            recorder.transition(Transition(edge, "file", None, proof=proof))
-    for when, ended in (("setup", "passed"), ("call", outcome)):
-        ledger.add("test_it", when, ended, data=recorder.plain(), seconds=1)
-    return document(verdict(Settings(), ledger, policy, platform="linux"))
 
 
 Written = Callable[..., str]

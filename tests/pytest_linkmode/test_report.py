@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
+import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +17,10 @@ from linker.policies import REFERENCE
 from linker.report import Transition
 from pytest_linkmode import listening
 from pytest_linkmode.config import Request, Settings
-from pytest_linkmode.coverage import Ledger, Recorder
+from pytest_linkmode.coverage import Ledger, Outcome, Recorder
 from pytest_linkmode.report.document import document
-from pytest_linkmode.report.model import Verdict, verdict
-from pytest_linkmode.report.terminal import Span, lines, text
+from pytest_linkmode.report.model import Cell, Verdict, verdict
+from pytest_linkmode.report.terminal import Row, Span, lines, text
 from pytest_linkmode.report.writing import write
 from tests.pytest_linkmode.places import ACROSS, DIRECTORIES, OTHER
 
@@ -115,6 +118,42 @@ def test_no_line_but_a_failure_or_an_edge_is_wider_than_the_terminal(
 ) -> None:
     for line in printed(ledger, width=width, verbosity=0).splitlines():
         assert len(line) <= width or line.startswith(("--linkmode", "  linux/", "edges of"))
+
+
+@pytest.fixture(scope="module")
+def motley() -> Verdict:
+    """A table whose every cell has tests that ended in every way, many of them."""
+    ledger = Ledger()
+    judgement = judged(ledger)
+    counts = Counter({outcome: 7**place % 1000 for place, outcome in enumerate(Outcome)})
+    names = ("xfs", "btrfs+subvolume:tmpfs+read-only-source", "ext4+bind")
+    modes = ("clone", "hardlink", "symlink", "copy", "")
+    cells = {name: {mode: Cell(Counter(counts)) for mode in modes} for name in names}
+    return dataclasses.replace(judgement, cells=cells)
+
+
+def test_a_table_of_every_outcome_fits_and_loses_nothing_at_any_width(motley: Verdict) -> None:
+    for cell in (cell for row in motley.cells.values() for cell in row.values()):
+        assert set(cell.outcomes) == {*Outcome}
+    whole = Counter({str(count): 15 for count in cell.outcomes.values()})
+    for width in range(40, 201):
+        rows = text(_table(motley, width))
+        assert max(map(len, rows.splitlines())) <= width, rows
+        for name in motley.cells:
+            assert name in rows
+        counted = rows
+        for name in motley.cells:
+            counted = counted.replace(name, "")
+        assert Counter(re.findall(r"\d+", counted)) == whole, rows
+
+
+def _table(verdict: Verdict, width: int) -> list[Row]:
+    """The lines of the table only: those before the edges."""
+    every = lines(verdict, width=width)
+    titles = [text([row]) for row in every]
+    first = next(number for number, title in enumerate(titles) if title.startswith("passed"))
+    last = next(number for number, title in enumerate(titles) if title.startswith("edges of"))
+    return every[first:last]
 
 
 def test_many_edges_and_reasons_are_cut_and_say_so() -> None:

@@ -4,7 +4,8 @@ A block of Python says in the comment above it what becomes of it: `example: pyt
 passes, `fails: pytest ARGUMENTS` has a test that fails, `file: NAME` lies beside the next example.
 Text under the comment `shown` is part of what the example above it prints, numbers apart. A block
 without a comment is a program.
-A line of a console that begins with a dollar is a command; it goes on after a backslash.
+A line of a console that begins with a dollar, or for Windows with a pointed bracket, is a command;
+it goes on after a backslash. So is what stands in backquotes within a text, with its arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").glob("*.md"),
+        ROOT / "changelog.d" / "README.md",
+    ]
 )
 """Every page that people read; fragments of the changelog are none."""
 
@@ -27,6 +33,16 @@ _PYTHON = re.compile(
     re.DOTALL,
 )
 _FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
+_INLINE = re.compile(
+    r"`((?:linkmode [a-z]+ |pytest -|pytest tests|python -m (?:scripts|benchmarks)"
+    r"|\./scripts/[^\s`]+ )[^`]*)`"
+)
+_ELLIPSIS = re.compile(r"\.\.\.|…")
+_ANSWERED = re.compile(
+    r"^```console\n(?P<typed>[^`]*)^```\n(?:(?!```).)*?"
+    r"<!-- shown -->\n```text\n(?P<shown>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
 
 PASSES, FAILS, FILE, PROGRAM = "example", "fails", "file", "program"
 
@@ -89,10 +105,42 @@ def blocks(page: Path, language: str) -> Iterator[str]:
             yield found["text"]
 
 
-def commands(page: Path) -> Iterator[list[str]]:
-    """Yield the words of each command of a page's consoles, `&&` being two commands."""
+def typed(page: Path) -> list[str]:
+    """Return each command of a page as it is typed, `&&` being two: of its consoles, of its text.
+
+    What leaves something out (...) is about a command, and none.
+    """
+    found: list[str] = []
     for block in blocks(page, "console"):
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith("$ "):
-                for command in line[2:].split(" && "):
-                    yield shlex.split(command, comments=True)
+        found += _lines(block)
+    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    found += [each for each in _INLINE.findall(text) if not _ELLIPSIS.search(each)]
+    return [" ".join(each.split()) for each in found]
+
+
+def _lines(console: str) -> Iterator[str]:
+    for line in console.replace("\\\n", " ").splitlines():
+        if line.startswith(("$ ", "> ")):
+            yield from (
+                " ".join(each.split()) for each in re.sub(r"\s+#.*", "", line[2:]).split(" && ")
+            )
+
+
+def answers() -> dict[str, str]:
+    """Return what pages show of the output of a command, the last one of its console."""
+    return {
+        [*_lines(found["typed"])][-1]: found["shown"]
+        for page in PAGES
+        for found in _ANSWERED.finditer(page.read_text(encoding="utf-8"))
+    }
+
+
+def essence(text: str) -> str:
+    """What is left of output without its numbers and its layout."""
+    return " ".join(re.sub(r"\d+", "#", text.replace("\nE ", "\n")).split())
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield the words of each command of a page."""
+    for command in typed(page):
+        yield shlex.split(command)

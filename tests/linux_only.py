@@ -31,6 +31,7 @@ MODELS = "models of other systems that stand on the calls of Linux"
 
 MODULES: Mapping[str, str] = {
     "linker/test_changing_worlds.py": FILESYSTEMS,
+    "test_consoles.py": COMMANDS,
     "linker/test_choices.py": CALLS,
     "linker/test_company.py": FILESYSTEMS,
     "linker/test_edges.py": FILESYSTEMS,

@@ -26,6 +26,7 @@ from tests.documentation import (
     Example,
     blocks,
     commands,
+    essence,
     examples,
     runs,
 )
@@ -54,7 +55,7 @@ def test_the_examples_end_as_they_say(pytester: pytest.Pytester, run: list[Examp
     }
     for example in run:
         for line in example.shown.splitlines():
-            assert _essence(line) in _essence(str(result.stdout))
+            assert essence(line) in essence(str(result.stdout))
     word = "FAILED" if first.what == FAILS else "PASSED"
     if first.what == FAILS:
         ended -= {(name, "PASSED") for name in names}
@@ -75,11 +76,6 @@ def test_a_block_that_is_no_test_is_a_program(page: Path, tmp_path: Path) -> Non
             timeout=60,
         )
         assert ran.returncode == 0, f"{program.code}\n{ran.stderr}"
-
-
-def _essence(text: str) -> str:
-    """What is left of output without its numbers and its layout."""
-    return " ".join(re.sub(r"\d+", "#", text.replace("\nE ", "\n")).split())
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\$ \./(\S+)", README, re.MULTILINE))

@@ -1,0 +1,120 @@
+"""What the documentation tells people to type is typed, and ends and says what the page says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_linkmode import cli, ladder, namespaces
+from pytest_linkmode.config import Settings
+from pytest_linkmode.faults.support import unavailable
+from pytest_linkmode.filesystems import kind_of, missing
+from tests.consoles import LINKMODE, PARSED, TRIED, Scene
+from tests.documentation import PAGES, ROOT, answers, essence, typed
+
+SHOWN = answers()
+
+ASKS = (["--help"], ["--fixtures"], ["--markers"])
+"""What runs no test, and needs no process of its own."""
+
+
+def test_every_command_is_tried_or_there_is_a_reason_why_not() -> None:
+    written = {command for page in PAGES for command in typed(page)}
+    assert len(written) > 40
+    assert written - TRIED.keys() - PARSED.keys() == set()
+    assert (TRIED.keys() | PARSED.keys()) - written == set()
+    assert TRIED.keys() & PARSED.keys() == set()
+
+
+def test_all_output_that_is_shown_is_that_of_a_command_that_is_tried() -> None:
+    assert len(SHOWN) > 1
+    assert SHOWN.keys() <= TRIED.keys()
+
+
+@pytest.mark.parametrize("command", TRIED)
+def test_what_a_page_says_to_type_does_what_it_says(
+    command: str,
+    tmp_path: Path,
+    pytester: pytest.Pytester,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = TRIED[command]
+    _need(scene)
+    place = pytester.path
+    for prepare in scene.given:
+        prepare(place)
+    capfd.readouterr()
+    shown = SHOWN.get(command, "")
+    for theirs, ours in scene.instead.items():
+        command, shown = command.replace(theirs, ours), shown.replace(theirs, ours)
+    program, *rest = shlex.split(command)
+    if program == "linkmode" and rest[0] != "run":
+        monkeypatch.chdir(place)
+        status, said = cli.main(rest), "".join(capfd.readouterr())
+    elif rest in ASKS:
+        result = pytester.runpytest_inprocess(*rest)
+        status, said = result.ret, str(result.stdout)
+    else:
+        status, said = _process(program, [*rest, *scene.narrowed], scene, place, tmp_path)
+    assert status == scene.status, said
+    for line in (*scene.prints, *shown.splitlines()):
+        assert essence(line) in essence(said), said
+    assert [name for name in scene.leaves if not (place / name).exists()] == []
+
+
+def _need(scene: Scene) -> None:
+    """Skip where the machine cannot make what the command asks for by name."""
+    for name in scene.needs:
+        rung = ladder.RUNGS.get(name)
+        lacking = rung.look(Settings()) if rung else missing(kind_of(name), Settings())
+        if lacking is not None:
+            pytest.skip(str(lacking))
+    if scene.faults and (refused := unavailable()) is not None:
+        pytest.skip(str(refused))
+
+
+def _process(
+    program: str, rest: list[str], scene: Scene, place: Path, tmp_path: Path
+) -> tuple[int, str]:
+    """Type it as in a shell of its own, in which the reader's programs are on PATH."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, script in scene.programs.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    foreign = (namespaces.VARIABLE, "VIRTUAL_ENV")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in foreign and not name.startswith(("PYTEST_", "UV_"))
+    }
+    path = (str(programs), os.path.dirname(sys.executable), environment["PATH"])
+    environment |= {
+        "PATH": os.pathsep.join(path),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "COLUMNS": "200",
+        "PYTHONPATH": str(ROOT),
+    }
+    python = {
+        "linkmode": ["-c", LINKMODE],
+        "pytest": ["-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"],
+        "python": [],
+    }
+    ran = subprocess.run(
+        [sys.executable, *python[program], *rest],
+        cwd=ROOT if "scripts" in " ".join(rest) else place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return ran.returncode, ran.stdout

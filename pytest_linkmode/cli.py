@@ -183,10 +183,11 @@ def _configure_probe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         action="append",
+        metavar="POLICY",
         choices=sorted([*ALL, *ALIASES, "all"]),
         default=[],
-        help="whose fallbacks to follow; may be repeated; 'all' for everybody; default: "
-        + ", ".join(PROBED),
+        help="whose fallbacks to follow: a name that `linkmode explain --help` lists, or 'all'; "
+        "may be repeated; default: " + ", ".join(PROBED),
     )
     _add_json(parser)
     parser.set_defaults(run=_probe)

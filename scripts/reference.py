@@ -55,7 +55,9 @@ def commands() -> str:
     for command in cli.COMMANDS:
         parser = argparse.ArgumentParser(prog=f"linkmode {command.name}", add_help=False)
         command.configure(parser)
-        rows = [[_typed(action), action.help or ""] for action in parser._actions]
+        rows = [
+            [_typed(action), (action.help or "").replace("%%", "%")] for action in parser._actions
+        ]
         parts += [f"## `linkmode {command.name}`\n", f"{_sentence(command.help)}.\n"]
         parts += [table(["argument", "meaning"], rows) + "\n"]
     return "\n".join(parts).rstrip()

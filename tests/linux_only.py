@@ -31,7 +31,6 @@ MODELS = "models of other systems that stand on the calls of Linux"
 
 MODULES: Mapping[str, str] = {
     "linker/test_changing_worlds.py": FILESYSTEMS,
-    "test_consoles.py": COMMANDS,
     "linker/test_choices.py": CALLS,
     "linker/test_company.py": FILESYSTEMS,
     "linker/test_edges.py": FILESYSTEMS,
@@ -106,6 +105,7 @@ MODULES: Mapping[str, str] = {
     "pytest_linkmode/test_storage.py": FILESYSTEMS,
     "pytest_linkmode/test_witnessing.py": PROGRAMS,
     "pytest_linkmode/test_xdist.py": WORKERS,
+    "test_consoles.py": COMMANDS,
 }
 """Test module -> why it is about Linux."""
 

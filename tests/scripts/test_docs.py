@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from scripts import docs
+from scripts import docs, reference
 from scripts.bootstrap import ROOT
 
 
@@ -31,6 +31,10 @@ def test_the_documentation_shows_the_tables_of_the_code() -> None:
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == "", "out of date; run: python -m scripts.docs"
+
+
+def test_help_is_shown_as_a_terminal_shows_it() -> None:
+    assert "fewer than N % of" in reference.commands()
 
 
 def test_a_part_is_exchanged_between_its_comments_and_nothing_else() -> None:

@@ -144,6 +144,7 @@ TRIED: Mapping[str, Scene] = {
         prints=["cross-device/initial -> copy", "left nothing of its own"],
         needs=["btrfs", "tmpfs"],
     ),
+    "linkmode explain --help": Scene(prints=["reference, uv,", "exit status:"]),
     "linkmode explain reference": Scene(prints=["reference on", "retry, then copy"]),
     "linkmode merge linux.json macos.json -o all.html --expect expected.txt": Scene(
         [two_reports], leaves=["all.html"]

@@ -56,7 +56,11 @@ def test_what_a_page_says_to_type_does_what_it_says(
     program, *rest = shlex.split(command)
     if program == "linkmode" and rest[0] != "run":
         monkeypatch.chdir(place)
-        status, said = cli.main(rest), "".join(capfd.readouterr())
+        try:
+            status = int(cli.main(rest))
+        except SystemExit as ended:  # --help
+            status = int(ended.code or 0)
+        said = "".join(capfd.readouterr())
     elif rest in ASKS:
         result = pytester.runpytest_inprocess(*rest)
         status, said = result.ret, str(result.stdout)

@@ -554,8 +554,10 @@ def test_a_helper_that_is_late_is_waited_for(ground: str, crew: Crew) -> None:
 def test_a_source_directory_that_vanishes_while_helpers_work_is_named(
     ground: str, crew: Crew, gone: str
 ) -> None:
-    tree: Tree = {f"d{number % 9}/{number}": File(b"x") for number in range(2 * SMALL)}
-    tree |= {f"only/{number}": File(b"x") for number in range(SMALL + 1)}
+    tree: Tree = {
+        **{f"d{number % 9}/{number}": File(b"x") for number in range(2 * SMALL)},
+        **{f"only/{number}": File(b"x") for number in range(SMALL + 1)},
+    }
     scene = Scene(ground, tree, None)
 
     def vanish(done: int, total: int) -> None:
@@ -671,8 +673,8 @@ def test_mutable_files_beside_clones_are_copied_into_what_is_there(ground: str) 
 def test_a_helper_with_the_very_last_directory_is_waited_for(
     ground: str, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree: Tree = {"d/last": File(b"x"), "first": File(b"x")}
-    tree |= {f"d/{number}": File(b"%d" % number) for number in range(SMALL)}
+    many = {f"d/{number}": File(b"%d" % number) for number in range(SMALL)}
+    tree: Tree = {"d/last": File(b"x"), "first": File(b"x"), **many}
     scene = Scene(ground, tree, {"d": Directory()})
     crew.patient = False
     crew.deed = lambda number: time.sleep(0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -9,23 +10,34 @@ import tempfile
 from contextlib import suppress
 from types import TracebackType
 
+from pytest_linkmode.errors import LinkmodeError, UsageError
+
 
 class Fresh:
     """Remembers what a directory holds when it is entered, and puts that back when asked.
 
     The directory itself stays the same one. Names, types, bytes, permission bits and modification
     times are put back; hard links become files of their own. A directory that is not there yet is
-    taken away again.
+    taken away again. Whatever has taken its place, a symlink above all, is removed and never
+    followed. Entering raises UsageError for what is no directory.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(directory)
+        self._named = os.path.abspath(directory)
+        self._link = os.readlink(self._named) if os.path.islink(self._named) else None
+        self._path = os.path.realpath(directory)
         self._kept: str | None = None
         self._status: os.stat_result | None = None
 
     def __enter__(self) -> Fresh:
         with suppress(FileNotFoundError):
             self._status = os.stat(self._path)
+        if self._status is not None and not stat.S_ISDIR(self._status.st_mode):
+            raise UsageError(
+                f"{self._named} cannot be put back after every case",
+                why="it is no directory",
+                hint="name a directory, or a path where nothing is yet",
+            )
         if self._status is not None and os.listdir(self._path):
             self._kept = os.path.join(tempfile.mkdtemp(prefix="linkmode-fresh-"), "kept")
             shutil.copytree(self._path, self._kept, symlinks=True)
@@ -42,12 +54,22 @@ class Fresh:
             os.rmdir(os.path.dirname(self._kept))
 
     def restore(self) -> None:
-        """Put it back."""
-        if os.path.lexists(self._path):
+        """Put it back. Raises LinkmodeError where a directory above it has become a symlink."""
+        above = os.path.dirname(self._path)
+        if os.path.realpath(above) != above:
+            raise LinkmodeError(
+                f"{self._path} cannot be put back",
+                why=f"{above} leads to {os.path.realpath(above)} by now",
+                hint="have what runs leave the directories above the target alone",
+            )
+        if self._link is not None and _text(self._named) != self._link:
+            _remove(self._named)
+            os.symlink(self._link, self._named)
+        if self._status is None or not _is_directory(self._path):
+            _remove(self._path)
+        else:
             empty(self._path)
         if self._status is None:
-            with suppress(FileNotFoundError):
-                os.rmdir(self._path)
             return
         os.makedirs(self._path, exist_ok=True)
         if self._kept is not None:
@@ -56,8 +78,30 @@ class Fresh:
         os.utime(self._path, ns=(self._status.st_atime_ns, self._status.st_mtime_ns))
 
 
+def _text(path: str) -> str | None:
+    """Return where a symlink leads, None if there is none."""
+    return os.readlink(path) if os.path.islink(path) else None
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _remove(path: str) -> None:
+    """Remove whatever has a name, if anything has."""
+    if _is_directory(path):
+        empty(path)
+        os.rmdir(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
 def empty(directory: str) -> None:
-    """Remove everything in a directory, read-only directories as well."""
+    """Remove everything in a directory, read-only directories as well. Raises NotADirectoryError
+    for a symlink, wherever it leads.
+    """
+    if os.path.islink(directory):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
     os.chmod(directory, 0o700)
     with os.scandir(directory) as entries:
         for entry in entries:

@@ -319,6 +319,71 @@ def test_a_directory_is_put_back_as_it_was_or_was_not(tmp_path: pathlib.Path) ->
     assert tmp_path.exists()
 
 
+def test_what_takes_the_place_of_a_directory_is_removed_and_never_followed(
+    tmp_path: pathlib.Path,
+) -> None:
+    precious, target = tmp_path / "precious", tmp_path / "target"
+    precious.mkdir()
+    (precious / "kept").write_text("kept")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for named in (target, tmp_path / "link"):
+        there = named.exists()
+        with Fresh(named) as fresh:
+            for _ in range(2):
+                if named.is_symlink():
+                    named.unlink()
+                elif there:
+                    named.rename(tmp_path / "away")
+                named.symlink_to(precious)
+                fresh.restore()
+                assert named.is_symlink() == (named.name == "link")
+                assert named.exists() == there
+            if not named.is_symlink():
+                named.write_text("a file")
+                fresh.restore()
+                assert not named.exists()
+        assert [entry.name for entry in precious.iterdir()] == ["kept"]
+    assert os.readlink(tmp_path / "link") == "real"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with Fresh(target) as fresh:
+        target.rename(tmp_path / "elsewhere")
+        target.symlink_to(precious)
+        fresh.restore()
+        assert not target.is_symlink()
+        assert (target / "old").read_text() == "old"
+    with pytest.raises(NotADirectoryError):
+        empty(str(tmp_path / "link"))
+    with pytest.raises(UsageError, match="no directory"), Fresh(target / "old"):
+        pass
+    (target / "deep").mkdir()
+    with Fresh(target / "deep") as fresh:
+        target.rename(tmp_path / "moved")
+        target.symlink_to(precious)
+        with pytest.raises(LinkmodeError, match="precious by now"):
+            fresh.restore()
+    assert [entry.name for entry in precious.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_program_that_makes_its_target_a_symlink_loses_nobody_anything(
+    runner: FaultRunner, tmp_path: pathlib.Path, *, link: bool
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    (source / "kept").write_text("kept")
+    (source / "file").write_text("file")
+    linking, copying = ["ln", "-s", source, target], ["cp", source / "file", target]
+    command = [str(word) for word in (linking if link else copying)]
+    cases = 0
+    for case in runner.sweep(command, ops=("symlink", "create"), errors=("EACCES",), target=target):
+        with case:
+            cases += 1
+    assert cases >= 3
+    assert sorted(entry.name for entry in source.iterdir()) == ["file", "kept"]
+
+
 def test_only_calls_below_a_directory_are_swept(
     runner: FaultRunner, tmp_path: pathlib.Path, target: pathlib.Path
 ) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from linker.helping import Forking
     from linker.sharing import Done, Team
 
-_BUSY_PATIENCE = 16
+BUSY_PATIENCE = 16
 """How often a name that others have open is tried again, after a pause each."""
 
 PATIENCE = 64
@@ -460,7 +460,7 @@ class Merger:
                 elif step is Step.RETRY:
                     if condition(platform, failed) is Condition.BUSY:  # somebody has it open
                         busy += 1
-                        if busy > _BUSY_PATIENCE:
+                        if busy > BUSY_PATIENCE:
                             raise link_error(platform, failed, path) from failed.error
                         platform.pause(busy)
                     elif failed.primitive is Primitive.RENAME and not (

@@ -21,11 +21,10 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import stat as st
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from linker.conditions import Condition, Primitive
 from linker.engine import Progress, link_source
@@ -33,6 +32,7 @@ from linker.failures import condition, link_error, printable
 from linker.inputs import check_roots
 from linker.journal import RESERVED, STAGE, Stage, open_stage, recover
 from linker.manifest import ALGORITHMS, Branch, Entry, Manifest
+from linker.merging import BUSY_PATIENCE
 from linker.modes import Existing, LinkMode
 from linker.platforms import current
 from linker.platforms.base import Failed, Platform
@@ -41,6 +41,8 @@ from linker.policy import Policy
 from linker.report import LinkError, LinkReport, Observer
 from linker.sources import Contents, DirectorySource, Shelf, survey
 from linker.tree import Lost, Node, StrPath, Trail, absolute, text_of, walk
+
+_T = TypeVar("_T")
 
 FORMAT: Final = "linker-store"
 VERSION: Final = 1
@@ -57,6 +59,7 @@ MODES: Final[Mapping[bool, int]] = {False: 0o444, True: 0o555}
 """Permission bits of a file, by whether it may be executed: nobody edits a store by accident."""
 
 _MARKER = "store.json"
+_SAYS = json.dumps({"format": FORMAT, "version": VERSION}).encode("ascii")
 _FILES = "files"
 _NO_OTHER = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Follow no symlink, and wait for no fifo, that somebody put in the place of a file."""
@@ -176,7 +179,7 @@ class Store:
         """Raise unless this is a store whose files we know how to find."""
         marker = os.path.join(self.path, _MARKER)
         try:
-            with open(marker, "rb") as file:
+            with self._failing(marker), self._opened(marker) as file:
                 found: Any = json.load(file)
         except FileNotFoundError as error:
             raise LinkError(
@@ -210,12 +213,27 @@ class Store:
                     hint="name a directory that is a store, is empty, or does not exist",
                     path=self.path,
                 )
-            if not names:
-                draft = os.path.join(self.path, f".{_MARKER}-{secrets.token_hex(4)}")
-                with open(draft, "x", encoding="ascii") as file:
-                    json.dump({"format": FORMAT, "version": VERSION}, file)
-                os.replace(draft, marker)
+        if not names:
+            self._mark()
         self._require()
+
+    def _mark(self) -> None:
+        """Say what this is, unless another process did so by now.
+
+        What is there is not replaced: others read it already, and Windows refuses that while
+        they do.
+        """
+        with self._stage() as stage:
+            number = stage.number()
+            draft = os.path.join(self.path, stage.name, number)
+            with self._telling(Primitive.CREATE, self.path), open(draft, "xb") as file:
+                file.write(_SAYS)
+            with self._failing(self.path):
+                try:
+                    self._patiently(lambda: self._place(stage, number, _MARKER))
+                except Failed as failed:
+                    if condition(self._platform, failed) is not Condition.EXISTS:
+                        raise
 
     @contextmanager
     def _stage(self) -> Iterator[Stage]:
@@ -308,12 +326,12 @@ class Store:
             os.makedirs(os.path.dirname(os.path.join(self.path, mark)), exist_ok=True)
         with self._failing(mark):
             try:
-                self._place(stage, number, mark)
+                self._patiently(lambda: self._place(stage, number, mark))
             except Failed as failed:
                 if condition(platform, failed) is not Condition.EXISTS:
                     raise
                 if self._wrong_with(entry):  # what it was once: the old one goes with the stage
-                    self._swap(stage, number, mark)
+                    self._patiently(lambda: self._swap(stage, number, mark))
 
     def _place(self, stage: Stage, number: str, mark: str) -> None:
         platform = self._platform
@@ -340,10 +358,10 @@ class Store:
         mark = place_of(entry)
         stamp = MODES[entry.executable], MTIME * 10**9
         algorithm, _, digest = entry.digest.partition("-")
-        with self._telling(Primitive.READ, mark), ExitStack() as stack:
+        with self._telling(Primitive.READ, mark), self._failing(mark), ExitStack() as stack:
             path = os.path.join(self.path, mark)
             try:
-                file = stack.enter_context(open(path, "rb", buffering=0, opener=_open))
+                file = stack.enter_context(self._opened(path, _open))
             except FileNotFoundError:
                 return _GONE
             seen = os.fstat(file.fileno())
@@ -355,6 +373,36 @@ class Store:
                 return ""
             found = self._digest(file, algorithm)
         return "" if found == digest else f"is corrupt: its content is {algorithm}-{found}"
+
+    def _opened(self, path: str, opener: Callable[[str, int], int] | None = None) -> io.FileIO:
+        """Open a file that others may be giving its name just now. Raises FileNotFoundError."""
+
+        def opened() -> io.FileIO:
+            try:
+                return open(path, "rb", buffering=0, opener=opener)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise Failed(Primitive.READ, error) from error
+
+        return self._patiently(opened)
+
+    def _patiently(self, step: Callable[[], _T]) -> _T:
+        """Do something with a file, again after a while if others have it open.
+
+        On Windows who opens a file may keep others from it for as long, and who renames a file
+        opens it; elsewhere nobody has to wait.
+        """
+        attempt = 0
+        while True:
+            try:
+                return step()
+            except Failed as failed:
+                attempt += 1
+                busy = condition(self._platform, failed) is Condition.BUSY
+                if not busy or attempt > BUSY_PATIENCE:
+                    raise
+            self._platform.pause(attempt)
 
     def _digest(self, file: io.FileIO, algorithm: str) -> str:
         """Return the digest of what is in an open file."""

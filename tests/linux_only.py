@@ -277,7 +277,6 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         SHARING: ("test_at_every_moment_each_name_shows_an_old_or_a_whole_new_entry",),
     },
     "linker/test_store.py": {
-        SHARING: ("test_several_add_to_one_store_at_once",),
         DESCRIPTORS: (
             "test_what_is_kept_already_takes_no_space_a_second_time",
             "test_a_digest_is_that_of_what_was_written",

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -647,6 +648,34 @@ def test_several_add_to_one_store_at_once(ground: str) -> None:
     for out, _ in said:
         store.check(Manifest.loads(out))
     assert len(kept(store)) == 4 * 30 + 60
+    assert_sound(store)
+
+
+def test_two_that_make_one_store_leave_the_first_ones_marker(
+    ground: str, store: Store, source: str
+) -> None:
+    """Somebody reads it already, and Windows replaces no file that is open."""
+    marker = f"{store.path}/store.json"
+
+    with ExitStack() as stack:
+
+        class Late(MachinePlatform):
+            """Another process makes the store just before this one does."""
+
+            inode = 0
+
+            def place(self, source: int, name: str, target: int, new: str) -> None:
+                if new == "store.json":
+                    Store(store.path).add(f"{ground}/source")
+                    self.inode = os.stat(marker).st_ino
+                    stack.enter_context(open(marker, "rb"))
+                super().place(source, name, target, new)
+
+        late = Late()
+        manifest = Store(store.path, platform=late).add(source)
+        assert os.stat(marker).st_ino == late.inode
+
+    store.check(manifest)
     assert_sound(store)
 
 

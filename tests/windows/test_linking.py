@@ -10,6 +10,7 @@ import pytest
 
 from linker import Existing, LinkError, LinkMode, link_file, link_tree
 from linker.conditions import Condition, Primitive
+from linker.merging import BUSY_PATIENCE
 from linker.platforms import windows as w
 from linker.platforms.base import Failed, Kind
 from linker.platforms.windows import Calls, WindowsPlatform, refused
@@ -145,6 +146,59 @@ def test_a_store_is_filled_linked_from_and_mended(stand: Stand) -> None:
     linked = tree(target + "2")
     assert {name: seen[0] for name, seen in linked.items()} == FILES
     assert all(read_only for _, _, read_only in linked.values())
+    assert sorted(os.listdir(store.path)) == ["files", "store.json"]
+
+
+def test_a_store_waits_for_who_gives_a_file_its_name(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who renames a file has it open, and a reader that does not share that is refused."""
+    source, target = fill(stand)
+    held, pauses = 0, list[float]()
+
+    def opened(path: str, flags: int) -> int:
+        nonlocal held
+        held -= 1
+        if held >= 0:
+            raise refused(w.NUMBERS["ERROR_SHARING_VIOLATION"], path)
+        return os.open(path, flags)
+
+    platform = WindowsPlatform(dataclasses.replace(stand.calls, sleep=pauses.append))
+    store = Store(os.path.join(stand.there, "store"), platform=platform)
+    manifest = store.add(source)
+    monkeypatch.setattr("linker.store._open", opened)
+    held = 3
+    assert store.link(manifest, target, mode=COPY).counts == {COPY: len(FILES)}
+    assert (held < 0, len(pauses)) == (True, 3)
+
+    held = 1000
+    with pytest.raises(LinkError) as caught:
+        store.link(manifest, target + "2", mode=COPY)
+    assert caught.value.condition is Condition.BUSY
+    assert len(pauses) == 3 + BUSY_PATIENCE
+    assert not os.path.exists(target + "2")
+
+
+def test_a_store_waits_to_mend_a_file_that_others_read(stand: Stand) -> None:
+    source, _ = fill(stand, {"a": b"a"})
+    readers: list[int] = []
+
+    def sleep(_seconds: float) -> None:
+        stand.calls.close(readers.pop())
+
+    platform = WindowsPlatform(dataclasses.replace(stand.calls, sleep=sleep))
+    store = Store(os.path.join(stand.there, "store"), platform=platform)
+    manifest = store.add(source)
+    kept = os.path.join(store.path, *place_of(manifest.files["a"]).split("/"))
+    os.chmod(kept, stat.S_IREAD | stat.S_IWRITE)
+    with open(kept, "wb") as file:
+        file.write(b"another")
+    for _ in range(2):
+        share = w.SHARE_READ | w.SHARE_WRITE  # as Python opens files
+        readers.append(stand.calls.open(kept, w.GENERIC_READ, share, w.OPEN_EXISTING, 0))
+    assert store.add(source) == manifest
+    assert readers == []
+    store.check(manifest)
     assert sorted(os.listdir(store.path)) == ["files", "store.json"]
 
 

@@ -42,7 +42,7 @@ def needs(item: pytest.Item) -> list[str]:
     found = [mark.args[0] for mark in item.iter_markers("faked")]
     callspec = getattr(item, "callspec", None)
     given = callspec.params.values() if callspec is not None else ()
-    if any(each in (LinkMode.SYMLINK, "symlink") for each in given):
+    if any(each is LinkMode.SYMLINK for each in given):
         found.append("symlinks")
     return found
 

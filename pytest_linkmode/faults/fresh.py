@@ -102,11 +102,15 @@ def empty(directory: str) -> None:
     """
     if os.path.islink(directory):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
+    _empty(directory)
+
+
+def _empty(directory: str) -> None:
     os.chmod(directory, 0o700)
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                empty(entry.path)
+                _empty(entry.path)
                 os.rmdir(entry.path)
             else:
                 os.unlink(entry.path)

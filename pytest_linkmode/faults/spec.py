@@ -233,14 +233,26 @@ class Matcher:
             paths = tuple(path.replace("\\", "/") for path in paths)
         if self._glob is not None and not any(self._glob(path) for path in paths):
             return False
-        return not self._below or any(
-            path.startswith(self._below) for path in paths[len(paths) - changed :]
+        if not self._below:
+            return True
+        meant = paths[len(paths) - changed :]
+        # Or it leads there through a link of which only the filesystem knows.
+        return any(path.startswith(self._below) for path in meant) or any(
+            followed(path).replace(os.sep, "/").startswith(self._below) for path in meant
         )
 
     @property
     def anything(self) -> bool:
         """Whether every call is meant."""
         return self._glob is None and not self._below
+
+
+def followed(path: str) -> str:
+    """Return a path without symbolic links in it, but for one that is its last part: a call that
+    changes a name changes the link.
+    """
+    above, name = os.path.split(path)
+    return os.path.join(os.path.realpath(above), name) if above and name else path
 
 
 @lru_cache(maxsize=1024)

@@ -17,6 +17,7 @@ from pytest_linkmode.coverage import disturbing
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.faults.fresh import Fresh
 from pytest_linkmode.interleave.picture import side_by_side
+from pytest_linkmode.interleave.places import Places
 from pytest_linkmode.interleave.schedule import follow, shrunk, written
 from pytest_linkmode.interleave.seam import Seam
 from pytest_linkmode.interleave.search import Counts, Growing, Search, Shared
@@ -42,13 +43,20 @@ class ScheduleFailed(AssertionError):
 
 @dataclass
 class Explored:
-    """What an exploration came to. `note` says what of the world was not as it would be."""
+    """What an exploration came to. `note` says what of the world was not as it would be, `turns`
+    at which of the actors' calls others could come between (empty: at all).
+
+    `unseen` are actors of which no operation was seen: they may be elsewhere, or act by ways that
+    are not looked at.
+    """
 
     name: str
     counts: Counts = field(default_factory=Counts)
     replayed: str = ""
     failed: bool = False
     note: str = ""
+    turns: str = ""
+    unseen: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
@@ -67,7 +75,10 @@ class Explored:
         if self.failed:
             return f"{said}: one failed, and the exploration ended there"
         if counts.complete:
-            return f"{said}: all"
+            said += f": all{self.turns and f' {self.turns}'}"
+            if self.unseen:
+                said += f"; nothing that {' or '.join(sorted(self.unseen))} did was seen there"
+            return said
         left = []
         if counts.waiting:
             left.append(f"the bound was reached, at least {counts.waiting} known ones were not run")
@@ -183,7 +194,7 @@ class Interleaver:
         LinkmodeError if they wait for each other.
         """
         __tracebackhide__ = True
-        from pytest_linkmode.interleave.programs import Programs, Setting
+        from pytest_linkmode.interleave.programs import HELD_BEFORE, Programs, Setting
 
         named = commands if isinstance(commands, Mapping) else names_of(commands)
         places = _places(target, below, prepare)
@@ -199,6 +210,8 @@ class Interleaver:
                 name=name,
                 prunes=False,
                 note="" if locks else "file locks succeeded without being taken",
+                turns=HELD_BEFORE,
+                seen={name for name, what in named.items() if callable(what)},
             )
 
     @contextmanager
@@ -235,12 +248,18 @@ class Interleaver:
         name: str,
         prunes: bool,
         note: str = "",
+        turns: str = "",
+        seen: Iterable[str] = (),
     ) -> Explored:
         __tracebackhide__ = True
-        explored = Explored(name, note=note)
+        unseen = frozenset(world.actors).difference(seen)
+        explored = Explored(name, note=note, turns=turns, unseen=unseen)
         failed: list[tuple[Execution, BaseException]] = []
 
         def visit(execution: Execution) -> bool:
+            if explored.unseen:
+                acted = {world.actors[event.actor] for event in execution.events if event.paths}
+                explored.unseen -= acted
             try:
                 check(execution)
             except self._failures as error:
@@ -312,7 +331,7 @@ class Interleaver:
             [
                 f"a schedule with {_preemptions(has)}{found} fails: {why}",
                 "",
-                side_by_side(execution, places, everything=not prunes),
+                side_by_side(execution, Places(places).roots, everything=not prunes),
                 "",
                 str(explored),
                 f"replay this schedule with --linkmode-schedule='{line}'",
@@ -344,9 +363,9 @@ def _places(
     prepare: Callable[[], object] | None,
 ) -> list[str]:
     """Return the directories in which actors meet. Raises UsageError where nobody says."""
-    places = [os.path.realpath(path) for path in below]
+    places = [os.fspath(path) for path in below]
     if not places and target is not None:
-        places = [os.path.realpath(target)]
+        places = [os.fspath(target)]
     if not places or (prepare is None and target is None):
         raise UsageError("where do the actors meet?", hint="give target=, or below= and prepare=")
     return places

@@ -26,6 +26,7 @@ from pytest_linkmode.faults.supervisor import Supervisor
 from pytest_linkmode.faults.support import unavailable
 from pytest_linkmode.faults.zygote import SHARED, Zygote
 from pytest_linkmode.interleave.footprints import Reads, Writes, union
+from pytest_linkmode.interleave.places import Places
 from pytest_linkmode.interleave.world import (
     NOBODY,
     Diverged,
@@ -37,6 +38,8 @@ from pytest_linkmode.interleave.world import (
 
 HELD_AT = frozenset(OPS) - {"copy"}
 """The ops at whose calls programs are held: those that change names."""
+
+HELD_BEFORE = "at the calls that make, move or remove a name"
 
 Command = Sequence[str | os.PathLike[str]]
 Adversary = Callable[[Event], object]
@@ -196,11 +199,11 @@ class Programs:
         self.stops = 0
         """How many calls were held, in all schedules."""
         self._what = list(actors.values())
-        self._roots = tuple(below)
+        self._places = Places(below)
         self._prepare = prepare
         self._setting = setting
         self._plan = Plan((), HELD_AT, arch, locks=setting.locks)
-        self._reads, self._writes = Reads(self._roots), Writes(self._roots)
+        self._reads, self._writes = Reads(self._places.roots), Writes(self._places.roots)
 
     def run(self, plan: bytes, sleeping: Sleeping = NOBODY) -> Execution:
         """Run a schedule; see `World`. Nobody sleeps here: nothing is pruned."""
@@ -338,16 +341,15 @@ class Programs:
         turns.execution.ended[number] = len(turns.execution.events)
 
     def _watched(self, paths: Iterable[str]) -> bool:
-        return any(
-            path == root or path.startswith(f"{root}/") for path in paths for root in self._roots
-        )
+        return any(self._places.find_really(path) is not None for path in paths)
 
     def _event(self, actor: int, seen: Seen) -> Event:
-        inside = tuple(path for path in seen.paths if self._watched((path,)))
-        changed = seen.paths[-seen.way.changed :]
-        ways = (self._writes if path in changed else self._reads for path in inside)
-        touched = union(*(way[path] for way, path in zip(ways, inside, strict=True)))
-        return Event(actor, seen.way.op, inside, touched)
+        found = [self._places.find_really(path) for path in seen.paths]
+        looks = len(found) - seen.way.changed
+        ways = [self._reads if place < looks else self._writes for place in range(len(found))]
+        inside = [(way, path) for way, path in zip(ways, found, strict=True) if path is not None]
+        touched = union(*(way[path] for way, path in inside))
+        return Event(actor, seen.way.op, tuple(path for _, path in inside), touched)
 
 
 def _diverged(why: str) -> Diverged:

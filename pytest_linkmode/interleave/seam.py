@@ -155,13 +155,13 @@ class Seam:
         return self._keep_out(function, stand_in) if self._guarded else stand_in
 
     def _keep_out(self, function: Function, stand_in: Function) -> Function:
-        acts, roots = self._world.acts, self._world.roots
+        acts, spelled = self._world.acts, self._world.spelled
 
         def asked(*given: Any, **options: Any) -> Any:
             # Most paths are nobody's business here, and most of these are quick to tell.
             if len(given) == 1:
                 place = given[0]
-                if type(place) is str and not place.startswith(roots) and is_plain(place):
+                if type(place) is str and not place.startswith(spelled) and is_plain(place):
                     return function(*given, **options)
             return (stand_in if acts() else function)(*given, **options)
 
@@ -186,8 +186,7 @@ class Seam:
             text = base if text == "." else f"{base}/{text}"
         elif text.startswith(_DESCRIPTORS):
             return self._path(int(text[len(_DESCRIPTORS) :]), None)
-        path = text if is_plain(text) else os.path.abspath(text)
-        return path if world.watched(path) else None
+        return world.find(text if is_plain(text) else os.path.abspath(text))
 
     def _late(self, descriptor: int) -> str | None:
         """Return the path of a descriptor, which may have been opened before the schedule."""
@@ -290,8 +289,7 @@ class Seam:
             except OSError:
                 return None
             path = base if named is None else os.path.join(base, os.fsdecode(given[named]))
-            path = os.path.normpath(path)
-            return path if world.watched(path) else None
+            return world.find(os.path.normpath(path))
 
         def stepped(*given: Any) -> Any:
             place = found(given)

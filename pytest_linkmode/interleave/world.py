@@ -29,6 +29,7 @@ from pytest_linkmode.interleave.footprints import (
     conflict,
     union,
 )
+from pytest_linkmode.interleave.places import Places
 
 What = TypeVar("What")
 Sleeping = Mapping[int, Footprint]
@@ -161,8 +162,8 @@ class _Actor:
 class InProcess:
     """The world of some callables. Close it when all schedules have run.
 
-    `below` are the directories, as real paths, whose names the actors share: operations elsewhere
-    are none that anybody could notice. `prepare` is called before each schedule and puts
+    `below` are the directories whose names the actors share: operations elsewhere are none that
+    anybody could notice. `prepare` is called before each schedule and puts
     everything back as it was.
     """
 
@@ -173,14 +174,18 @@ class InProcess:
         prepare: Callable[[], object],
     ) -> None:
         self.actors = tuple(actors)
-        self.roots = tuple(below)
-        self._inside = tuple(root.rstrip("/") + "/" for root in self.roots)
+        places = Places(below)
+        self.roots, self.spelled = places.roots, places.spelled
+        self.find = places.find
         self._prepare = prepare
         self.reads, self.writes = Reads(self.roots), Writes(self.roots)
         self.lists, self.removals = Lists(self.roots), Removals(self.roots)
         self.pairs = Pairs({"reads": self.reads, "writes": self.writes})
         self._upward = frozenset(
-            root[:end] or "/" for root in self.roots for end in range(len(root)) if root[end] == "/"
+            path[:end] or "/"
+            for path in self.spelled
+            for end in range(len(path))
+            if path[end] == "/"
         )
         self.places: dict[int | None, str | None] = {}
         """Descriptor -> its path where the actors meet, None if it is elsewhere or has no name."""
@@ -252,10 +257,6 @@ class InProcess:
     def acts(self) -> bool:
         """Return whether the calling thread is an actor that has begun."""
         return self.running is not None and not self._within and self._crew.acts()
-
-    def watched(self, path: str) -> bool:
-        """Return whether a path lies where the actors meet."""
-        return path in self.roots or path.startswith(self._inside)
 
     def turn(self) -> bool:
         """Wait until the running actor may do its next operation; return whether others ran.
@@ -404,8 +405,9 @@ class InProcess:
 
     def track(self, descriptor: int, path: str | None) -> None:
         """Take note of what a descriptor is; None if it has no name that others could use."""
-        if path is not None and self.watched(path):
-            self.places[descriptor] = path
+        found = None if path is None else self.find(path)
+        if found is not None:
+            self.places[descriptor] = found
         elif path is not None and path in self._upward:
             self.places[descriptor] = ""
             self.outer[descriptor] = path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pathlib
 
 import pytest
 from hypothesis import given
@@ -92,3 +93,16 @@ def test_only_a_fault_that_depends_on_nothing_is_always() -> None:
         Fault("clone", "NOEFFECT"),
     ):
         assert not depends.always
+
+
+def test_below_means_also_what_links_lead_to(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real" / "away").symlink_to(tmp_path)
+    for below in ("real", "link"):
+        meant = Fault("mkdir", "EIO", below=str(tmp_path / below)).matches
+        for path in ("link/x", "real/x", "link/away", "link/away/real/x"):
+            assert meant((str(tmp_path / path),), 1), path
+        assert not meant((str(tmp_path / "link"),), 1)
+        assert not meant((str(tmp_path / "elsewhere"),), 1)
+        assert not meant((str(tmp_path / "link/x"), str(tmp_path / "y")), 1)

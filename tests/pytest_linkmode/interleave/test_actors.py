@@ -72,6 +72,48 @@ def test_what_others_cannot_notice_is_no_turn(meeting: str, tmp_path: pathlib.Pa
     assert called(meeting, act) == []
 
 
+@pytest.mark.parametrize("spelling", ["link/target", "link/../real/target", "other"])
+def test_actors_that_come_by_a_link_meet_too(meeting: str, spelling: str) -> None:
+    os.makedirs(f"{meeting}/real/target")
+    os.symlink("real", f"{meeting}/link")
+    os.symlink("link/target", f"{meeting}/other")
+
+    def act(target: str) -> None:
+        if not os.path.exists(f"{target}/x"):
+            os.mkdir(f"{target}/x")
+
+    for mine in (spelling, "real/target"):
+        actors = [lambda each=each: act(f"{meeting}/{each}") for each in (spelling, mine)]
+        with pytest.raises(ScheduleFailed, match="FileExistsError"):
+            Interleaver().explore(actors, target=f"{meeting}/{spelling}", check=lambda _: None)
+        os.rmdir(f"{meeting}/real/target/x")
+
+
+def test_a_directory_above_that_was_opened_by_a_link_leads_there(meeting: str) -> None:
+    os.makedirs(f"{meeting}/real/target")
+    os.symlink("real", f"{meeting}/link")
+
+    def act() -> None:
+        directory = os.open(f"{meeting}/link", os.O_RDONLY)
+        os.mkdir("target/x", dir_fd=directory)
+        os.close(directory)
+
+    with pytest.raises(ScheduleFailed) as caught:
+        Interleaver().explore([act, act], target=f"{meeting}/link/target", check=lambda _: None)
+    assert caught.value.execution.events[0].paths == (f"{meeting}/real/target/x",)
+
+
+def test_who_was_not_seen_is_named(meeting: str) -> None:
+    os.mkdir(f"{meeting}/target")
+    os.symlink("target", f"{meeting}/link")
+    explored = Interleaver().explore(
+        [lambda: os.mkdir(f"{meeting}/target/a"), lambda: os.mkdir(f"{meeting}/link/b")],
+        target=f"{meeting}/target",
+        check=lambda _: None,
+    )
+    assert str(explored).endswith(": all; nothing that B did was seen there")
+
+
 def test_random_names_are_the_same_in_every_schedule(meeting: str, kind: None) -> None:
     names: list[list[str]] = []
 

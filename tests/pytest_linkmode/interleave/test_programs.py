@@ -74,6 +74,23 @@ def test_a_race_of_programs_is_found_shrunk_and_replayed(target: str) -> None:
     Interleaver(replay="B-A").programs(commands, target=target, check=one_is_first)
 
 
+def test_programs_that_come_by_links_are_held_too(target: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "link").symlink_to(target)
+    commands = [program(CARELESS, str(tmp_path / "link"), name) for name in "ab"]
+    for given in (target, str(tmp_path / "link")):
+        with pytest.raises(ScheduleFailed, match="with 1 preemption"):
+            Interleaver().programs(commands, target=given, check=one_is_first)
+        empty(target)
+
+
+def test_all_is_said_of_the_calls_at_which_programs_are_held(target: str) -> None:
+    commands = [["mkdir", f"{target}/{name}"] for name in "ab"]
+    explored = Interleaver().programs(
+        commands, target=target, check=lambda _: None, preemptions=None
+    )
+    assert str(explored).endswith(": all at the calls that make, move or remove a name")
+
+
 def test_a_lock_holds_them_apart_and_nothing_does_without_it(target: str) -> None:
     commands = [program(LOCKING, target, name) for name in "ab"]
     explored = Interleaver().programs(commands, target=target, check=one_is_first)

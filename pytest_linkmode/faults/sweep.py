@@ -176,7 +176,8 @@ def replay_of(fault: Spec, hit: Call | None, calls: Sequence[Call]) -> Spec:
 
     `calls` are those of the run without faults. With several threads the nth call is another one
     each time, so a name is better, as long as it is one: where the program makes up names, the
-    number stays.
+    number stays. An error keeps its number among the calls about that name, even if there was one:
+    a program that tries again makes more of them, and the case refused only this one.
     """
     if hit is None or not hit.path:
         return fault
@@ -187,12 +188,9 @@ def replay_of(fault: Spec, hit: Call | None, calls: Sequence[Call]) -> Spec:
     meant = matcher(pattern, None)
     alike = [call.nth for call in calls if call.op == fault.op and meant(call.paths, 1)]
     numbers = list(dict.fromkeys(alike))
-    nth = None if len(numbers) < 2 else _position(fault, hit, numbers)
+    alone = fault.nth is None or (isinstance(fault, Kill) and len(numbers) < 2)
+    nth = None if alone else min(sum(each < hit.nth for each in numbers) + 1, len(numbers))
     return replace(fault, nth=nth, path=pattern, below=None)
-
-
-def _position(fault: Spec, hit: Call, numbers: Sequence[int]) -> int:
-    return numbers.index(hit.nth) + 1 if hit.nth in numbers else (fault.nth or 1)
 
 
 def _pattern(hit: Call, calls: Sequence[Call]) -> str:

@@ -409,7 +409,7 @@ def test_a_failing_function_is_replayed_by_the_same_line(
     with pytest.raises(SweepFailed) as raised:
         sweep()
     assert "swept 6 cases of careless (calls: 2 mkdir): 1 failed" in str(raised.value)
-    assert "--linkmode-fault='mkdir:EIO:path=*/e'" in str(raised.value)
+    assert "--linkmode-fault='mkdir:EIO:nth=1:path=*/e'" in str(raised.value)
 
 
 def test_check_raises_the_error_itself(inproc: FaultRunner, here: pathlib.Path) -> None:

@@ -33,7 +33,7 @@ def test_run(linkmode_faults, tmp_path):
     assert run.returncode == 1
 """
 FAILS = "*:EPERM:nth=2 at */t/b*"
-REPLAY = "*--linkmode-fault='symlink:EPERM:path=[*]/b'*"
+REPLAY = "*--linkmode-fault='symlink:EPERM:nth=1:path=[*]/b'*"
 
 
 @pytest.fixture
@@ -68,10 +68,10 @@ def test_lines_of_workers_arrive(project: pytest.Pytester) -> None:
 
 
 def test_one_case_is_replayed_as_it_was_printed(project: pytest.Pytester) -> None:
-    replay = "--linkmode-fault=symlink:EPERM:path=*/b"
+    replay = "--linkmode-fault=symlink:EPERM:nth=1:path=*/b"
     result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep", replay)
     result.stdout.fnmatch_lines([f"linkmode: *{replay[2:]}*", "*swept 1 cases*: 1 failed*"])
-    other = "--linkmode-fault=symlink:EPERM:path=*/c"
+    other = "--linkmode-fault=symlink:EPERM:nth=1:path=*/c"
     result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep", other)
     result.assert_outcomes(passed=1, deselected=1)
 
@@ -80,6 +80,17 @@ def test_a_budget_is_said(project: pytest.Pytester) -> None:
     budget = "--linkmode-budget=2"
     result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep", budget)
     result.stdout.fnmatch_lines(["*; 7 of 9 not run, evenly sampled (--linkmode-budget=2)"])
+
+
+def test_a_quiet_run_says_what_was_not_run_and_prints_no_empty_section(
+    project: pytest.Pytester,
+) -> None:
+    quiet = ("-p", "no:cacheprovider", "-q", "-k", "sweep")
+    result = project.runpytest_subprocess(*quiet, "--linkmode-budget=2")
+    result.stdout.fnmatch_lines(["*= linkmode =*", "test_sweep: swept 2 cases*; 7 of 9 not run*"])
+    result = project.runpytest_subprocess(*quiet)
+    assert result.parseoutcomes()["failed"] == 2  # the sweep was whole
+    result.stdout.no_fnmatch_line("*= linkmode =*")
 
 
 @pytest.mark.parametrize(

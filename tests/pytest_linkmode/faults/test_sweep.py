@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shlex
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -157,7 +158,7 @@ def test_a_failing_case_is_a_subtest_with_the_line_that_replays_it(
     failed = {
         f"rename:EIO:nth={nth} at {target}/{name}": [
             f"rename:EIO:nth={nth} at {target}/{name}\n"
-            f"replay this case with --linkmode-fault='rename:EIO:path=*/{name}'"
+            f"replay this case with --linkmode-fault='rename:EIO:nth=1:path=*/{name}'"
         ]
         for nth, name in enumerate(sorted(NAMES), 1)
     }
@@ -198,9 +199,9 @@ def test_without_subtests_the_sweep_raises_at_its_end_with_all_of_them(
     text = str(raised.value)
     assert "2 failed" in text
     assert f"hardlink:EIO:nth=1 at {target}/one: AssertionError: only the second" in text
-    assert "--linkmode-fault='hardlink:EIO:path=*/one'" in text
-    assert "--linkmode-fault='hardlink:EIO:path=*/three'" not in text
-    assert "--linkmode-fault='hardlink:EIO:path=*/two'" in text
+    assert "--linkmode-fault='hardlink:EIO:nth=1:path=*/one'" in text
+    assert "path=*/three" not in text
+    assert "--linkmode-fault='hardlink:EIO:nth=1:path=*/two'" in text
     assert isinstance(raised.value.__cause__, AssertionError)
 
 
@@ -486,10 +487,10 @@ def call(nth: int, path: str, op: str = "clone") -> Call:
 @pytest.mark.parametrize(
     ("paths", "nth", "line"),
     [
-        (["/t/a", "/t/b"], 2, "clone:EIO:path=*/b"),
-        (["/t/x/a", "/t/y/a"], 2, "clone:EIO:path=*/y/a"),
+        (["/t/a", "/t/b"], 2, "clone:EIO:nth=1:path=*/b"),
+        (["/t/x/a", "/t/y/a"], 2, "clone:EIO:nth=1:path=*/y/a"),
         (["/t/a", "/t/b", "/t/a"], 3, "clone:EIO:nth=2:path=*/a"),
-        (["/t/a*", "/t/[b]"], 2, "clone:EIO:path=*/[[]b]"),
+        (["/t/a*", "/t/[b]"], 2, "clone:EIO:nth=1:path=*/[[]b]"),
     ],
 )
 def test_a_replay_names_the_path_by_its_shortest_end(paths: list[str], nth: int, line: str) -> None:
@@ -499,6 +500,50 @@ def test_a_replay_names_the_path_by_its_shortest_end(paths: list[str], nth: int,
     assert str(replay) == line
     matching = [each.nth for each in calls if replay.matches(each.paths, 1)]
     assert matching[(replay.nth or 1) - 1] == nth
+
+
+def test_a_kill_at_the_only_call_about_a_name_needs_no_number() -> None:
+    calls = [call(number, path) for number, path in enumerate(["/t/a", "/t/b", "/t/a"], 1)]
+    lines = [str(replay_of(Kill("clone", each.nth, "after"), each, calls)) for each in calls]
+    assert lines == [
+        "clone:kill-after:nth=1:path=*/a",
+        "clone:kill-after:path=*/b",
+        "clone:kill-after:nth=2:path=*/a",
+    ]
+
+
+RETRYING = """
+import os, sys
+for attempt in range(3):
+    try:
+        os.mkdir(sys.argv[1] + "/x")
+        break
+    except OSError:
+        continue
+else:
+    sys.exit(3)
+if attempt:
+    open(sys.argv[1] + "/half", "w").close()
+"""
+"""Leaves something behind when the second attempt succeeds, and nothing when none does."""
+
+
+def test_the_line_of_a_program_that_tries_again_refuses_what_the_case_refused(
+    faultable: None, target: pathlib.Path
+) -> None:
+    def swept(runner: FaultRunner) -> list[str]:
+        failed = []
+        for case in runner.sweep(
+            python(RETRYING, target), ops=("mkdir",), errors=("EIO",), kills=False, target=target
+        ):
+            if (target / "half").exists():
+                failed.append(case.replay)
+        return failed
+
+    (line,) = swept(FaultRunner())
+    _, _, spec = shlex.split(line)[0].partition("=")
+    assert spec == "mkdir:EIO:nth=1:path=*/x"
+    assert len(swept(FaultRunner(replay=[parse(spec)]))) == 1
 
 
 def test_a_name_that_the_program_made_up_is_replayed_by_its_number() -> None:

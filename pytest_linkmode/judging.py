@@ -54,11 +54,13 @@ class Judgement:
         if self._verdict.empty and not self._troubles:
             return
         width, verbosity = terminal._tw.fullwidth, self._config.get_verbosity()
+        rows: list[Row] = [(Span(trouble, ("red", "bold")),) for trouble in self._troubles]
+        rows += lines(self._verdict, width=width, verbosity=verbosity)
+        rows += [(Span(f"report: {path}"),) for path in self._settings.report]
+        if not rows:
+            return
         terminal.section("linkmode")
-        _print(terminal, [(Span(trouble, ("red", "bold")),) for trouble in self._troubles])
-        _print(terminal, lines(self._verdict, width=width, verbosity=verbosity))
-        for path in self._settings.report:
-            terminal.line(f"report: {path}")
+        _print(terminal, rows)
 
     def _tell_junit(self) -> None:
         """Give the suite in the JUnit report what a property can hold of all this."""

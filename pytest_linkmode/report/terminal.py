@@ -66,8 +66,9 @@ STYLES: Mapping[Outcome, Style] = {
 def lines(verdict: Verdict, *, width: int, verbosity: int = 0) -> list[Row]:
     """Return the section that ends a run; no line without its own reason is wider than `width`.
 
-    With `verbosity` below zero only what fails the run and one line of edges; above zero every
-    layout, edge, reason, deselected test and sweep.
+    With `verbosity` below zero only what fails the run, the sweeps and explorations of which not
+    all was run, and one line of edges; above zero every layout, edge, reason, deselected test and
+    sweep.
     """
     rows: list[Row] = [(Span(sentence, ("red", "bold")),) for sentence in verdict.failures]
     if verbosity >= 0:
@@ -75,7 +76,7 @@ def lines(verdict: Verdict, *, width: int, verbosity: int = 0) -> list[Row]:
         rows += _table(verdict, width, verbosity)
         rows += _skips(verdict, width, verbosity)
         rows += _deselected(verdict, width, verbosity)
-        rows += _summaries(verdict, width, verbosity)
+    rows += _summaries(verdict, width, verbosity)
     if verdict.cells:
         rows += _edges(verdict, width, verbosity)
     return rows
@@ -289,6 +290,8 @@ def _summaries(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
         return
     failed = [(trial, line) for trial, line in told if trial.outcome is not Outcome.PASSED]
     cut = [(trial, line) for trial, line in told if "not run" in line or "not all" in line]
+    if verbosity < 0:
+        told, failed = cut, []
     first = (*failed, *cut) if len(told) > SUMMARIES_SHOWN else told
     odd = list(dict.fromkeys((trial.test, line) for trial, line in first))
     for test, line in odd[:REASONS_SHOWN]:

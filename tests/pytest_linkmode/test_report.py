@@ -238,7 +238,21 @@ def test_sweeps_are_one_line_and_what_was_not_run_another() -> None:
     assert "test_it: swept 5 cases of ln: 0 failed; 7 of 12 not run" in lines
     assert not any("swept 3" in line for line in lines)
     assert "test_it: swept 3 cases of ln: 0 failed" in printed(ledger, verbosity=1)
-    assert "sweeps" not in printed(ledger, verbosity=-1)
+    assert printed(ledger, verbosity=-1).splitlines()[1] == (
+        "test_it: swept 5 cases of ln: 0 failed; 7 of 12 not run"
+    )
+    assert "swept 3" not in printed(ledger, verbosity=-1)
+
+
+def test_quiet_runs_say_which_explorations_were_cut_and_how_many() -> None:
+    ledger = Ledger()
+    for number in range(10):
+        said = [f"explored 5 schedules; not all: {number} were left", "explored 6 schedules"]
+        enter(ledger, f"test_{number}", "", "", "passed", "passed", said=said)
+    assert printed(ledger, verbosity=-1).splitlines()[1:] == [
+        *(f"test_{n}: explored 5 schedules; not all: {n} were left" for n in range(8)),
+        "2 more sweeps and explorations: see them with -v",
+    ]
 
 
 def test_edges_of_other_platforms_have_a_line_if_any_was_verified() -> None:

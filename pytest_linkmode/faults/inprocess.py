@@ -180,9 +180,12 @@ class Injection:
             self._count += 1
             return self._count
 
-    def made(self, descriptor: int) -> None:
-        """Take note that a file was opened to be made: what is written to it is a copy, anew."""
-        status = os.fstat(descriptor)
+    def made(self, file: int | str) -> None:
+        """Take note that a file (its descriptor, or its path) was opened to be made, or was made.
+
+        What is written to it is a copy, anew.
+        """
+        status = os.stat(file)
         if stat.S_ISREG(status.st_mode):
             self._made[status.st_dev, status.st_ino] = self.new_file()
 

@@ -13,10 +13,12 @@ import builtins
 import contextvars
 import io
 import os
+import stat
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from types import ModuleType
@@ -64,7 +66,8 @@ NAMES: tuple[Names, ...] = (
 class Bytes:
     """A function of `os` that writes to a descriptor, by the order of its parameters.
 
-    Bytes come from the descriptor `source` at `offset` (None: where it stands), at most `size` of
+    `named` are those parameters that may be given by their names, if any may, in their order. Bytes
+    come from the descriptor `source` at `offset` (None: where it stands), at most `size` of
     them, or are at hand, as `data`.
     """
 
@@ -74,15 +77,37 @@ class Bytes:
     source: int | None = None
     offset: int | None = None
     size: int | None = None
+    named: tuple[str, ...] = ()
 
+    def bound(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the arguments by position; one that was left out before others is None."""
+        given = [number for number, name in enumerate(self.named) if name in keywords]
+        end = given[-1] + 1 if given else 0
+        return (*arguments, *(keywords.get(name) for name in self.named[len(arguments) : end]))
+
+    @property
+    def needed(self) -> int:
+        """How many arguments there must be."""
+        numbers = (self.into, self.data, self.source, self.size)
+        return 1 + max(number for number in numbers if number is not None)
+
+
+_RANGES = ("src", "dst", "count", "offset_src", "offset_dst")
 
 BYTES: tuple[Bytes, ...] = (
     Bytes("write", 0, data=1),
     Bytes("pwrite", 0, data=1),
     Bytes("writev", 0, data=1),
     Bytes("pwritev", 0, data=1),
-    Bytes("copy_file_range", 1, source=0, size=2, offset=3),
-    Bytes("sendfile", 0, source=1, offset=2, size=3),
+    Bytes("copy_file_range", 1, source=0, size=2, offset=3, named=_RANGES),
+    Bytes("splice", 1, source=0, size=2, offset=3, named=(*_RANGES, "flags")),
+    Bytes(
+        *("sendfile", 0),
+        source=1,
+        offset=2,
+        size=3,
+        named=("out_fd", "in_fd", "offset", "count"),
+    ),
 )
 
 CLONES: dict[int, Way] = {
@@ -90,6 +115,7 @@ CLONES: dict[int, Way] = {
     FICLONERANGE: Way("clone", "fcntl.ioctl", (), note="FICLONERANGE"),
 }
 CREATE = Way("create", "os.open", ())
+MKNOD = Way("create", "os.mknod", ())
 OPEN = Way("create", "open", ())
 WRITE = Way("copy", "write", ())
 
@@ -146,22 +172,24 @@ def _bytes(row: Bytes, original: Function) -> Function:
     @wraps(original)
     def stand_in(*arguments: Any, **keywords: Any) -> Any:
         injection = current()
-        if injection is None or keywords:
+        bound = row.bound(arguments, keywords)
+        if injection is None or len(bound) < row.needed:  # too few: the function itself says so
             return original(*arguments, **keywords)
-        into = arguments[row.into]
+        into = bound[row.into]
         file = injection.file(into, plain=row.data is not None)
         if file is None:
-            return original(*arguments)
+            return original(*arguments, **keywords)
         paths = [_of_descriptor(into)]
         if row.source is not None:
-            paths.insert(0, _of_descriptor(arguments[row.source]))
+            paths.insert(0, _of_descriptor(bound[row.source]))
+        others = {name: keywords[name] for name in keywords.keys() - set(row.named)}
         return injection.perform(
             way,
             tuple(paths),
-            lambda: original(*arguments),
+            lambda: original(*arguments, **keywords),
             file=file,
-            short=lambda: original(*_halved(row, arguments)),
-            nothing=0 if row.data is None else len(_joined(arguments[row.data])),
+            short=lambda: original(*_halved(row, bound), **others),
+            nothing=0 if row.data is None else len(_joined(bound[row.data])),
         )
 
     return stand_in
@@ -181,10 +209,22 @@ def _halved(row: Bytes, arguments: tuple[Any, ...]) -> list[Any]:
     elif row.source is not None and row.size is not None and row.offset is not None:
         source = arguments[row.source]
         offset = arguments[row.offset] if len(arguments) > row.offset else None
-        begin = os.lseek(source, 0, os.SEEK_CUR) if offset is None else offset
-        there = max(os.fstat(source).st_size - begin, 0)
-        halved[row.size] = min(arguments[row.size], max(there // 2, 1))
+        there = _left(source, offset)
+        halved[row.size] = max(min(arguments[row.size], there) // 2, 1)
     return halved
+
+
+def _left(source: int, offset: int | None) -> int:
+    """Return how many bytes a source has from here on; a pipe, how many wait in it."""
+    status = os.fstat(source)
+    if stat.S_ISFIFO(status.st_mode):
+        import fcntl
+        import termios
+
+        (waiting,) = struct.unpack("i", fcntl.ioctl(source, termios.FIONREAD, bytes(4)))
+        return int(waiting)
+    begin = os.lseek(source, 0, os.SEEK_CUR) if offset is None else offset
+    return max(status.st_size - begin, 0)
 
 
 def _ioctl(original: Function) -> Function:
@@ -233,6 +273,21 @@ def _os_open(original: Function) -> Function:
         )
         injection.made(descriptor)
         return descriptor
+
+    return stand_in
+
+
+def _mknod(original: Function) -> Function:
+    @wraps(original)
+    def stand_in(path: Any, mode: int = 0o600, *rest: Any, **keywords: Any) -> Any:
+        injection = current()
+        if injection is None or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            return original(path, mode, *rest, **keywords)
+        place = _absolute(path, keywords.get("dir_fd"))
+        injection.perform(MKNOD, (place,), lambda: original(path, mode, *rest, **keywords))
+        with suppress(FileNotFoundError):  # somebody else was quick to remove it
+            injection.made(place)
+        return None
 
     return stand_in
 
@@ -346,6 +401,7 @@ def _all() -> list[tuple[Any, str, Callable[[Function], Function]]]:
         *((os, row.name, lambda original, row=row: _names(row, original)) for row in NAMES),
         *((os, row.name, lambda original, row=row: _bytes(row, original)) for row in BYTES),
         (os, "open", _os_open),
+        (os, "mknod", _mknod),
         (threading.Thread, "start", _thread_start),
     ]
     if sys.platform == "linux":

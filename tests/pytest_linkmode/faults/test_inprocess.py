@@ -8,6 +8,7 @@ import io
 import os
 import pathlib
 import shutil
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -64,6 +65,7 @@ DOES: dict[str, tuple[str, str, Callable[[], object]]] = {
     "Path.unlink": ("unlink", "os.unlink", lambda: pathlib.Path("a").unlink()),
     "os.rmdir": ("unlink", "os.rmdir", lambda: os.rmdir("d")),
     "os.open": ("create", "os.open", lambda: os.close(os.open("b", os.O_CREAT | os.O_WRONLY))),
+    **({"os.mknod": ("create", "os.mknod", lambda: os.mknod("b"))} if hasattr(os, "mknod") else {}),
     "open": ("create", "open", created),
     "Path.touch": ("create", "os.open", lambda: pathlib.Path("b").touch()),
     "Path.write_bytes": ("copy", "write", lambda: pathlib.Path("b").write_bytes(b"x")),
@@ -198,7 +200,13 @@ def _into(target: int, data: bytes) -> int:
 
 COPIES: dict[str, Callable[[int, int, int], int]] = {
     "copy_file_range": lambda source, target, _: os.copy_file_range(source, target, 1 << 40),
+    "copy_file_range by names": lambda source, target, done: os.copy_file_range(
+        src=source, dst=target, count=1 << 40, offset_dst=done
+    ),
     "sendfile": lambda source, target, done: os.sendfile(target, source, done, 1 << 40),
+    "sendfile by names": lambda source, target, done: os.sendfile(
+        target, source, count=1 << 40, offset=done
+    ),
     "write": lambda source, target, done: os.write(target, os.pread(source, BYTES, done)),
     "writev": lambda source, target, done: os.writev(target, [os.pread(source, BYTES, done)]),
     "pwrite": lambda source, target, done: os.pwrite(target, os.pread(source, BYTES, done), done),
@@ -222,6 +230,81 @@ def test_a_short_copy_copies_half_and_a_loop_gets_there(way: str, here: pathlib.
     assert counts[0] == BYTES // 2
     assert (here / "b").read_bytes() == (here / "a").read_bytes()
     assert calls[-1].result == BYTES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this is Linux's")
+def test_a_short_copy_of_a_few_bytes_of_many_is_half_of_these_few(here: pathlib.Path) -> None:
+    def copy() -> None:
+        with open("a", "rb") as source, open("b", "wb") as target:
+            assert os.copy_file_range(source.fileno(), target.fileno(), 100) == 50
+
+    run(copy, "copy:SHORT")
+    assert os.path.getsize("b") == 50
+
+
+SPLICES: dict[str, Callable[[int, int], int]] = {
+    "by position": lambda pipe, file: os.splice(pipe, file, 1 << 20),
+    "by names": lambda pipe, file: os.splice(src=pipe, dst=file, count=1 << 20, flags=0),
+    "at a place": lambda pipe, file: os.splice(pipe, file, 8, offset_dst=0),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="splice is Linux's")
+@pytest.mark.parametrize("how", SPLICES)
+def test_what_comes_out_of_a_pipe_into_a_file_is_a_copy(how: str, here: pathlib.Path) -> None:
+    def splice() -> None:
+        reading, writing = os.pipe()
+        target = os.open("b", os.O_CREAT | os.O_WRONLY)
+        try:
+            os.write(writing, b"12345678")
+            assert SPLICES[how](reading, target) == int(left)
+        finally:
+            for descriptor in (reading, writing, target):
+                os.close(descriptor)
+
+    for fault, left in (("", "8"), ("copy:SHORT", "4"), ("copy:NOEFFECT", "0")):
+        calls = [call for call in run(splice, *filter(None, [fault])) if call.op == "copy"]
+        assert [(call.way, call.result) for call in calls] == [("os.splice", int(left))]
+        assert os.path.getsize("b") == int(left)
+        os.remove("b")
+    with pytest.raises(OSError, match="No space"):
+        run(splice, "copy:ENOSPC")
+
+
+@pytest.mark.skipif(not hasattr(os, "mknod"), reason="there is no mknod here")
+def test_a_node_is_made_and_filled_as_a_file_is_and_a_pipe_is_none(here: pathlib.Path) -> None:
+    def does() -> None:
+        os.mknod("pipe", stat.S_IFIFO | 0o600)
+        os.mknod("b", mode=stat.S_IFREG | 0o600)
+        target = os.open("b", os.O_WRONLY)
+        os.write(target, b"1")
+        os.close(target)
+
+    calls = run(does)
+    assert [(call.op, call.way, call.path) for call in calls] == [
+        ("create", "os.mknod", str(here / "b")),
+        ("copy", "os.write", str(here / "b")),
+    ]
+    os.remove("pipe")
+    os.remove("b")
+    with pytest.raises(FileExistsError):
+        run(does, "create:EEXIST")
+    assert sorted(os.listdir()) == ["a", "pipe"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these are Linux's")
+def test_what_is_no_call_of_a_function_is_the_error_that_it_is(here: pathlib.Path) -> None:
+    def wrong(*arguments: Any, **keywords: Any) -> None:
+        with pytest.raises(TypeError) as plain:
+            os.copy_file_range(*arguments, **keywords)
+        with Injection(parse_all(["clone:EIO"])), pytest.raises(TypeError) as stood_in:
+            os.copy_file_range(*arguments, **keywords)
+        assert str(stood_in.value) == str(plain.value)
+
+    wrong(1)
+    wrong(src=1, dst=2)
+    wrong(1, 2, 3, src=1)
+    wrong(1, 2, 3, odd=1)
 
 
 def test_success_that_did_nothing(here: pathlib.Path) -> None:

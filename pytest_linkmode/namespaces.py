@@ -32,6 +32,9 @@ PRIVATE = "private"
 HOST = "host"
 AUTO = "auto"
 
+OF_A_GUEST = "/dev/shm"
+"""A directory of a guest in which the host has nothing, and everybody may write."""
+
 SOURCE = "linkmode-"
 """What mountinfo calls our tmpfs, followed by a token: how a child knows it again."""
 
@@ -141,12 +144,16 @@ def user_name() -> str:
 def own_directory(name: str, mode: int) -> str:
     """Return the directory `<tmp>/NAME-of-USER`, made if need be, and surely ours.
 
+    A guest sees the host's temporary directory, and in it what another user of the same name
+    has there: root. It has a directory of its own instead.
+
     Raises LinkmodeError if somebody else was there first: in a directory that everybody may
     write to, a name that can be guessed may be a trap.
     """
     import tempfile
 
-    path = os.path.join(os.path.realpath(tempfile.gettempdir()), f"{name}-of-{user_name()}")
+    temporary = OF_A_GUEST if privileges.in_guest() else os.path.realpath(tempfile.gettempdir())
+    path = os.path.join(temporary, f"{name}-of-{user_name()}")
     try:
         os.mkdir(path, mode)
     except FileExistsError:

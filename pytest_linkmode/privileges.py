@@ -33,6 +33,9 @@ HANDED_DOWN = frozenset({CAP_SYS_ADMIN})
 EVERY_ID = 0xFFFFFFFF
 """How many ids a user namespace maps that is no restriction: user_namespaces(7)."""
 
+GUEST_VARIABLE = "LINKMODE_GUEST"
+"""Set in a guest (User-Mode Linux), for whom everything is as for root."""
+
 
 class user_cap_header(ctypes.Structure):  # noqa: N801  # the kernel's name
     """`struct __user_cap_header_struct` of <linux/capability.h>."""
@@ -136,6 +139,11 @@ def raised(*capabilities: int) -> Iterator[None]:
         yield
     finally:
         set_sets(before)
+
+
+def in_guest() -> bool:
+    """Return whether this process runs in a guest."""
+    return GUEST_VARIABLE in os.environ
 
 
 def in_user_namespace() -> bool:

@@ -29,8 +29,6 @@ KERNEL = "linux.uml"
 MEMORY_VARIABLE = "LINKMODE_UML_MEMORY"
 """How much memory a guest believes to have, as in 2G; the host gives what is used of it."""
 MEMORY = "2G"
-GUEST_VARIABLE = "LINKMODE_GUEST"
-"""Set in a guest, for whom everything is as for root."""
 OF_THE_HOST = ("LINKMODE_PLACE", "LINKMODE_HELPER", "LINKMODE_DIR_")
 """What variables say that is not true in a guest."""
 
@@ -69,7 +67,7 @@ def order(arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
         {
             "argv": [sys.executable, *arguments],
             "cwd": os.getcwd(),
-            "env": {**kept, GUEST_VARIABLE: "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            "env": {**kept, privileges.GUEST_VARIABLE: "1", "PYTHONDONTWRITEBYTECODE": "1"},
         }
     ).encode()
 

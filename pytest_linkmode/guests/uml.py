@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_linkmode import ladder, processes
+from pytest_linkmode import ladder, privileges, processes
 from pytest_linkmode.errors import Unavailable, UsageError
 from pytest_linkmode.filesystems import packages
 from pytest_linkmode.filesystems.base import Filesystem, Kind, directory_mends
-from pytest_linkmode.guests.gateway import GUEST_VARIABLE, KERNEL
+from pytest_linkmode.guests.gateway import KERNEL
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 GATEWAY = "gateway.py"
 """The program that xdist starts in place of a Python: by it, a worker is known to be a guest."""
+
+RESTARTS = "4"
+"""How many workers that have crashed are replaced: as pytest-xdist does for each of `-n`."""
 
 FSTYPES = frozenset({"btrfs", "ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs"})
 """What the kernel of the package has, of what we make."""
@@ -81,7 +84,7 @@ def look(settings: Settings) -> Unavailable | None:
     del settings
     absent: list[str] = []
     mends: list[str] = []
-    if in_guest():
+    if privileges.in_guest():
         absent.append("guests: not inside of one")
     elif sys.platform != "linux" or platform.machine() != "x86_64":
         absent.append(f"guests: not on {platform.machine()} and {sys.platform}")
@@ -93,11 +96,6 @@ def look(settings: Settings) -> Unavailable | None:
             absent.append("pytest-xdist: not installed")
             mends.append("pip install 'pytest-linkmode[xdist]'")
     return Unavailable("no guests", checked=absent, mends=mends) if absent else None
-
-
-def in_guest() -> bool:
-    """Return whether this process runs in a guest."""
-    return GUEST_VARIABLE in os.environ
 
 
 def within(settings: Settings) -> Settings:
@@ -119,6 +117,9 @@ def send_for(options: argparse.Namespace, *, everything: bool) -> None:
     options.tx = [*host, gateway()]
     if options.dist == "no":
         options.dist = "load"
+    if options.maxworkerrestart is None and not options.numprocesses:
+        # Without -n pytest-xdist would put a new one in the place of each that cannot start.
+        options.maxworkerrestart = RESTARTS
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pathlib
 import re
@@ -112,6 +113,52 @@ def test_a_whole_suite_runs_there_unchanged_if_its_tmp_path_must(person: Person)
     assert said.outcomes() == {"passed": 1}, said.out + said.err
     assert re.search(r"in a guest \(User-Mode Linux\): .*\bxfs\b", said.out)
     assert not (person.home / "beside").exists()
+
+
+@needs_guests
+def test_root_of_a_guest_is_not_root_of_the_host_who_was_there_before(person: Person) -> None:
+    theirs = person.base / "tmp" / "pytest-linkmode-of-root"
+    theirs.mkdir(mode=0o755)
+    assert theirs.stat().st_uid == 0
+    person.write("test_it.py", "def test_it(linkmode_fs): (linkmode_fs.path / 'file').touch()")
+    said = person.pytest("--linkmode-fs=xfs", "--linkmode-provider=uml")
+    assert said.outcomes() == {"passed": 1}, said.out + said.err
+    assert list(theirs.iterdir()) == []
+
+
+@needs_guests
+def test_a_guest_that_cannot_start_ends_the_run_with_the_reason(person: Person) -> None:
+    person.write(
+        "conftest.py",
+        """
+        import os
+        def pytest_configure():
+            if "LINKMODE_GUEST" in os.environ:
+                raise RuntimeError("it cannot start")
+        """,
+    )
+    person.write("test_it.py", "def test_it(linkmode_fs): pass")
+    flags = ("--linkmode-fs=xfs", "--linkmode-provider=uml")
+    said = person.pytest(*flags, "--max-worker-restart=1")
+    assert said.status not in (0, pytest.ExitCode.NO_TESTS_COLLECTED), said.out + said.err
+    assert "it cannot start" in said.out + said.err
+    assert len(re.findall("replacing crashed worker", said.out)) == 1
+    assert kernels() == set()
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes", "ends"),
+    [(None, None, uml.RESTARTS), (None, 2, None), ("0", None, "0")],
+    ids=["nobody", "by -n", "asked for"],
+)
+def test_how_often_a_guest_is_replaced_has_an_end(
+    asked: str | None, processes: int | None, ends: str | None
+) -> None:
+    options = argparse.Namespace(
+        tx=[], dist="no", maxworkerrestart=asked, numprocesses=processes, usepdb=False
+    )
+    uml.send_for(options, everything=True)
+    assert options.maxworkerrestart == ends
 
 
 SLEEPER = "import time; print('asleep', flush=True); time.sleep(60)"

@@ -8,6 +8,7 @@ the one reads the other.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -129,7 +130,9 @@ def run_of(verdict: Verdict) -> Run:
         },
         "tests": [_test(trial) for trial in verdict.trials],
         "edges": {line.edge: _proofs(line, indices) for line in lines if line.proofs},
-        "failures": [_failed(trial) for trial in verdict.trials if trial.outcome in TOLD],
+        "failures": [
+            _failed(trial, verdict.replaying) for trial in verdict.trials if trial.outcome in TOLD
+        ],
         "summaries": {trial.test: list(trial.said) for trial in verdict.trials if trial.said},
         "deselected": dict(verdict.deselected),
         "unavailable": dict(verdict.unavailable),
@@ -167,14 +170,21 @@ def _proofs(line: Line, indices: Mapping[str, int]) -> dict[str, list[int]]:
     }
 
 
-def _failed(trial: Trial) -> dict[str, Any]:
+def _failed(trial: Trial, replaying: Sequence[str]) -> dict[str, Any]:
+    # The layout of the test may be one that no run selects by itself.
+    layout = [f"--linkmode-layout={trial.layout}"] if trial.layout else []
+    options = shlex.join([*layout, *replaying])
     return {
         "test": trial.test,
         "outcome": str(trial.outcome),
         "layout": trial.layout or None,
         "mode": trial.mode or None,
         "cases": [
-            {"where": each.where, "text": each.text, "replay": list(each.replay)}
+            {
+                "where": each.where,
+                "text": each.text,
+                "replay": [f"{options} {line}".lstrip() for line in each.replay],
+            }
             for each in trial.failures
         ],
     }

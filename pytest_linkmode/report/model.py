@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from linker.policy import Edge, Policy
 
 MODES = ("clone", "hardlink", "symlink", "copy")
+REPLAYED = ("tmp", "dir", "provider", "namespace", "linker", "policy")
+"""The options that decide what a test of some layout does, beside the layout."""
 NO_MODE = ""
 """The column of tests that do not vary the link mode."""
 
@@ -101,6 +103,8 @@ class Verdict:
     """
 
     typed: tuple[str, ...]
+    replaying: tuple[str, ...]
+    """Those of the options without which a test of this run would be another one."""
     place: str
     platform: str
     policy: Policy
@@ -176,6 +180,7 @@ def verdict(
     known = sorted({capability for trial in ledger for capability in trial.can})
     return Verdict(
         typed=settings.typed(),
+        replaying=settings.typed(*REPLAYED),
         place=place,
         platform=platform,
         policy=policy,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import pathlib
 import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from linker.policies import REFERENCE
 from linker.report import Transition
 from pytest_linkmode import listening
 from pytest_linkmode.config import Request, Settings
-from pytest_linkmode.coverage import Ledger, Outcome, Recorder
+from pytest_linkmode.coverage import Failure, Ledger, Outcome, Recorder
 from pytest_linkmode.report.document import document
 from pytest_linkmode.report.model import Cell, Verdict, verdict
 from pytest_linkmode.report.terminal import Row, Span, lines, text
@@ -321,6 +323,44 @@ def test_a_report_is_written_beside_the_terminal(inside: Run, pytester: pytest.P
     assert run["machine"]["pytest"] == pytest.__version__
     assert run["seconds"] >= sum(test["seconds"] for test in run["tests"]) > 0
     assert run["started"].startswith("20")
+
+
+@pytest.mark.parametrize("fixture", ["linkmode_layout", "linkmode_fs"])
+def test_the_line_that_replays_a_case_does_so_as_it_stands_in_the_report(
+    fixture: str, inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        f"""
+        def test_it({fixture}):
+            assert False, "replay this case with --linkmode-" + "fault='clone:EXDEV:path=* *'"
+        """
+    )
+    result = inside(f"--linkmode-layout={ACROSS}", *DIRECTORIES[1:], "--linkmode-report=r.html")
+    page = (pytester.path / "r.html").read_text(encoding="utf-8")
+    lines = re.findall(r'<div class="replay"><code>(.*?)</code>', page)
+    assert len(lines) == result.parseoutcomes()["failed"]
+    program, *arguments = shlex.split(html.unescape(lines[-1]))
+    assert program == "pytest"
+    again = inside(*arguments)
+    again.assert_outcomes(failed=1)
+    assert "--linkmode-fault=clone:EXDEV:path=* *" in again.stdout.str()
+
+
+def test_what_replays_a_case_has_the_options_that_it_depends_on_and_no_others() -> None:
+    ledger = Ledger()
+    for name, layout in (("test_a", "xfs:btrfs"), ("test_b", "")):
+        failure = Failure("call", "E   gone", ("--linkmode-fault=clone:EXDEV",))
+        enter(ledger, name, layout, "clone", "passed", "failed", failure=failure)
+    settings = Settings(
+        linker="mine {mode}",
+        policy="uv",
+        require=("reflink",),
+        origins=dict.fromkeys(("linker", "policy", "require", "fs"), "command line"),
+    )
+    (run,) = document(judged(ledger, settings))["runs"]
+    options = "'--linkmode-linker=mine {mode}' --linkmode-policy=uv --linkmode-fault=clone:EXDEV"
+    found = [failed["cases"][0]["replay"] for failed in run["failures"]]
+    assert found == [[f"--linkmode-layout=xfs:btrfs {options}"], [options]]
 
 
 def test_a_report_that_cannot_be_written_fails_the_run(

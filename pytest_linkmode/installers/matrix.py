@@ -27,7 +27,7 @@ from pytest_linkmode.installers import kit as kits
 from pytest_linkmode.installers import observing, predicting, scenarios
 from pytest_linkmode.installers.programs import PROGRAMS, Mode, Program
 
-ROOM = "7"
+ROOM = "8"
 """The version of what a cell means: another one is another result."""
 
 NOT_RUN, NO_LAYOUT = "not run", "no such layout here"

@@ -65,7 +65,8 @@ class Observed:
 
     `found` counts the files of the sample by what the disk says of them, `missing` are those that
     are not there. `told` is what the program said of a fallback. `polluted` names files of the
-    cache whose bytes, bits or times changed, `written` counts what else appeared there. `left` are
+    cache, or of what is given instead of one, whose bytes, bits or times changed; `written` counts
+    what else appeared there. `left` are
     names in the target that an undisturbed run does not leave. `fired` is how many calls the fault
     hit, `calls` how many of the mode's op there were.
     """
@@ -441,20 +442,24 @@ class Bench:
         seen.times &= after.st_mtime_ns == before.st_mtime_ns
 
     def _cached(self) -> dict[str, tuple[object, ...]]:
-        """Return what must not change about the cache: bytes, bits and times of its files."""
+        """Return what must not change about the cache, and about what the program is given beside
+        it or instead of it: bytes, bits and times of the files.
+        """
         found: dict[str, tuple[object, ...]] = {}
-        for path in _files(self._cache):
-            status = os.lstat(path)
-            if stat.S_ISREG(status.st_mode):
-                known = sample.digest(path)
-                found[path] = (known, status.st_mode, status.st_mtime_ns)
+        for root in (self._cache, self._supply):
+            for path in _files(root):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    known = sample.digest(path)
+                    found[path] = (known, status.st_mode, status.st_mtime_ns)
         return found
 
     def _compare_cache(self, before: Mapping[str, tuple[object, ...]], seen: Observed) -> None:
         after = self._cached()
+        given = os.path.join(self._supply, "")
         for path, (known, *rest) in before.items():
-            if known not in self._known:
-                continue
+            if known not in self._known and not path.startswith(given):
+                continue  # indexes and locks of a cache are the program's own
             if path not in after:
                 seen.polluted.append(f"{os.path.basename(path)}: gone")
             elif after[path][0] != known:

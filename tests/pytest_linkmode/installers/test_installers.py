@@ -291,7 +291,7 @@ def test_what_is_in_the_way_is_there_for_the_program_and_its_policy_and_gone_aft
     before = snapshot(bench.layout.source)
     seen = bench.cell(mode, Scenario(kind))
     assert seen is not None
-    assert (seen.ended, seen.found) == ("done", found), seen.said
+    assert (seen.ended, seen.found, seen.polluted) == ("done", found, []), seen.said
     told = predicting.predict(
         bench.program, mode, Scenario(kind), linkmode_layout_factory("btrfs"), 0
     )
@@ -418,6 +418,29 @@ def test_a_change_of_the_cache_is_seen(opened: Open, monkeypatch: pytest.MonkeyP
     assert seen is not None
     assert len(seen.polluted) == 1
     assert bench.spoiled
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo more >> {}/plain/linkmode_sample/part-3.js", "part-3.js: other bytes"),
+        ("chmod 600 {}/plain/linkmode_sample/part-3.js", "part-3.js: other bits or time"),
+        ("rm {}/*.whl", "linkmode_sample-1.0.0-py3-none-any.whl: gone"),
+    ],
+)
+def test_a_change_of_what_is_linked_without_a_cache_is_seen(
+    kit: kits.Kit, linkmode_layout: Layout, script: str, told: str
+) -> None:
+    careless = replace(
+        BY_NAME["cp"],
+        command=lambda place, mode: programs.Command(("sh", "-c", script.format(place.supply))),
+    )
+    bench = observing.Bench(kit, linkmode_layout, careless)
+    seen = bench.cell(careless.modes[0], Scenario("plain"))
+    assert seen is not None
+    assert seen.polluted == [told]
+    assert bench.spoiled, "the next cell gets another"
 
 
 @pytest.mark.linkmode(layout=["tmpfs"])

@@ -49,6 +49,8 @@ OTHERS = (
 )
 """Where programs are run undisturbed, and with the faults that matter most."""
 QUICK = ("btrfs", "btrfs:tmpfs", "ext4")
+PATIENCE = 2
+"""How many cells of a program in a layout may hang: the rest of them is not run then."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +178,11 @@ class Part:
             for mode in program.modes
             for scenario in scenarios.scenarios(mode.asks, one.layout, depth=one.depth)
         ]
-        missing = [each for each in todo if not _is_kept(each[2])]
+        missing = [each for each in todo if not _stays(_kept(each[2]))]
         spec = layouts.parse(one.layout)
         bench: observing.Bench | None = None
         against = self._kit.missing.get(program.index, "")
+        hung = sum(_hangs(_kept(each[2])) for each in todo)
         began = time.monotonic()
         for mode, scenario, path in missing:
             cell = Cell(
@@ -194,6 +197,8 @@ class Part:
             try:
                 if against:
                     raise LinkmodeError(f"{program.name} cannot be had", why=against)
+                if hung >= PATIENCE:
+                    raise LinkmodeError(f"{program.name} hung in {hung} cells on {one.layout}")
                 if bench is None or bench.spoiled:
                     bench = observing.Bench(self._kit, self._workshop.layout(spec), program)
                 self._fill(cell, bench, program, mode, scenario, spec)
@@ -204,6 +209,7 @@ class Part:
                 else:
                     against = against or ("" if bench else cell.why)
                     cell.shown = NOT_RUN
+            hung += _hangs(cell)
             _write(path, asdict(cell))
         done = f"{len(missing)} cells in {time.monotonic() - began:.1f} s"
         kept = f"{len(todo) - len(missing)} kept"
@@ -226,7 +232,8 @@ class Part:
         cell.seen = seen.plain()
         cell.shown = str(predicting.observed(seen))
         cell.reflinks = "reflink" in bench.layout.can
-        if (scenario.op or scenario.kind == scenarios.RACE) and not seen.fired:
+        aimed = scenario.op or scenario.kind == scenarios.RACE
+        if aimed and not seen.fired and seen.ended != observing.HUNG:
             cell.shown = "not hit"
         elif scenario.kind in predicting.PREDICTED:
             layout = self._workshop.layout(spec)
@@ -241,13 +248,23 @@ class Part:
         return os.path.join(self._results, f"{key}.json")
 
 
-def _is_kept(path: str) -> bool:
-    """Return whether a cell has a result that stays: what could not be run is tried again."""
+def _kept(path: str) -> Cell | None:
+    """Return the cell that is kept there, None if none is that can be read."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)["shown"] not in (NOT_RUN, NO_LAYOUT)
-    except FileNotFoundError:
-        return False
+            return Cell(**json.load(file))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None  # whoever was writing it did not come to an end, or it is of another shape
+
+
+def _stays(cell: Cell | None) -> bool:
+    """Return whether a cell has a result that stays: what could not be run is tried again."""
+    return cell is not None and cell.shown not in (NOT_RUN, NO_LAYOUT)
+
+
+def _hangs(cell: Cell | None) -> bool:
+    """Return whether the program hung in a cell."""
+    return bool(cell and cell.seen and cell.seen["ended"] == observing.HUNG)
 
 
 def _write(path: str, plain: dict[str, Any]) -> None:
@@ -265,10 +282,9 @@ def collect(directory: str, wanted: Sequence[Asked]) -> list[Cell]:
         for mode in program.modes:
             for scenario in scenarios.scenarios(mode.asks, one.layout, depth=one.depth):
                 key = key_of(program, version, mode, one.layout, scenario.name)
-                path = os.path.join(directory, "results", f"{key}.json")
-                if os.path.exists(path):
-                    with open(path, encoding="utf-8") as file:
-                        cells.append(Cell(**json.load(file)))
+                kept = _kept(os.path.join(directory, "results", f"{key}.json"))
+                if kept is not None:
+                    cells.append(kept)
     return cells
 
 

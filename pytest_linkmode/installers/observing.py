@@ -271,9 +271,10 @@ class Bench:
                     runs = self._race(attempt, seen)
                 else:
                     runs = [self._run(attempt.place, command, arguments, faults)]
-                    seen.fired = sum(runs[0].fired.values())
             except ProgramTimedOut as late:
                 runs, seen.ended = [late.run], HUNG
+            if scenario.kind != RACE and runs:
+                seen.fired = sum(runs[0].fired.values())
         said = "\n".join(f"{run.stdout}\n{run.stderr}".strip() for run in runs) or seen.said
         seen.said = said.replace(os.fspath(self.layout.target), "TARGET").replace(
             os.fspath(self.layout.source), "SOURCE"

@@ -383,6 +383,35 @@ def test_a_program_that_hangs_or_crashes_is_a_cell_that_says_so(
     assert shown("true") == "says that it is done; files are missing"
 
 
+def test_a_program_that_a_fault_makes_hang_is_hit_and_differs_and_no_third_cell_waits_for_it(
+    tmp_path: Path, kit: kits.Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = 'ln "$0/plain/linkmode_sample/part-1.js" "$1/part-1.js" || exec sleep 60'
+
+    def waiting(place: programs.Place, mode: programs.Mode) -> programs.Command:
+        return programs.Command(("sh", "-c", script, place.supply, place.target))
+
+    link = next(mode for mode in BY_NAME["cp"].modes if mode.word == "link")
+    program = replace(BY_NAME["cp"], command=waiting, modes=(link,), policy_of=None)
+    monkeypatch.setattr(observing, "TIMEOUT", 1.0)
+    monkeypatch.setattr(matrix, "there", lambda name: (program, "1"))
+    asked = matrix.Asked("cp", "tmpfs", 2)
+    matrix.Part(str(tmp_path), kit, lambda _: None).run([asked])
+    cells = matrix.collect(str(tmp_path), [asked])
+    hung = [cell for cell in cells if cell.shown.startswith("hangs")]
+    assert [cell.scenario for cell in hung] == [
+        "fault:hardlink:EXDEV:every",
+        "fault:hardlink:EXDEV:first",
+    ]
+    assert all(cell.seen and cell.seen["fired"] == 1 for cell in hung)
+    assert {cell.differs for cell in hung} == {"hung instead of failed"}
+    rest = cells[cells.index(hung[-1]) + 1 :]
+    assert {cell.shown for cell in rest} == {"not run"}
+    assert all("cp hung in 2 cells on tmpfs" in cell.why for cell in rest)
+    monkeypatch.setattr(observing.Bench, "cell", lambda *_: pytest.fail("waits once more"))
+    matrix.Part(str(tmp_path), kit, lambda _: None).run([asked])
+
+
 @pytest.mark.linkmode(layout=["tmpfs"])
 def test_what_is_written_through_a_hostile_target_is_seen(
     kit: kits.Kit, linkmode_layout: Layout
@@ -742,6 +771,17 @@ def test_a_matrix_that_was_interrupted_goes_on_where_it_stopped(
     assert runs == [*words[:3], *words[2:]]
     assert said[-1].startswith("cp on tmpfs: 3 cells")
     assert said[-1].endswith(", 2 kept")
+
+
+@pytest.mark.parametrize("text", ["", '{"program": "cp"', "[]", '{"other": 1}'])
+def test_a_result_that_cannot_be_read_is_none(text: str, tmp_path: Path, kit: kits.Kit) -> None:
+    asked = matrix.Asked("cp", "nowhere", 0)
+    program, version = matrix.there("cp")
+    (tmp_path / "results").mkdir()
+    for mode in program.modes:
+        key = matrix.key_of(program, version, mode, asked.layout, "plain")
+        (tmp_path / "results" / f"{key}.json").write_text(text)
+    assert matrix.collect(str(tmp_path), [asked]) == []
 
 
 def test_a_part_leaves_the_network_where_it_may() -> None:

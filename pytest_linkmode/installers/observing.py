@@ -51,6 +51,8 @@ TIMEOUT = 60.0
 USUAL_UMASK, HOSTILE_UMASK = 0o022, 0o077
 DONE, FAILED, HUNG, CRASHED, KILLED_BY_US = "done", "failed", "hung", "crashed", "killed"
 OURS = "outside"
+LEFT = 20
+"""Names of what was left that are kept."""
 SAID = 600
 """Characters of what a program said that are kept."""
 
@@ -224,7 +226,7 @@ class Bench:
             if scenario.kind == "plain":
                 self._learn(mode, run, target, seen)
             elif mode.word in self.names:
-                seen.left = sorted(set(_names(target)) - self.names[mode.word])[:20]
+                seen.left = self._left(target, mode)
             if os.path.isdir(outside):
                 seen.escaped = self._escaped(outside)
             if scenario.kind == KILLED:
@@ -349,7 +351,21 @@ class Bench:
         seen.resumed = again.returncode == 0 and after.missing == 0 and after.damaged == 0
         if not seen.resumed:
             seen.said = f"{seen.said}\n{again.stdout}\n{again.stderr}".strip()[-SAID:]
-        seen.left = sorted(set(_names(place.target)) - self.names[mode.word])[:20]
+        seen.left = self._left(place.target, mode)
+
+    def _left(self, target: str, mode: Mode) -> list[str]:
+        """Return what is in a target that an undisturbed run does not leave.
+
+        What another one moved aside still counts as where it was made.
+        """
+        moved = f"{self.program.where}{racing.MOVED}"
+        there = {
+            f"{self.program.where}{name.removeprefix(moved)}"
+            if f"{name}/".startswith(f"{moved}/")
+            else name
+            for name in _names(target)
+        }
+        return sorted(there - self.names[mode.word])[:LEFT]
 
     def _make_hostile(self, scenario: Scenario, place: Place, outside: str) -> None:
         """Put something into the target that leads out of it."""

@@ -23,6 +23,9 @@ PROGRAM, OTHER = 0, 1
 PATIENCE = 10.0
 """Seconds that a program may sleep by itself: some wait for children and timers of their own."""
 
+MOVED = ".moved"
+"""After the package's name: where its directory is once a symlink has taken its place."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -115,7 +118,7 @@ def _swaps(stage: Stage) -> Adversary:
     def act(_: Event) -> str:
         os.makedirs(os.path.dirname(stage.package), exist_ok=True)
         if os.path.lexists(stage.package):
-            os.rename(stage.package, f"{stage.package}.moved")
+            os.rename(stage.package, f"{stage.package}{MOVED}")
         os.symlink(stage.outside, stage.package)
         return f"{os.path.basename(stage.package)} becomes a symlink"
 

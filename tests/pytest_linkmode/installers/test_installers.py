@@ -351,6 +351,7 @@ def test_who_loses_a_race_is_seen_to(opened: Open) -> None:
     swapped = bench.cell(mode, Scenario(scenarios.RACE, position=scenarios.SWAPPED))
     assert swapped is not None
     assert "tool.js" in swapped.escaped
+    assert swapped.left == [], "what the other one moved is not of the program"
     rows = {row.name: row for row in scores.PROPERTIES}
     cell = cell_of(program="cp", mode="link", scenario="race:swapped", seen=swapped.plain())
     assert rows["follows nothing out of a hostile target"].of(cell) is False

@@ -5,7 +5,7 @@ is thrown, "cross-device" too. In the mode hardlinks-global of its linker node-m
 that fails is tried again with a file of the store made anew; what is "cross-device" then is a copy.
 After any other error that file is left out, which is noticed where it is an executable one, whose
 permission bits cannot be set then; else yarn says that it is done. From zip archives files are
-written.
+written, which is what yarn does where nobody asks for links.
 Times and permission bits are set on everything afterwards.
 """
 
@@ -47,7 +47,7 @@ YARN = modelled(
     rows=_platform,
     source="yarnpkg/berry packages/yarnpkg-fslib/sources/algorithms/copyPromise.ts at 0070ca0, "
     "read November 2026; held against yarn 4.18.1",
-    default=LinkMode.CLONE,
+    default=LinkMode.COPY,
     memory=Memory.PROCESS,
     retries=1,
     waives=frozenset({Promise.PLAIN_COPY, Promise.WHOLE_NAMES, Promise.TOLD}),

@@ -62,6 +62,15 @@ def test_every_program_has_a_pinned_version_and_a_policy_for_each_mode(
     assert matrix.version_of(program)
 
 
+def test_a_policy_has_the_default_that_the_real_program_has() -> None:
+    first: dict[str, LinkMode] = {}
+    for program in programs.PROGRAMS:
+        for mode in program.modes:
+            first.setdefault(mode.policy, mode.asks)
+    assert {name: ALL[name].default_on("linux") for name in first} == first
+    assert first["yarn"] is LinkMode.COPY
+
+
 def test_whoever_has_a_policy_is_run_or_it_is_said_why_not() -> None:
     held = {
         mode.policy

@@ -47,6 +47,11 @@ class Results:
         return [cell for cell in self.differences if not cause_of(cell)]
 
     @property
+    def not_run(self) -> list[Cell]:
+        """The cells that could not be run here."""
+        return [cell for cell in self.cells if cell.shown in (matrix.NOT_RUN, matrix.NO_LAYOUT)]
+
+    @property
     def reference_fails(self) -> list[str]:
         """The properties that the reference linker does not hold in every cell."""
         return [
@@ -57,13 +62,18 @@ class Results:
 
     @property
     def ok(self) -> bool:
-        """Whether there are cells, all differences are known, and the reference holds it all."""
-        return bool(self.cells) and not self.unknown and not self.reference_fails
+        """Whether any cell was run, all differences are known, and the reference holds it all."""
+        run = any(cell.seen for cell in self.cells)
+        return run and not self.unknown and not self.reference_fails
 
 
 def headline(results: Results) -> str:
     """Return the verdict in a line."""
     run = [cell for cell in results.cells if cell.seen]
+    not_run = f"{len(results.not_run)} of {len(results.cells)} cells could not be run"
+    if not run:
+        why = next((cell.why for cell in results.not_run if cell.why), "")
+        return f"nothing was seen: {not_run}" + (f" ({why})" if why else "")
     predicted = [cell for cell in run if cell.predicted]
     agree = len(predicted) - len(results.differences)
     line = (
@@ -73,6 +83,8 @@ def headline(results: Results) -> str:
     )
     if results.differences:
         line += f" ({len(results.unknown)} of them for no known reason)"
+    if results.not_run:
+        line += f"; {not_run}"
     for name in results.reference_fails:
         line += f"; the reference linker does not hold: {name}"
     return line
@@ -117,7 +129,7 @@ def programs(results: Results) -> Table:
                 str(len(cells)),
                 str(len(predicted) - differ),
                 str(differ),
-                str(sum(cell.shown in (matrix.NOT_RUN, matrix.NO_LAYOUT) for cell in cells)),
+                str(sum(cell.program == program.name for cell in results.not_run)),
             ]
         )
     return rows

@@ -664,6 +664,13 @@ def test_a_matrix_is_only_well_if_every_difference_is_known(results: pages.Resul
     assert not replace(results, cells=[]).ok
 
 
+def test_a_matrix_of_which_nothing_was_run_is_not_well(results: pages.Results) -> None:
+    assert pages.headline(results).endswith("for no known reason); 1 of 4 cells could not be run")
+    nothing = replace(results, cells=[cell for cell in results.cells if cell.seen is None])
+    assert not nothing.ok
+    assert pages.headline(nothing) == "nothing was seen: 1 of 1 cells could not be run (no <npm>)"
+
+
 def test_the_reference_linker_must_hold_every_property(results: pages.Results) -> None:
     fallen = replace(results.cells[2], program="reference", differs="")
     worse = replace(results, cells=[fallen])
@@ -733,13 +740,13 @@ def test_the_quick_matrix_writes_its_pages_and_runs_a_cell_only_once(
     words = ["matrix", "--quick", "--program", ",".join((*here, "bun"))]
     words += ["--processes", "1", "--directory", str(tmp_path)]
 
-    assert cli.main([*words, "--markdown", str(page)]) == 0
+    assert cli.main([*words, "--markdown", str(page)]) == Status.DONE
     said = capsys.readouterr()
     assert "[9/9] " in said.err
     assert f"uv {kits.versions()['python']['uv']}, bun" in said.err, "versions are printed"
     for program, layout in itertools.product(here, matrix.QUICK):
         assert f"{program} on {layout}: " in said.err
-    assert " 0 differ, in " in said.out
+    assert re.search(r" 0 differ; \d+ of \d+ cells could not be run, in ", said.out)
     assert "| cp | reflink=auto | " in page.read_text()
     results = json.loads((tmp_path / "results.json").read_text())
     assert {cell["layout"] for cell in results["cells"]} == set(matrix.QUICK)
@@ -825,6 +832,16 @@ def test_programs_that_cannot_be_had_are_cells_that_say_so(
     said: list[str] = []
     matrix.Part(str(tmp_path), kit, said.append).run([asked])
     assert said[0].startswith(f"bun on tmpfs: {len(cells)} cells"), "it is tried again"
+
+
+def test_a_run_in_which_no_program_is_there_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    had(tmp_path, "python", "npm")
+    words = ["matrix", "--program", "bun", "--layout", "tmpfs", "--processes", "1"]
+    assert cli.main([*words, "--directory", str(tmp_path)]) == Status.FAILED
+    said = capsys.readouterr().out
+    assert re.search(r"nothing was seen: (\d+) of \1 cells could not be run \(", said)
 
 
 def test_what_is_there_with_the_right_pins_is_not_asked_for_again(

@@ -84,7 +84,11 @@ class Choices:
         """The first error of those for which files were left out."""
         self._told: set[tuple[str, str, Scope]] = set()
         self._pairs: dict[tuple[int, str], Pair] = {}
-        self._taken = policy.edge(platform.name, None, Primitive.RENAME, Condition.EXISTS)
+        self._taken = self._edge_of_names(Primitive.RENAME, Condition.EXISTS)
+
+    def _edge_of_names(self, primitive: Primitive, meaning: Condition) -> Edge | None:
+        """Return what the policy says, in every mode, of an entry that gets its name."""
+        return self.policy.edge(self.platform.name, None, primitive, meaning)
 
     def pair(self, device: int, stage: str) -> Pair:
         """Return what is known of files of the filesystem `device` linked through `stage`."""
@@ -126,8 +130,11 @@ class Choices:
         knows no other way.
         """
         if failed.primitive is Primitive.HARDLINK:
-            # What is missing may be the source's file, or by now the directory.
-            structural = condition(self.platform, failed) in (Condition.EXISTS, Condition.MISSING)
+            meaning = condition(self.platform, failed)
+            structural = meaning is Condition.EXISTS
+            if meaning is Condition.MISSING:
+                # The source's file, or by now the directory? Some systems do not ask.
+                structural = self._edge_of_names(Primitive.HARDLINK, meaning) is not None
         else:
             structural = failed.primitive in (Primitive.CREATE, Primitive.RENAME)
         if not structural:

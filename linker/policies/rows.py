@@ -89,7 +89,8 @@ def graph(platform: str, *rows: Rows, replacing: bool = True) -> Rows:
     """Return the whole graph of a platform.
 
     What `rows` do not say stops the system, in each mode and state of which they say anything.
-    Without `replacing`, a name that is taken is an error.
+    Without `replacing`, a name that is taken is an error. A hard link of which something is missing
+    is a failure of the mode as any other: no system asks whether it was the file or the directory.
     """
     told = [edge for row in rows for edge in row]
     known = {
@@ -110,7 +111,9 @@ def graph(platform: str, *rows: Rows, replacing: bool = True) -> Rows:
     names = [
         edge
         for edge in REFERENCE.of(platform)
-        if edge.mode is None and (replacing or edge.then is not Step.REPLACE)
+        if edge.mode is None
+        and (replacing or edge.then is not Step.REPLACE)
+        and (edge.primitive, edge.condition) != (Primitive.HARDLINK, Condition.MISSING)
     ]
     return (*told, *unsaid, *names)
 

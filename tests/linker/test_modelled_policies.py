@@ -95,6 +95,7 @@ ENDS: tuple[tuple[str, LinkMode, tuple[str, ...], dict[LinkMode, int]], ...] = (
     ("pnpm-11", CLONE, ("clone:EAGAIN:nth=4",), ALL_OF["clone"]),
     ("pnpm-11-clone", CLONE, ("clone:EAGAIN:nth=4",), ALL_OF["clone"]),
     ("uv", HARDLINK, ("hardlink:EMLINK:nth=4",), ALL_OF["hardlink"]),
+    ("uv", HARDLINK, ("hardlink:ENOENT:nth=1",), ALL_OF["copy"]),
     # pnpm 12: file by file, one state for the process
     ("pnpm-12", HARDLINK, ("hardlink:EXDEV",), ALL_OF["clone"]),
     ("pnpm-12", HARDLINK, ("hardlink:EXDEV", "clone:EXDEV"), ALL_OF["copy"]),
@@ -159,6 +160,7 @@ def test_a_system_that_falls_back_ends_in_these_modes(
 STOPS: tuple[tuple[str, LinkMode, str, int], ...] = (
     ("uv", CLONE, "clone:EAGAIN:nth=3", 2),
     ("uv", HARDLINK, "hardlink:EXDEV:nth=3", 2),
+    ("uv", HARDLINK, "hardlink:ENOENT:nth=3", 2),
     ("pnpm-11-clone", CLONE, "clone:EIO", 0),
     ("pnpm-11-clone", CLONE, "clone:ENOTTY", 0),
     ("pnpm-12", HARDLINK, "hardlink:ENOENT:nth=3", 0),
@@ -169,6 +171,7 @@ STOPS: tuple[tuple[str, LinkMode, str, int], ...] = (
     ("reflink-copy", CLONE, "clone:EPERM:nth=3", 2),
     ("reflink-copy", CLONE, "clone:EACCES:nth=3", 2),
     ("dvc", HARDLINK, "hardlink:EMLINK:nth=3", 2),
+    ("dvc", HARDLINK, "hardlink:ENOENT:nth=3", 2),
     ("dvc", CLONE, "clone:EACCES:nth=3", 2),
     ("dvc", CLONE, "clone:EROFS:nth=3", 2),
     ("yarn", CLONE, "clone:EXDEV", 0),
@@ -182,6 +185,7 @@ STOPS: tuple[tuple[str, LinkMode, str, int], ...] = (
     ("coreutils", CLONE, "clone:EIO", 0),
     ("coreutils", HARDLINK, "hardlink:EXDEV", 0),
     ("coreutils", HARDLINK, "hardlink:EMLINK:nth=1", FILES - 1),
+    ("coreutils", HARDLINK, "hardlink:ENOENT:nth=1", FILES - 1),
     ("coreutils", SYMLINK, "symlink:EPERM:nth=2", FILES - 1),
     ("coreutils", COPY, "copy:EIO:nth=2", FILES - 1),
     ("coreutils-9-2", CLONE, "clone:EPERM:nth=2", FILES - 1),

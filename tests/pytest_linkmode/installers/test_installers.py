@@ -250,6 +250,26 @@ def test_a_fault_in_the_middle_ends_uv_with_half_a_package(opened: Open) -> None
 
 
 @pytest.mark.linkmode(layout=["tmpfs"])
+@pytest.mark.parametrize(
+    ("name", "word", "position", "told"),
+    [
+        ("uv", "hardlink", "first", "copy"),
+        ("uv", "hardlink", "middle", "fails, half a package left"),
+        ("cp", "link", "middle", "fails, half a package left"),
+    ],
+)
+def test_a_link_of_which_something_is_missing_is_an_error_of_the_mode_for_real_programs(
+    opened: Open, linkmode_layout_factory: Any, name: str, word: str, position: str, told: str
+) -> None:
+    bench = opened(name)
+    scenario = Scenario("fault", "hardlink", "ENOENT", position)
+    seen = bench.cell(mode_of(bench, word), scenario)
+    assert seen is not None
+    assert (seen.fired, str(predicting.observed(seen))) == (1, told)
+    assert said(name, word, scenario, linkmode_layout_factory("tmpfs"), seen.calls) == told
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
 def test_a_fallback_that_is_told_is_found_and_so_is_a_wrong_one(opened: Open) -> None:
     bench = opened("uv")
     clone = bench.program.modes[0]

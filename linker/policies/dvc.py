@@ -3,7 +3,7 @@
 A list of link types, by default clone and copy. Certain errors strike the type from the list of the
 files that are transferred together; every other ends that file. A copy is made under a temporary
 name and renamed, by Python's shutil, which goes from sendfile to read and write after any error of
-the first call but "no space"; a clone gets the permission bits of a new file, exec bits or not.
+the first call but ENOSPC; a clone gets the permission bits of a new file, exec bits or not.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def _platform(platform: str) -> Rows:
         rows += edges(
             platform, LinkMode.COPY, PRIMITIVES[LinkMode.COPY], all_but(C.NO_SPACE), Step.RETRY
         )
+        rows += told_apart(platform, LinkMode.COPY, Step.RETRY, ("EDQUOT",))
     return graph(platform, rows)
 
 

@@ -135,6 +135,7 @@ ENDS: tuple[tuple[str, LinkMode, tuple[str, ...], dict[LinkMode, int]], ...] = (
     ("coreutils-9-0", CLONE, ("clone:EIO:nth=2",), ONE_COPY),
     ("coreutils-8", CLONE, ("clone:ENOSPC",), ALL_OF["copy"]),
     ("dvc", COPY, ("copy:EIO:nth=3",), ALL_OF["copy"]),
+    ("dvc", COPY, ("copy:EDQUOT:nth=3",), ALL_OF["copy"]),
     ("pip", COPY, (), ALL_OF["copy"]),
     ("pdm", SYMLINK, (), ALL_OF["symlink"]),
     ("pdm", HARDLINK, ("hardlink:EPERM:nth=3",), ALL_OF["hardlink"]),

@@ -716,10 +716,13 @@ def test_the_page_says_it_all_and_escapes_what_programs_said(results: pages.Resu
 
 
 def test_a_known_difference_has_a_cause() -> None:
-    cell = cell_of(program="pnpm-12", mode="auto", scenario="umask", differs="copy")
+    cell = cell_of(program="pnpm-12", mode="auto", scenario="umask", shown="copy", differs="copy")
     assert "umask" in known.cause_of(cell)
+    for shown in ("hangs, nothing left", "crashes, half a package left", "symlink", "not run"):
+        assert known.cause_of(replace(cell, shown=shown)) == "", "no excuse for anything else"
     assert known.cause_of(cell_of(differs="anything")) == ""
-    assert all(each.cause and each.program for each in known.KNOWN)
+    assert all(each.cause and each.program and each.shown for each in known.KNOWN)
+    assert not any(pattern.startswith("*") for each in known.KNOWN for pattern in each.shown)
 
 
 def test_a_cell_has_another_key_when_what_it_depends_on_changes() -> None:

@@ -1,8 +1,9 @@
 """The whole matrix: which cells there are, run on two processes, each cell once for its versions.
 
-A cell's result is kept under a key of everything that it depends on: the program's version, the
-mode, the layout, the scenario, the policy and this room itself. A run that was interrupted goes on
-where it stopped; a program that hangs, crashes or cannot be had is a cell that says so.
+What is seen in a cell is kept under a key of everything that it depends on: the program's version,
+the mode, the layout, the scenario and this room itself; where a policy changes, or the linker that
+follows it, what was seen is held against it anew. A run that was interrupted goes on where it
+stopped; a program that hangs, crashes or cannot be had is a cell that says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from linker.policies import ALL
@@ -64,7 +66,10 @@ class Asked:
 
 @dataclass
 class Cell:
-    """One cell as it is kept: what was seen, what was said, and how the two differ."""
+    """One cell as it is kept: what was seen, what was said, and how the two differ.
+
+    `held_to` names what it was held against.
+    """
 
     program: str
     version: str
@@ -79,6 +84,7 @@ class Cell:
     shown: str = ""
     differs: str = ""
     why: str = ""
+    held_to: str = ""
 
     @property
     def predicted(self) -> bool:
@@ -128,21 +134,36 @@ def there(name: str) -> tuple[Program, str]:
 
 
 def key_of(program: Program, version: str, mode: Mode, layout: str, scenario: str) -> str:
-    """Return the name under which a cell is kept."""
-    policy = ALL[mode.policy]
-    said = [ROOM, program.name, version, mode.word, layout, scenario, platform.release()]
-    said += [str(policy.memory), str(policy.restarts), str(policy.undo), *map(str, policy.edges)]
-    said += [str(policy.retries), mode.policy]
+    """Return the name under which what is seen in a cell is kept."""
+    said = [ROOM, program.name, version, mode.word, str(mode.asks), layout, scenario]
+    said.append(platform.release())
     if program.name == "reference":
         said.append(_own_code())
+    return _named(said)
+
+
+def held_to(mode: Mode) -> str:
+    """Return the name of what a mode is held against: its policy, and the linker that follows it.
+
+    All that policies say is a part of that linker's code.
+    """
+    return _named([mode.policy, str(mode.asks), str(mode.strict), _own_code()])
+
+
+def _named(said: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:24]
 
 
+@cache
 def _own_code() -> str:
     """Return a digest of the reference linker: it is what changes from run to run."""
     import linker
 
-    root = os.path.dirname(linker.__file__)
+    return code_of(os.path.dirname(linker.__file__))
+
+
+def code_of(root: str) -> str:
+    """Return a digest of the Python code below a directory."""
     digest = hashlib.sha256()
     for above, directories, names in os.walk(root):
         directories.sort()
@@ -178,11 +199,17 @@ class Part:
             for mode in program.modes
             for scenario in scenarios.scenarios(mode.asks, one.layout, depth=one.depth)
         ]
-        missing = [each for each in todo if not _stays(_kept(each[2]))]
+        found = {path: _result(path) for _, _, path in todo}
+        missing = [
+            (mode, scenario, path)
+            for mode, scenario, path in todo
+            for kept in [found[path]]
+            if kept is None or kept.held_to != held_to(mode)
+        ]
         spec = layouts.parse(one.layout)
         bench: observing.Bench | None = None
         against = self._kit.missing.get(program.index, "")
-        hung = sum(_hangs(_kept(each[2])) for each in todo)
+        hung = sum(map(_hangs, found.values()))
         began = time.monotonic()
         for mode, scenario, path in missing:
             cell = Cell(
@@ -193,45 +220,51 @@ class Part:
                 policy=mode.policy,
                 layout=one.layout,
                 scenario=scenario.name,
+                held_to=held_to(mode),
             )
+            known = found[path]
             try:
-                if against:
-                    raise LinkmodeError(f"{program.name} cannot be had", why=against)
-                if hung >= PATIENCE:
-                    raise LinkmodeError(f"{program.name} hung in {hung} cells on {one.layout}")
-                if bench is None or bench.spoiled:
-                    bench = observing.Bench(self._kit, self._workshop.layout(spec), program)
-                self._fill(cell, bench, program, mode, scenario, spec)
+                if known is not None:
+                    seen = observing.Observed(**known.seen) if known.seen else None
+                    cell.reflinks = known.reflinks
+                else:
+                    if against:
+                        raise LinkmodeError(f"{program.name} cannot be had", why=against)
+                    if hung >= PATIENCE:
+                        raise LinkmodeError(f"{program.name} hung in {hung} cells on {one.layout}")
+                    if bench is None or bench.spoiled:
+                        bench = observing.Bench(self._kit, self._workshop.layout(spec), program)
+                    seen = bench.cell(mode, scenario)
+                    cell.reflinks = "reflink" in bench.layout.can
+                    hung += seen is not None and seen.ended == observing.HUNG
+                self._judge(cell, seen, program, mode, scenario, spec)
             except (LinkmodeError, OSError) as error:
                 cell.why = " ".join(str(error).split())[-400:]
-                if isinstance(error, Unavailable):
-                    cell.shown = NO_LAYOUT
-                else:
-                    against = against or ("" if bench else cell.why)
-                    cell.shown = NOT_RUN
-            hung += _hangs(cell)
+                cell.shown = NO_LAYOUT if isinstance(error, Unavailable) else NOT_RUN
+                tried = known is None and hung < PATIENCE
+                if tried and bench is None and cell.shown == NOT_RUN:
+                    against = against or cell.why
             _write(path, asdict(cell))
         done = f"{len(missing)} cells in {time.monotonic() - began:.1f} s"
         kept = f"{len(todo) - len(missing)} kept"
         said = ", ".join(([done] if missing else []) + ([kept] if len(missing) < len(todo) else []))
         self._say(f"{program.name} on {one.layout}: {said}")
 
-    def _fill(
+    def _judge(
         self,
         cell: Cell,
-        bench: observing.Bench,
+        seen: observing.Observed | None,
         program: Program,
         mode: Mode,
         scenario: scenarios.Scenario,
         spec: layouts.LayoutSpec,
     ) -> None:
-        seen = bench.cell(mode, scenario)
+        """Hold what was seen against what the policy says."""
         if seen is None:
             cell.shown = "does not apply"
             return
         cell.seen = seen.plain()
         cell.shown = str(predicting.observed(seen))
-        cell.reflinks = "reflink" in bench.layout.can
         aimed = scenario.op or scenario.kind == scenarios.RACE
         if aimed and not seen.fired and seen.ended != observing.HUNG:
             cell.shown = "not hit"
@@ -257,9 +290,10 @@ def _kept(path: str) -> Cell | None:
         return None  # whoever was writing it did not come to an end, or it is of another shape
 
 
-def _stays(cell: Cell | None) -> bool:
-    """Return whether a cell has a result that stays: what could not be run is tried again."""
-    return cell is not None and cell.shown not in (NOT_RUN, NO_LAYOUT)
+def _result(path: str) -> Cell | None:
+    """Return the cell that is kept there, if it was run: what could not be is tried again."""
+    cell = _kept(path)
+    return None if cell is None or cell.shown in (NOT_RUN, NO_LAYOUT) else cell
 
 
 def _hangs(cell: Cell | None) -> bool:

@@ -733,11 +733,47 @@ def test_a_cell_has_another_key_when_what_it_depends_on_changes() -> None:
     others = {
         matrix.key_of(program, "2", mode, "btrfs", "plain"),
         matrix.key_of(program, "1", program.modes[1], "btrfs", "plain"),
-        matrix.key_of(program, "1", replace(mode, policy="pip"), "btrfs", "plain"),
+        matrix.key_of(program, "1", replace(mode, asks=LinkMode.COPY), "btrfs", "plain"),
         matrix.key_of(program, "1", mode, "ext4", "plain"),
         matrix.key_of(program, "1", mode, "btrfs", "umask"),
     }
     assert len({key, *others}) == 6
+
+
+def test_a_cell_is_held_to_its_policy_its_mode_and_the_code_that_follows_them(
+    tmp_path: Path,
+) -> None:
+    mode = BY_NAME["uv"].modes[0]
+    changed = ({"policy": "pip"}, {"asks": LinkMode.COPY}, {"strict": True})
+    held = {matrix.held_to(mode), *(matrix.held_to(replace(mode, **each)) for each in changed)}
+    assert len(held) == 4
+    code = tmp_path / "module.py"
+    digests = set()
+    for text in ("waives = 1\n", "waives = 2\n"):
+        code.write_text(text)
+        digests.add(matrix.code_of(str(tmp_path)))
+    assert len(digests) == 2
+
+
+def test_a_cell_that_was_run_is_held_against_another_policy_without_being_run_again(
+    tmp_path: Path, kit: kits.Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, said = matrix.Asked("cp", "tmpfs", 0), list[str]()
+    matrix.Part(str(tmp_path), kit, said.append).run([asked])
+    before = matrix.collect(str(tmp_path), [asked])
+    assert not any(cell.differs for cell in before)
+
+    failing = predicting.Predicted("failed", (), left=False)
+    monkeypatch.setattr(matrix, "held_to", lambda _: "another")
+    monkeypatch.setattr(predicting, "predict", lambda *_: failing)
+    monkeypatch.setattr(observing.Bench, "cell", lambda *_: pytest.fail("it was seen already"))
+    for _ in range(2):
+        matrix.Part(str(tmp_path), kit, said.append).run([asked])
+    after = matrix.collect(str(tmp_path), [asked])
+    assert [cell.seen for cell in after] == [cell.seen for cell in before]
+    assert {cell.said for cell in after} == {"fails, nothing left"}
+    assert {cell.differs for cell in after} == {"", "done instead of failed"}
+    assert said[-1] == f"cp on tmpfs: {len(after)} kept"
 
 
 # --- the whole way ------------------------------------------------------------------------------

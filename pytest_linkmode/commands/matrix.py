@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import errno
 import json
 import os
 import time
@@ -64,7 +65,10 @@ def _matrix(arguments: argparse.Namespace) -> Status:
     if arguments.processes < 1:
         raise UsageError("--processes must be at least 1")
     directory = os.path.abspath(arguments.directory or kit.state_directory())
+    page = arguments.page or os.path.join(directory, "results.html")
+    data = arguments.json or os.path.join(directory, "results.json")
     kept = arguments.cells or os.path.join(directory, "cells.json")
+    _must_be_writable(directory, *filter(None, (page, data, arguments.markdown, kept)))
     before = _read_cells(kept, pages.CELLS)
     began = time.monotonic()
     kit.ensure(directory, complain)
@@ -78,12 +82,8 @@ def _matrix(arguments: argparse.Namespace) -> Status:
     whole = not (arguments.quick or arguments.program or arguments.layout)
     cells = matrix.collect(directory, wanted)
     results = pages.Results(cells, datetime.datetime.now(datetime.UTC), whole)
-    page = arguments.page or os.path.join(directory, "results.html")
     _write(page, pages.page(results))
-    _write(
-        arguments.json or os.path.join(directory, "results.json"),
-        json.dumps(pages.plain(results), indent=1) + "\n",
-    )
+    _write(data, json.dumps(pages.plain(results), indent=1) + "\n")
     if arguments.markdown:
         _write(arguments.markdown, pages.markdown(results))
     _write(kept, pages.cells_text(pages.cells(results, before)))
@@ -132,6 +132,21 @@ def _read_cells(path: str, form: str) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != form:
         raise UsageError(f"{path} has no cells", why=f"its format is not {form}")
     return dict(found)
+
+
+def _must_be_writable(directory: str, *paths: str) -> None:
+    """Make the directory, and raise UsageError for the first that could not be written."""
+    path = directory
+    try:
+        os.makedirs(directory, exist_ok=True)
+        for path in paths:
+            if os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            part = f"{path}.part-{os.getpid()}"
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            os.remove(part)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written", why=error.strerror or str(error)) from None
 
 
 def _write(path: str, text: str) -> None:

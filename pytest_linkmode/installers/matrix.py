@@ -53,6 +53,8 @@ OTHERS = (
 QUICK = ("btrfs", "btrfs:tmpfs", "ext4")
 PATIENCE = 2
 """How many cells of a program in a layout may hang: the rest of them is not run then."""
+WHY = 400
+"""Characters of a reason that are kept: what it begins with, and what it ends with."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ class Part:
                     hung += seen is not None and seen.ended == observing.HUNG
                 self._judge(cell, seen, program, mode, scenario, spec)
             except (LinkmodeError, OSError) as error:
-                cell.why = " ".join(str(error).split())[-400:]
+                cell.why = _shortened(" ".join(str(error).split()))
                 cell.shown = NO_LAYOUT if isinstance(error, Unavailable) else NOT_RUN
                 tried = known is None and hung < PATIENCE
                 if tried and bench is None and cell.shown == NOT_RUN:
@@ -279,6 +281,11 @@ class Part:
 
     def _path(self, key: str) -> str:
         return os.path.join(self._results, f"{key}.json")
+
+
+def _shortened(why: str) -> str:
+    """Return a reason with its head and its end."""
+    return why if len(why) <= WHY else f"{why[: WHY // 2]} [...] {why[-WHY // 2 :]}"
 
 
 def _kept(path: str) -> Cell | None:

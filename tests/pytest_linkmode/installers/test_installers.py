@@ -915,6 +915,33 @@ def test_what_is_there_with_the_right_pins_is_not_asked_for_again(
     assert asked == ["python"]
 
 
+@pytest.mark.parametrize("option", ["directory", "page", "markdown", "json", "cells"])
+def test_what_cannot_be_written_is_said_before_anything_is_run(
+    option: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kits, "ensure", lambda *_: pytest.fail("too late"))
+    taken = tmp_path / "file"
+    taken.write_text("")
+    options = {"directory": str(tmp_path / "state"), option: str(taken / "within")}
+    words = itertools.chain(*((f"--{name}", path) for name, path in options.items()))
+    assert cli.main(["matrix", *words]) == Status.USAGE
+    assert f"{taken}/within cannot be written" in capsys.readouterr().err
+    page = ["--page", str(tmp_path)]
+    assert cli.main(["matrix", "--directory", str(tmp_path / "state"), *page]) == Status.USAGE
+    assert not list(tmp_path.rglob("*.part-*"))
+
+
+def test_of_a_long_reason_the_head_is_kept_as_well() -> None:
+    assert matrix._shortened("short") == "short"
+    long = matrix._shortened("it is this " + "and " * 500 + "at last that")
+    assert long.startswith("it is this and")
+    assert long.endswith("at last that")
+    assert len(long) < 2 * matrix.WHY
+
+
 @pytest.mark.parametrize(
     "words", [("--program", "nobody"), ("--layout", "nowhere"), ("--processes", "0")]
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +27,8 @@ LOCK = "//lock"
 """What follows the path of a file to name its lock."""
 
 _TEMPORARY = getattr(os, "O_TMPFILE", 0) & ~getattr(os, "O_DIRECTORY", 0)
+_SOURCE = struct.Struct("=q")
+"""How struct file_clone_range (linux/fs.h) begins: with the descriptor of the source."""
 _DESCRIPTORS = "/proc/self/fd/"
 _EXCHANGE = 2
 """RENAME_EXCHANGE (linux/fs.h)."""
@@ -50,9 +53,15 @@ class Two(NamedTuple):
     moves: bool = False
 
 
+def _asked(given: tuple[Any, ...], options: Mapping[str, Any], place: int, *keywords: str) -> Any:
+    """Return an argument by its place or its name; what is left out is the working directory."""
+    if len(given) > place:
+        return given[place]
+    return next((options[name] for name in keywords if name in options), ".")
+
+
 def _names(given: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Operand, Operand]:
-    source = given[0] if given else options["src"]
-    target = given[1] if len(given) > 1 else options["dst"]
+    source, target = _asked(given, options, 0, "src"), _asked(given, options, 1, "dst")
     return (source, options.get("src_dir_fd")), (target, options.get("dst_dir_fd"))
 
 
@@ -60,17 +69,26 @@ def _between(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Opera
     return (given[1], given[0]), (given[3], given[2])
 
 
-def _filled(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Operand, Operand]:
-    return (given[1], None), (given[0], None)
+def _filled(given: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Operand, Operand]:
+    source, target = _asked(given, options, 1, "in_fd"), _asked(given, options, 0, "out_fd")
+    return (source, None), (target, None)
 
 
-def _copied(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Operand, Operand]:
-    return (given[0], None), (given[1], None)
+def _copied(given: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Operand, Operand]:
+    return (_asked(given, options, 0, "src"), None), (_asked(given, options, 1, "dst"), None)
 
 
 def _cloned(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Operand, Operand]:
-    source = given[2] if isinstance(given[2], int) else given[2].fileno()
-    return (source, None), (given[0], None)
+    return (_number(given[2]), None), (given[0], None)
+
+
+def _cloned_range(given: tuple[Any, ...], _options: Mapping[str, Any]) -> tuple[Operand, Operand]:
+    return (_SOURCE.unpack_from(given[2])[0], None), (given[0], None)
+
+
+def _number(file: Any) -> int:
+    """Return the descriptor of what is one, or has one."""
+    return file if isinstance(file, int) else file.fileno()
 
 
 ROWS: Mapping[str, One | Two] = {
@@ -81,13 +99,17 @@ ROWS: Mapping[str, One | Two] = {
     **dict.fromkeys(("access", "readlink", "access_list", "flistxattr"), One("reads")),
     "birth": One("reads", directory=True),
     **dict.fromkeys(("listdir", "scandir"), One("lists")),
-    **dict.fromkeys(("write", "truncate"), One("writes", "writes")),
-    **dict.fromkeys(("chmod", "utime", "mkdir", "unlink", "remove"), One("writes")),
+    **dict.fromkeys(("write", "pwrite", "writev", "pwritev"), One("writes", "writes")),
+    **dict.fromkeys(("truncate", "ftruncate", "posix_fallocate"), One("writes", "writes")),
+    **dict.fromkeys(("chmod", "fchmod", "chown", "fchown", "lchown", "utime"), One("writes")),
+    **dict.fromkeys(("setxattr", "removexattr", "unlink", "remove"), One("writes")),
+    **dict.fromkeys(("mkdir", "mknod", "mkfifo"), One("writes")),
     "symlink": One("writes", place=1),
     "rmdir": One("removals", "lists"),
     **dict.fromkeys(("ficlone", "sendfile"), Two(_filled)),
-    "copy_file_range": Two(_copied),
+    **dict.fromkeys(("copy_file_range", "splice"), Two(_copied)),
     "ioctl-ficlone": Two(_cloned),
+    "ioctl-ficlonerange": Two(_cloned_range),
     "link": Two(_names),
     **dict.fromkeys(("rename", "replace"), Two(_names, moves=True)),
     **dict.fromkeys(("renameat2", "renameatx_np"), Two(_between, moves=True)),
@@ -175,7 +197,7 @@ class Seam:
         if type(name) is int:
             found = world.places.get(name, "")
             return self._late(name) if found == "" else found
-        text = name if type(name) is str else os.fsdecode(name)
+        text = name if type(name) is str else os.fsdecode("." if name is None else name)
         if directory is not None and text[:1] != "/":
             path = inner(self._late(directory), text)
             if path:
@@ -209,7 +231,7 @@ class Seam:
         keyword = "dst" if at else "path"
 
         def stepped(*given: Any, **options: Any) -> Any:
-            operand = given[at] if len(given) > at else options[keyword]
+            operand = given[at] if len(given) > at else _asked(given, options, at, keyword, "fd")
             base = None
             if type(operand) is int:
                 place = places.get(operand, "")
@@ -267,9 +289,10 @@ class Seam:
                     world.moved(source, target, swapped=given[4:5] == (_EXCHANGE,))
             else:
                 world.note(name, told, world.pairs["reads", "writes", *places])
-                if source is None and type(given[0]) is str and given[0].startswith(_DESCRIPTORS):
+                named = find(given, options)[0][0]
+                if source is None and type(named) is str and named.startswith(_DESCRIPTORS):
                     # A file without a name has got one.
-                    world.track(int(given[0][len(_DESCRIPTORS) :]), target)
+                    world.track(int(named[len(_DESCRIPTORS) :]), target)
             return result
 
         return stepped

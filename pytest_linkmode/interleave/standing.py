@@ -18,15 +18,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from pytest_linkmode.faults.ops import FICLONE
+from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE
 from pytest_linkmode.interleave.seam import Function, Seam
 from pytest_linkmode.interleave.world import InProcess
 
 OF_OS = (
-    *("access", "chmod", "close", "copy_file_range", "link", "listdir", "lstat", "mkdir", "open"),
-    *("readlink", "remove", "rename", "replace", "rmdir", "scandir", "sendfile", "stat"),
-    *("symlink", "truncate", "unlink", "utime", "write"),
+    *("access", "chmod", "chown", "close", "copy_file_range", "fchmod", "fchown"),
+    *("ftruncate", "getxattr", "lchown", "link", "listdir", "listxattr", "lstat", "mkdir"),
+    *("mkfifo", "mknod", "open", "posix_fallocate", "pwrite", "pwritev"),
+    *("readlink", "remove", "removexattr", "rename", "replace", "rmdir"),
+    *("scandir", "sendfile", "setxattr", "splice", "stat", "symlink", "truncate", "unlink"),
+    *("utime", "write", "writev"),
 )
+"""A file object reads and writes by itself: its turns are those of `Seam.opened_file`."""
 
 
 @contextmanager
@@ -74,11 +78,14 @@ def _opening(world: InProcess, seam: Seam, original: Function) -> Function:
 
 
 def _ioctl(seam: Seam, original: Function) -> Function:
-    clone = seam.function("ioctl-ficlone", original)
-    assert clone is not None  # it has a row
+    clones = {
+        FICLONE: seam.function("ioctl-ficlone", original),
+        FICLONERANGE: seam.function("ioctl-ficlonerange", original),
+    }
 
     def stand_in(descriptor: Any, request: int, *rest: Any) -> Any:
-        if request & 0xFFFFFFFF != FICLONE:
+        clone = clones.get(request & 0xFFFFFFFF)
+        if clone is None or not rest:
             return original(descriptor, request, *rest)
         into = descriptor if isinstance(descriptor, int) else descriptor.fileno()
         return clone(into, request, *rest)

@@ -52,11 +52,15 @@ UNCOUNTED = frozenset({"sleep"})
 """No system call that can fail, and never worth waiting for."""
 
 
+# In schedules a clone is one operation: what it is made of here are no turns.
+_pwrite: Any = getattr(os, "pwrite", None)
+
+
 def clone_by_copying(writing: int, reading: int) -> None:
     """Answer FICLONE as a filesystem with reflinks would, on one without."""
     size, position = os.fstat(reading).st_size, 0
     while position < size:
-        position += os.pwrite(writing, os.pread(reading, 1 << 20, position), position)
+        position += _pwrite(writing, os.pread(reading, 1 << 20, position), position)
 
 
 if sys.platform == "win32":

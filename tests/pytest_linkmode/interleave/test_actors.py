@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import random
 import shutil
+import struct
 import tempfile
 import threading
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_linkmode.errors import LinkmodeError, UsageError
+from pytest_linkmode.faults.ops import FICLONERANGE
 from pytest_linkmode.interleave import Diverged, Execution, Interleaver, ScheduleFailed, crew, world
 
 
@@ -112,6 +115,94 @@ def test_who_was_not_seen_is_named(meeting: str) -> None:
         check=lambda _: None,
     )
     assert str(explored).endswith(": all; nothing that B did was seen there")
+
+
+def _one(write: Callable[[int], object]) -> Callable[[str], None]:
+    """An actor that does something to the file `one`."""
+
+    def act(place: str) -> None:
+        descriptor = os.open(f"{place}/one", os.O_RDWR)
+        try:
+            write(descriptor)
+        finally:
+            os.close(descriptor)
+
+    return act
+
+
+def _between(move: Callable[[int, int], object]) -> Callable[[str], None]:
+    """An actor that does something from the file `two` to the file `one`."""
+
+    def act(place: str) -> None:
+        source = os.open(f"{place}/two", os.O_RDONLY)
+        try:
+            _one(lambda target: move(source, target))(place)
+        finally:
+            os.close(source)
+
+    return act
+
+
+def _clone_range(source: int, target: int) -> None:
+    with contextlib.suppress(OSError):  # a turn where the filesystem refuses too
+        fcntl.ioctl(target, FICLONERANGE, struct.pack("=qQQQ", source, 0, 0, 0))
+
+
+def _splice(source: int, target: int) -> None:
+    reading, writing = os.pipe()
+    try:
+        os.splice(source, writing, 4)
+        os.splice(src=reading, dst=target, count=4)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+TURNS: dict[str, tuple[Callable[[str], object], list[str]]] = {
+    "pwrite": (_one(lambda file: os.pwrite(file, b"x", 0)), ["pwrite one"]),
+    "writev": (_one(lambda file: os.writev(file, [b"x"])), ["writev one"]),
+    "pwritev": (_one(lambda file: os.pwritev(file, [b"x"], 0)), ["pwritev one"]),
+    "ftruncate": (_one(lambda file: os.ftruncate(file, 0)), ["ftruncate one"]),
+    "fchmod": (_one(lambda file: os.fchmod(file, 0o600)), ["fchmod one"]),
+    "splice": (_between(_splice), ["splice two", "splice one"]),
+    "sendfile": (
+        _between(lambda a, b: os.sendfile(out_fd=b, in_fd=a, offset=0, count=1)),
+        ["sendfile two one"],
+    ),
+    "clone of a range": (_between(_clone_range), ["ioctl-ficlonerange two one"]),
+    "mknod": (lambda place: os.mknod(f"{place}/new"), ["mknod new"]),
+    "mkfifo": (lambda place: os.mkfifo(path=f"{place}/new"), ["mkfifo new"]),
+    "link by names": (
+        lambda place: os.link(src=f"{place}/one", dst=f"{place}/new"),
+        ["link one new"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TURNS)
+def test_an_operation_is_a_turn_however_it_is_asked_for(meeting: str, what: str) -> None:
+    for name in ("one", "two"):
+        pathlib.Path(meeting, name).write_text("some")
+    act, expected = TURNS[what]
+    turns = [turn for turn in called(meeting, lambda: act(meeting)) if turn[:5] != "open "]
+    assert turns == expected
+
+
+def test_a_write_that_is_lost_is_found_by_whichever_function(meeting: str) -> None:
+    count = pathlib.Path(meeting, "one")
+    count.write_text("0")
+
+    def add() -> None:
+        descriptor = os.open(count, os.O_RDWR)
+        number = int(os.read(descriptor, 9))
+        os.pwrite(descriptor, str(number + 1).encode(), 0)
+        os.close(descriptor)
+
+    def check(_run: Execution) -> None:
+        assert count.read_text() == "2"
+
+    with pytest.raises(ScheduleFailed, match="with 1 preemption"):
+        Interleaver().explore([add, add], target=meeting, check=check)
 
 
 def test_random_names_are_the_same_in_every_schedule(meeting: str, kind: None) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import os
 import struct
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,6 +34,8 @@ _SOURCE = struct.Struct("=q")
 _DESCRIPTORS = "/proc/self/fd/"
 _EXCHANGE = 2
 """RENAME_EXCHANGE (linux/fs.h)."""
+_UNLOCK = 8
+"""LOCK_UN (flock(2))."""
 
 
 class One(NamedTuple):
@@ -144,6 +148,8 @@ class Seam:
         self._world = world
         self._guarded = guarded
         self._errno: Callable[[], int] | None = None
+        self._files: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        """Descriptor -> the file object that was opened last under this number."""
 
     def table(self, calls: Table) -> Table:
         """Return a copy of a dataclass of functions, all of them scheduled that are known."""
@@ -381,13 +387,18 @@ class Seam:
         world = self._world
         place = self._path(file, None)
         if place is None:
-            return function(file, mode, *rest, **more)
+            opened = function(file, mode, *rest, **more)
+            world.places.pop(opened.fileno(), None)
+            return opened
         world.turn()
         try:
             opened = function(file, mode, *rest, **more)
         except OSError as error:
             world.note("open", (place,), world.reads[place], said(error))
             raise
+        # Its number may be that of another, which was closed where nobody saw it.
+        world.places[opened.fileno()] = place
+        self._files[opened.fileno()] = opened
         if set(mode).isdisjoint("wax+"):
             world.note("open", (place,), world.reads[place])
             return opened
@@ -405,27 +416,30 @@ class Seam:
         locked, forget, discard = world.locked, world.places.pop, world.opened.discard
 
         def unlocked(descriptor: int) -> None:
-            world.turn()
-            place = locked.pop(descriptor)
-            forget(descriptor, None)
-            discard(descriptor)
-            function(descriptor)
+            try:
+                world.turn()
+            finally:
+                place = locked.pop(descriptor)
+                forget(descriptor, None)
+                discard(descriptor)
+                function(descriptor)  # who is broken off gives the lock up too
             world.note("unlock", (place,), world.writes[place + LOCK])
 
-        def closed(descriptor: int) -> None:
-            if descriptor in locked:
-                unlocked(descriptor)
+        def closed(fd: int) -> None:
+            if fd in locked:
+                unlocked(fd)
                 return
-            forget(descriptor, None)
-            discard(descriptor)
-            function(descriptor)
+            forget(fd, None)
+            discard(fd)
+            function(fd)
 
         return closed
 
     def _flock(self, function: Function) -> Function:
         world = self._world
 
-        def locked(descriptor: int, operation: int) -> None:
+        def locked(file: Any, operation: int) -> None:
+            descriptor = _number(file)
             place = self._path(descriptor, None)
             if place is None:
                 function(descriptor, operation)
@@ -436,10 +450,38 @@ class Seam:
             except OSError as error:
                 world.note("flock", (place,), world.reads[place + LOCK], said(error))
                 raise
-            world.locked[descriptor] = place
             world.note("flock", (place,), world.writes[place + LOCK])
+            if operation & _UNLOCK:
+                world.locked.pop(descriptor, None)
+                return
+            world.locked[descriptor] = place
+            holder = file if isinstance(file, io.IOBase) else self._files.get(descriptor)
+            if holder is not None and not holder.closed and holder.fileno() == descriptor:
+                self._unlocks(holder, descriptor)
 
         return locked
+
+    def _unlocks(self, holder: Any, descriptor: int) -> None:
+        """Let the end of a file object that holds a lock be a turn, as `os.close` of one is."""
+        world, held, close = self._world, weakref.ref(holder), type(holder).close
+
+        def closed() -> None:
+            file = held()
+            if file is None:
+                return  # it is being freed, and closes what it has
+            vars(file).pop("close", None)
+            place = world.locked.pop(descriptor, None)
+            if place is None or not world.acts():
+                close(file)
+                return
+            try:
+                world.turn()
+            finally:
+                world.places.pop(descriptor, None)
+                close(file)  # who is broken off is to leave nothing open
+            world.note("unlock", (place,), world.writes[place + LOCK])
+
+        vars(holder)["close"] = closed
 
     def _sleep(self, _function: Function) -> Function:
         return lambda _seconds: None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from pytest_linkmode.errors import UsageError
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE
 from pytest_linkmode.interleave.seam import Function, Seam
 from pytest_linkmode.interleave.world import InProcess
@@ -44,6 +45,7 @@ def standing(world: InProcess) -> Iterator[None]:
         for module in (builtins, io):
             _replace(stack, module, "open", _opening(world, seam, module.open))
         _replace(stack, fcntl, "flock", seam.function("flock", fcntl.flock))
+        _replace(stack, fcntl, "lockf", _refused(world, fcntl.lockf))
         _replace(stack, fcntl, "ioctl", _ioctl(seam, fcntl.ioctl))
         _replace(stack, time, "sleep", seam.function("sleep", time.sleep))
         stack.enter_context(random_names(world))
@@ -89,6 +91,19 @@ def _ioctl(seam: Seam, original: Function) -> Function:
             return original(descriptor, request, *rest)
         into = descriptor if isinstance(descriptor, int) else descriptor.fileno()
         return clone(into, request, *rest)
+
+    return stand_in
+
+
+def _refused(world: InProcess, original: Function) -> Function:
+    def stand_in(file: Any, *rest: Any) -> Any:
+        if world.acts():
+            raise UsageError(
+                "fcntl.lockf cannot be scheduled",
+                why="record locks belong to the process: its actors do not hold each other back",
+                hint="let actors use fcntl.flock, or explore programs",
+            )
+        return original(file, *rest)
 
     return stand_in
 

@@ -12,6 +12,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -203,6 +204,80 @@ def test_a_write_that_is_lost_is_found_by_whichever_function(meeting: str) -> No
 
     with pytest.raises(ScheduleFailed, match="with 1 preemption"):
         Interleaver().explore([add, add], target=meeting, check=check)
+
+
+@pytest.mark.parametrize("given", ["the file", "its number", "a descriptor", "until LOCK_UN"])
+def test_a_lock_that_is_given_up_lets_the_other_in(meeting: str, given: str) -> None:
+    """Another asks for the lock before it is taken, while it is held and after it was given up."""
+
+    def act() -> bool:
+        with contextlib.ExitStack() as stack:
+            if given == "a descriptor":
+                lock: Any = os.open(f"{meeting}/lock", os.O_CREAT | os.O_RDWR)
+                stack.callback(os.close, lock)
+            else:
+                file = stack.enter_context(open(f"{meeting}/lock", "a"))
+                lock = file if given == "the file" else file.fileno()
+            return alone(lock)
+
+    def alone(lock: Any) -> bool:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.mkdir(f"{meeting}/alone")
+            os.rmdir(f"{meeting}/alone")
+            if given == "until LOCK_UN":
+                fcntl.flock(lock, fcntl.LOCK_UN)
+        except BlockingIOError:
+            return False
+        return True
+
+    seen = set()
+
+    def check(execution: Execution) -> None:
+        seen.add((*(each.result() for each in execution.outcomes),))
+
+    explored = Interleaver().explore([act, act], target=meeting, check=check)
+    assert explored.complete
+    assert seen == {(True, True), (True, False), (False, True)}
+
+
+def test_a_with_statement_gives_its_lock_up_in_a_turn(meeting: str) -> None:
+    def act() -> None:
+        with open(f"{meeting}/lock", "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.mkdir(f"{meeting}/a")
+        with open(f"{meeting}/other", "w"):
+            pass
+
+    turns = called(meeting, act)
+    assert turns[2:] == ["flock lock", "mkdir a", "unlock lock", "create other", "write other"]
+
+
+def test_locks_of_the_process_are_refused(meeting: str) -> None:
+    def act() -> None:
+        with open(f"{meeting}/lock", "a") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+
+    with pytest.raises(ScheduleFailed, match="record locks belong to the process"):
+        Interleaver().explore([act, act], target=meeting, check=lambda _: None)
+
+
+def test_a_number_that_is_used_again_is_another_file(meeting: str, tmp_path: pathlib.Path) -> None:
+    pathlib.Path(meeting, "one").write_text("1")
+
+    def act() -> None:
+        with open(f"{meeting}/one") as file:
+            number = file.fileno()
+            os.fchmod(number, 0o600)
+        with open(tmp_path / "elsewhere", "w") as file:
+            assert file.fileno() == number
+            os.write(file.fileno(), b"x")
+        with open(f"{meeting}/two", "w") as file:
+            assert file.fileno() == number
+            os.write(file.fileno(), b"x")
+
+    turns = ["open one", "fchmod one", "create two", "write two", "write two"]
+    assert called(meeting, act) == turns
 
 
 def test_random_names_are_the_same_in_every_schedule(meeting: str, kind: None) -> None:

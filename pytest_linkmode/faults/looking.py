@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pytest_linkmode.faults import bpf, reading
 from pytest_linkmode.faults.copies import Copies
-from pytest_linkmode.faults.judge import Judge, Seen, Verdict
+from pytest_linkmode.faults.judge import Action, Judge, Seen, Verdict
 from pytest_linkmode.faults.ops import CLOSED, O_CREAT, O_TMPFILE, Bits, Way
 from pytest_linkmode.faults.plan import Plan
 
@@ -30,6 +30,10 @@ class SystemCalls(Judge):
         super().__init__(plan.faults, plan.log)
         self._arch = plan.arch
         self._copies = Copies() if any(way.op == "copy" for way in plan.watched) else None
+        closely = {"copy", "create"}
+        if self._copies is not None:
+            closely.add("rename")
+            self.blind -= closely
         self._rows: dict[int, list[_Row]] = {}
         for way in plan.watched:
             bits = way.when or _ANY
@@ -39,7 +43,7 @@ class SystemCalls(Judge):
         self._due = {
             op: frozenset(each.fault.nth for each in counted)
             for op, counted in self.faults.items()
-            if op not in ("copy", "create")
+            if op not in closely
             and all(each.any_call and each.fault.nth is not None for each in counted)
         }
         self.escapes: dict[str, None] = {}
@@ -93,7 +97,16 @@ class SystemCalls(Judge):
         """Count a call and say what is to become of it."""
         if self._copies is not None and seen.way.op == "create":
             self._copies.created(seen.paths[-1], nameless=seen.nameless)
-        return super().decide(seen)
+        verdict = super().decide(seen)
+        if (
+            self._copies is not None
+            and seen.way.op == "rename"
+            and verdict.action is Action.CONTINUE
+        ):
+            flags = seen.arguments[4] if seen.way.call == "renameat2" else 0
+            old, new = seen.paths
+            self._copies.renamed(old, new, flags)
+        return verdict
 
     def strike(self, number: int, arguments: tuple[int, ...]) -> None:
         """Take the call that was glanced at last back: its thread was killed, it never happened."""

@@ -18,6 +18,8 @@ from typing import Literal
 O_CREAT = 0o100
 O_TMPFILE = 0o20000000
 """``__O_TMPFILE`` alone: O_TMPFILE has O_DIRECTORY in it, whose value differs by architecture."""
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+"""Flags of renameat2 (linux/fs.h)."""
 S_IFMT, S_IFREG = 0o170000, 0o100000
 AT_FDCWD = -100
 

@@ -36,8 +36,8 @@ class Plan:
             elif errors and errors[0] is not None:
                 static[way] = bpf.refuse(errors[0])
         if any(way.op == "copy" and not way.exact for way in watched):
-            # Only who sees files made can tell a write that copies from any other.
-            watched.update(dict.fromkeys(ways(("create",), self.arch)))
+            # Only who sees files made, and renamed, can tell a write that copies from any other.
+            watched.update(dict.fromkeys(ways(("create", "rename"), self.arch)))
             static = {way: number for way, number in static.items() if way not in watched}
         if not self.locks:
             static.update(dict.fromkeys(LOCKING, bpf.refuse(0)))  # error 0 is success

@@ -281,6 +281,85 @@ for _ in range(3):
     assert [call.nth for call in run.of("copy")] == [1, 2, 3]
 
 
+RENAMES = {
+    "a file": ("exec 3>t; mv t f", "f"),
+    "a file over another": (">f; exec 3>t; mv t f", "f"),
+    "a file twice": ("exec 3>t; mv t u; mv u f", "f"),
+    "its directory": ("mkdir s; exec 3>s/t; mv s S", "S/t"),
+    "the directory of its directory": ("mkdir -p s/s; exec 3>s/s/t; mv s S", "S/s/t"),
+}
+"""Ways to rename a file between its open and its first bytes, and where it is then."""
+
+
+@pytest.mark.parametrize("what", RENAMES)
+def test_a_file_that_was_made_and_renamed_is_copied_into(
+    what: str, runner: FaultRunner, place: pathlib.Path, watched: dict[str, Any]
+) -> None:
+    renames, where = RENAMES[what]
+    program = ["sh", "-c", f"{renames}; echo x >&3"]
+    # Nobody asks for the renames here: neither the log nor a fault.
+    run = runner.run(program, cwd=place, faults=["copy:ENOSPC"], log=("copy",), **watched)
+    assert run.returncode == 1
+    assert [(call.path, call.error) for call in run.calls] == [(str(place / where), "ENOSPC")]
+    assert (place / where).stat().st_size == 0
+
+
+def test_a_file_without_a_name_in_a_renamed_directory_is_copied_into(
+    runner: FaultRunner, place: pathlib.Path, watched: dict[str, Any]
+) -> None:
+    program = """
+import os
+os.mkdir("s")
+file = os.open("s", os.O_TMPFILE | os.O_WRONLY)
+os.rename("s", "S")
+os.write(file, b"x")
+"""
+    try:
+        os.close(os.open(place, os.O_TMPFILE | os.O_WRONLY))
+    except OSError:
+        pytest.skip("the filesystem of the temporary files has no files without a name")
+    run = runner.run(python(program), cwd=place, faults=["copy:ENOSPC"], **watched)
+    assert "OSError: [Errno 28]" in run.stderr
+
+
+EXCHANGE = """
+import ctypes, os, sys
+renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+here, flags = -100, int(sys.argv[1])
+os.close(os.open("m", os.O_CREAT | os.O_WRONLY))
+if renameat2(here, b"m", here, b"a", flags):
+    print(os.strerror(ctypes.get_errno()))
+for name in "am":
+    file = os.open(name, os.O_WRONLY)
+    try:
+        os.write(file, b"x")
+    except OSError:
+        print(name)
+    os.close(file)
+"""
+
+
+@pytest.mark.parametrize(("flags", "said"), [(1, "File exists\nm\n"), (2, "a\n")])
+def test_a_rename_that_exchanges_or_refuses_is_followed_as_what_it_is(
+    flags: int, said: str, runner: FaultRunner, place: pathlib.Path
+) -> None:
+    run = runner.run(python(EXCHANGE, str(flags)), cwd=place, faults=["copy:EIO"])
+    assert (run.stderr, run.stdout) == ("", said)
+
+
+def test_an_old_file_renamed_to_where_one_was_made_is_no_copy(
+    runner: FaultRunner, place: pathlib.Path, watched: dict[str, Any]
+) -> None:
+    program = """
+import os
+os.close(os.open("b", os.O_CREAT | os.O_WRONLY))
+os.rename("a", "b")
+os.write(os.open("b", os.O_WRONLY), b"x")
+"""
+    run = runner.run(python(program), cwd=place, faults=["copy:EIO"], **watched)
+    assert (run.stderr, run.of("copy")) == ("", ())
+
+
 def test_writing_to_a_pipe_or_to_an_old_file_is_no_copy(
     runner: FaultRunner, place: pathlib.Path, watched: dict[str, Any]
 ) -> None:

@@ -178,24 +178,31 @@ def pytest_command(
 
 def run(command: Sequence[str], machine: Machine, *, quiet: bool = True) -> str:
     """Run a command of the prefix; return what it said. Raises WineError if it fails."""
-    result = subprocess.run(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,  # Python for Windows does not start on a regular file
-        stderr=subprocess.STDOUT,
-        env=environment(machine),
-        cwd=bootstrap.ROOT,
-        timeout=TIMEOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    said = result.stdout.replace("\r", "")
+    ending = ""
+    try:
+        result = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # Python for Windows does not start on a regular file
+            stderr=subprocess.STDOUT,
+            env=environment(machine),
+            cwd=bootstrap.ROOT,
+            timeout=TIMEOUT,
+        )
+        output = result.stdout
+        if result.returncode != 0:
+            ending = f"ended with status {result.returncode}"
+    except subprocess.TimeoutExpired as late:
+        stop(machine)  # what it started would run beside the next
+        output = late.stdout or b""
+        ending = f"did not end in {TIMEOUT} s"
+    said = output.decode(errors="replace").replace("\r", "")
     if not quiet:
         say(said.rstrip())
-    if result.returncode != 0:
+    if ending:
         told = "" if not quiet else f":\n{said.strip()}"
-        raise WineError(f"{command[0]} {command[1]} ended with status {result.returncode}{told}")
+        raise WineError(f"{command[0]} {command[1]} {ending}{told}")
     return said
 
 
@@ -434,6 +441,7 @@ def run_suites(
     wrong: list[str] = []
     told: Counter[str] = Counter()
     for count in workers:
+        here: Counter[str] = Counter()
         for name in names:
             title = f"{name}, {f'{count} workers' if count else 'serial'}"
             say(f"\n== Wine: {title}")
@@ -449,7 +457,8 @@ def run_suites(
                 if os.path.isfile(report) and not extra:
                     found = skips(report)
                     wrong += unexpected(name, found)
-                    told = told | found
+                    here += found
+        told |= here  # with other workers they are the same tests
     if told:
         say("\nnot run under Wine, each through a model on Linux instead:")
     for reason, count in sorted(told.items()):
@@ -493,7 +502,12 @@ def main(arguments: Sequence[str]) -> int:
                     return 0
                 workers = (0, 2) if options.workers is None else (options.workers,)
                 wrong = run_suites(machine, workers, options.suite or list(SUITES), extra)
-    except (WineError, wheels.WheelsError, bootstrap.BootstrapError) as error:
+    except (
+        WineError,
+        wheels.WheelsError,
+        bootstrap.BootstrapError,
+        subprocess.TimeoutExpired,  # building the wheel, or ending the server
+    ) as error:
         say(f"error: {error}")
         return 1
     for line in wrong:

@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,36 @@ def test_a_skip_for_another_reason_is_an_error_and_so_is_one_more_or_less(tmp_pa
         name, wine.skips(report(tmp_path, *[faked] * (expected - 1), "no network"))
     )
     assert "no network" in wrong
+
+
+def test_what_was_not_run_is_the_sum_of_all_suites_and_not_of_all_runs(
+    machine: wine.Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = f"faked by Wine: {FAKED['symlinks']}"
+    skipped = {"Windows": 2, "linker": 3}
+
+    def run(command: Sequence[str], machine: wine.Machine, *, quiet: bool) -> str:
+        (path,) = (each.partition("=Z:")[2] for each in command if each.startswith("--junitxml="))
+        (name,) = (name for name in skipped if wine.SUITES[name][0] in command)
+        report(Path(path.replace("\\", "/")).parent, *[reason] * skipped[name])
+        return ""
+
+    monkeypatch.setattr(wine, "run", run)
+    wine.run_suites(machine, (0, 2), list(skipped), ())
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["5", *reason.split()]
+
+
+def test_what_takes_too_long_is_ended_with_all_that_it_started_and_told(
+    machine: wine.Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped: list[wine.Machine] = []
+    monkeypatch.setattr(wine, "TIMEOUT", 1)
+    monkeypatch.setattr(wine, "stop", stopped.append)
+    command = ("sh", "-c", "echo begun; exec sleep 60")
+    with pytest.raises(wine.WineError, match=r"^sh -c did not end in 1 s$"):
+        wine.run(command, machine, quiet=False)
+    assert capsys.readouterr().out == "begun\n"
+    assert stopped == [machine]
 
 
 def test_a_drive_lies_on_another_filesystem_or_there_is_none(

@@ -41,12 +41,15 @@ exit status: that of the command (or its signal); {OURS} if what was asked for c
 {NOT_EXECUTABLE} if the command cannot be executed, {NOT_FOUND} if there is none, 2 for wrong usage
 """
 
-FORWARDED = frozenset(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM")
-    if hasattr(signal, name)
-)
-"""What is passed on, if a process has sent it. What a key has sent, the command has got as well."""
+
+def _known(*names: str) -> frozenset[signal.Signals]:
+    return frozenset(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+KEYS = _known("SIGINT", "SIGQUIT", "SIGBREAK")
+"""What keys send, to the command as well as to us."""
+FORWARDED = KEYS | _known("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
+"""What is passed on, if a process has sent it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -92,17 +95,18 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         try:
             environment = _made(stack, settings, wishes)
+            status = start(command, {**os.environ, **environment})
         except UsageError:
             raise
         except LinkmodeError as error:
             for line in str(error).splitlines():
                 complain(printable(line))
             return OURS
-        status = start(command, {**os.environ, **environment})
     if status < 0:
         _end_by(-status)
         return 128 - status
-    return status
+    # A status of Windows has 32 bits, and only as a signed number can it be ours.
+    return status - (1 << 32) if status >= 1 << 31 else status
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -164,7 +168,8 @@ def _made(stack: ExitStack, settings: Settings, wishes: Wishes) -> Mapping[str, 
 def _directory(workshop: Workshop, variable: str, name: str) -> str:
     path = workshop.directory(name)
     if variable == "TMPDIR":
-        os.chmod(path, 0o1777 if os.geteuid() == 0 else 0o700)  # as /tmp is
+        everybodys = sys.platform != "win32" and os.geteuid() == 0
+        os.chmod(path, 0o1777 if everybodys else 0o700)  # as /tmp is
     return path
 
 
@@ -173,6 +178,19 @@ Start = Callable[[Sequence[str], Mapping[str, str]], int]
 
 def _plain(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command on our own streams; return its status, negative for a signal."""
+    told_of_senders = hasattr(signal, "sigwaitinfo")  # not on macOS, nor on Windows
+    try:
+        return (_run_telling if told_of_senders else _run_handling)(command, environment)
+    except FileNotFoundError:
+        complain(f"{command[0]}: not found")
+        return NOT_FOUND
+    except OSError as error:
+        complain(f"{command[0]}: {error.strerror}")
+        return NOT_EXECUTABLE
+
+
+def _run_telling(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command where each signal comes with its sender: what processes send is passed on."""
     # From before the command exists until after its end: no signal may find us unprepared.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
 
@@ -184,12 +202,6 @@ def _plain(command: Sequence[str], environment: Mapping[str, str]) -> int:
         # There are no threads here: preexec_fn is safe.
         with subprocess.Popen(command, env=environment, preexec_fn=prepare) as process:
             return _attended(process)
-    except FileNotFoundError:
-        complain(f"{command[0]}: not found")
-        return NOT_FOUND
-    except OSError as error:
-        complain(f"{command[0]}: {error.strerror}")
-        return NOT_EXECUTABLE
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -202,6 +214,37 @@ def _attended(process: subprocess.Popen[bytes]) -> int:
         if caught.si_signo != signal.SIGCHLD and sent_by_a_process:
             process.send_signal(caught.si_signo)
     return status
+
+
+def _run_handling(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command where nobody says who sent a signal: what no key sends is passed on.
+
+    Handlers do that, which an exec resets; sigwait(3) would wait for ever on macOS, where a
+    SIGCHLD without a handler is dropped although it is blocked.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        if number in KEYS:
+            return
+        if started:
+            started[0].send_signal(number)
+        else:
+            early.append(number)
+
+    # What we were told to ignore, as by nohup(1), the command ignores as well.
+    heeded = [each for each in FORWARDED if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in heeded}
+    try:
+        with subprocess.Popen(command, env=environment) as process:
+            started.append(process)
+            for number in early:
+                process.send_signal(number)
+            return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _die_with_parent() -> None:

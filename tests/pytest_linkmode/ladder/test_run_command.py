@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from pytest_linkmode import kernel, namespaces
+from pytest_linkmode import cli, kernel, namespaces
+from pytest_linkmode.commands import run as commands_run
 from tests.pytest_linkmode.ladder.people import Person
 
 COMMAND = (
@@ -20,6 +21,13 @@ COMMAND = (
     "-c",
     "import sys; from pytest_linkmode import cli; sys.exit(cli.main())",
 )
+
+POSIX_ONLY = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD", "pthread_sigmask")
+LACKING = {
+    "macOS": ("sigwaitinfo", "sigtimedwait"),
+    "Windows": ("sigwaitinfo", "sigtimedwait", "sigwait", *POSIX_ONLY),
+}
+"""System -> what the module `signal` has not there, of what it has on Linux."""
 
 needs_mounts = pytest.mark.skipif(
     not kernel.may_mount(), reason="mounting needs CAP_SYS_ADMIN, which this user has not"
@@ -34,11 +42,17 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
     return environment
 
 
+def command_on(system: str) -> tuple[str, ...]:
+    """Return what runs `linkmode` with no more of `signal` than there is on a system."""
+    lacking = f"import signal; [delattr(signal, name) for name in {LACKING.get(system, ())}]"
+    return (*COMMAND[:2], f"{lacking}; {COMMAND[2]}")
+
+
 def run(
-    environment: dict[str, str], *arguments: str, status: int = 0
+    environment: dict[str, str], *arguments: str, status: int = 0, system: str = ""
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        (*COMMAND, "run", *arguments),
+        (*command_on(system), "run", *arguments),
         env=environment,
         capture_output=True,
         text=True,
@@ -100,6 +114,74 @@ def test_a_signal_reaches_the_command_which_decides(
         process.send_signal(number)
         assert process.stdout.read() == "caught\n"
     assert process.returncode == 9
+
+
+RECEIVER = """
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: print("a key", flush=True))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("system", LACKING)
+def test_a_key_reaches_the_command_once_and_what_a_process_sends_is_passed_on(
+    environment: dict[str, str], system: str
+) -> None:
+    with subprocess.Popen(
+        (*command_on(system), "run", "--", sys.executable, "-c", RECEIVER),
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.stdout.readline() == "a key\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == ""
+    assert process.returncode == 9
+
+
+@pytest.mark.parametrize("system", LACKING)
+def test_where_nobody_says_who_sent_a_signal_a_command_ends_as_anywhere(
+    environment: dict[str, str], tmp_path: pathlib.Path, system: str
+) -> None:
+    run(environment, "--", "sh", "-c", "exit 7", status=7, system=system)
+    run(environment, "--", "no-such-command", status=127, system=system)
+    script = tmp_path / "script"
+    script.write_text("not executable")
+    run(environment, "--", str(script), status=126, system=system)
+    if system == "macOS":
+        run(environment, "sh", "-c", "kill -TERM $$", status=-signal.SIGTERM, system=system)
+
+
+@pytest.mark.parametrize("system", ["", "macOS"])
+def test_what_we_were_told_to_ignore_the_command_ignores(
+    environment: dict[str, str], system: str
+) -> None:
+    code = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+    ignoring = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+    said = subprocess.run(
+        (*ignoring, *command_on(system), "run", "--", sys.executable, "-c", code),
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert said.stdout == "True\n"
+
+
+def test_a_status_of_windows_is_given_as_a_number_that_can_be_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commands_run, "_made", lambda *_: {})
+    monkeypatch.setattr(commands_run, "_plain", lambda *_: 0xC0000005)
+    assert cli.main(["run", "--", "command"]) == 0xC0000005 - 2**32
 
 
 @needs_mounts

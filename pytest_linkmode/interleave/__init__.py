@@ -7,6 +7,7 @@ the same to real processes, which the supervisor of the faults holds at their ca
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,10 +35,29 @@ _HOMES = {
 }
 
 
+def refuse_windows() -> None:
+    """Raise Unavailable on Windows."""
+    if sys.platform == "win32":
+        from pytest_linkmode.errors import Unavailable
+
+        raise Unavailable(
+            "no schedules on Windows",
+            checked=[
+                "functions: observed through the module fcntl among others, which is not there",
+                "programs: held at their calls by seccomp, which is part of Linux",
+            ],
+            mends=[
+                "run these tests on Linux or macOS",
+                "leave them out here: @pytest.mark.skipif(sys.platform == 'win32', reason=...)",
+            ],
+        )
+
+
 def __getattr__(name: str) -> Any:
     # Only what is used is imported: the plugin is loaded by runs that never explore anything.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    refuse_windows()
     import importlib
 
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_linkmode.faults.pytest_faults import saying
+from pytest_linkmode.interleave import refuse_windows
 
 if TYPE_CHECKING:
     from pytest_linkmode.interleave.explorer import Interleaver
@@ -17,8 +18,10 @@ def interleaver_of(
 ) -> Interleaver:
     """Return what explores schedules for a test, and says in the summary what it did.
 
-    `replay` is the line of ``--linkmode-schedule``, `budget` is ``--linkmode-budget``.
+    `replay` is the line of ``--linkmode-schedule``, `budget` is ``--linkmode-budget``. Raises
+    Unavailable on Windows.
     """
+    refuse_windows()
     from pytest_linkmode.interleave.explorer import Interleaver
 
     return Interleaver(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
+
+from pytest_linkmode import interleave
+from pytest_linkmode.errors import Unavailable
+from pytest_linkmode.interleave.pytest_interleave import interleaver_of
 
 TEST = '''
 import os
@@ -110,6 +115,23 @@ def test_what_is_no_schedule_is_a_usage_error(project: pytest.Pytester, line: st
 def test_an_actor_that_there_is_not_is_told(project: pytest.Pytester) -> None:
     result = run(project, "-k", "careful", "--linkmode-schedule=A3-X")
     result.stdout.fnmatch_lines(["*there is no actor X: they are A, B, C*"])
+
+
+def test_windows_is_refused_with_the_reason_and_what_mends_it(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "win32")
+        with pytest.raises(Unavailable, match="no schedules on Windows") as refused:
+            interleaver_of(request)
+        with pytest.raises(Unavailable, match="no schedules on Windows"):
+            assert interleave.Interleaver is not None
+        with pytest.raises(AttributeError):
+            assert interleave.nothing
+    assert "fcntl" in str(refused.value)
+    assert "To fix this, either:" in str(refused.value)
+    assert "on Linux or macOS" in str(refused.value)
+    assert interleaver_of(request).budget is None
 
 
 def test_workers_say_what_they_explored(project: pytest.Pytester) -> None:

@@ -51,6 +51,13 @@ def test_no_module_of_linux_is_there():
 def test_a_program_cannot_have_faults_here_and_is_told_why(linkmode_faults):
     with pytest.raises(Unavailable, match="seccomp"):
         linkmode_faults.run([sys.executable, "-c", ""])
+
+@pytest.mark.skipif(sys.platform != "win32", reason="on Linux they can")
+def test_schedules_cannot_be_explored_here_and_the_reason_is_told(request):
+    with pytest.raises(Unavailable, match="fcntl"):
+        request.getfixturevalue("linkmode_interleave")
+    with pytest.raises(Unavailable, match="fcntl"):
+        from pytest_linkmode.interleave import Interleaver
 """
 
 
@@ -92,3 +99,40 @@ def test_what_cannot_be_had_is_refused_before_anything_runs(tmp_path: Path) -> N
     done = run(tmp_path, f"--linkmode-fs={other}")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
     assert "works on darwin" in done.stdout
+
+
+def linkmode_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from pytest_linkmode import cli; sys.exit(cli.main())"
+    return subprocess.run(
+        (sys.executable, "-c", code, "run", *arguments),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_command_has_directories_of_its_own_and_they_are_gone_afterwards() -> None:
+    code = (
+        "import os, sys; names = ('LINKMODE_DIR_DISK', 'TMPDIR', 'CACHE');"
+        "print(*(os.listdir(os.environ[name]) for name in names));"
+        "print(os.environ['CACHE']); sys.exit(7)"
+    )
+    flags = ("--fs=disk", "--tmp=disk", "--env=CACHE=disk")
+    done = linkmode_run(*flags, "--", sys.executable, "-c", code)
+    assert done.returncode == 7, done.stderr
+    empty, cache = done.stdout.splitlines()
+    assert empty == "[] [] []"
+    assert not os.path.exists(cache)
+
+
+def test_how_a_command_ended_is_how_we_end() -> None:
+    crashed = 0xC0000005  # STATUS_ACCESS_VIOLATION
+    code = f"import os; os._exit({crashed} - 2**32)"
+    assert linkmode_run("--", sys.executable, "-c", code).returncode == crashed
+    done = linkmode_run("--", "no-such-command")
+    assert (done.returncode, done.stderr.count("not found")) == (127, 1)
+    done = linkmode_run("--fault=hardlink:EMLINK", "--", sys.executable, "-c", "")
+    assert (done.returncode, "seccomp" in done.stderr) == (125, True), done.stderr

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from pytest_linkmode.coverage import PROOFS, Outcome
+from pytest_linkmode.coverage import PROOFS, Outcome, filesystems
 from pytest_linkmode.report.document import TOLD
 from pytest_linkmode.report.model import NO_MODE, Cell, Line, Verdict
 
@@ -63,6 +63,9 @@ STYLES: Mapping[Outcome, Style] = {
 }
 
 
+LEFT_OUT = frozenset({Outcome.SKIPPED, Outcome.NOT_APPLICABLE})
+
+
 def lines(verdict: Verdict, *, width: int, verbosity: int = 0) -> list[Row]:
     """Return the section that ends a run; no line without its own reason is wider than `width`.
 
@@ -88,10 +91,11 @@ def text(rows: Sequence[Row]) -> str:
 
 
 def _table(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
-    if not verdict.cells:
-        return
-    modes = verdict.modes
     shown = _shown_layouts(verdict, verbosity)
+    if not shown:
+        return
+    used = {mode for layout in shown for mode in verdict.cells[layout]}
+    modes = tuple(mode for mode in verdict.modes if mode in used)
     titles = ["tests"] if modes == (NO_MODE,) else [mode or "any mode" for mode in modes]
     head: tuple[str, list[Row]] = ("passed", [(Span(title, ("bold",)),) for title in titles])
     for how, short in ((True, False), (False, False), (False, True)):
@@ -120,7 +124,7 @@ def _table(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
         first = min(first, width // 2)
     for columns in _columns(sizes, width - first):
         yield from _drawn(rows, columns, first=first, width=width)
-    hidden = [name for name in verdict.cells if name not in shown]
+    hidden = [name for name in _rows(verdict, verbosity) if name not in shown]
     if hidden:
         odd = sum(not _is_green(verdict, name) for name in hidden)
         those = f"{odd} of them not all green" if odd else "all passed"
@@ -189,14 +193,21 @@ def _fold(cell: Row, width: int) -> list[Row]:
 
 def _shown_layouts(verdict: Verdict, verbosity: int) -> list[str]:
     """Return the layouts of the table: as many as fit, first of all those with failures."""
-    if verbosity > 0 or len(verdict.cells) <= LAYOUTS_SHOWN:
-        return list(verdict.cells)
-    ranked = sorted(
-        verdict.cells,
-        key=lambda name: (not _is_red(verdict, name), _is_green(verdict, name)),
-    )
+    rows = _rows(verdict, verbosity)
+    if verbosity > 0 or len(rows) <= LAYOUTS_SHOWN:
+        return rows
+    ranked = sorted(rows, key=lambda name: (not _is_red(verdict, name), _is_green(verdict, name)))
     chosen = {*ranked[:LAYOUTS_SHOWN]}
-    return [name for name in verdict.cells if name in chosen]
+    return [name for name in rows if name in chosen]
+
+
+def _rows(verdict: Verdict, verbosity: int) -> list[str]:
+    """Return the layouts that the table is about; of one that is all skipped the reason says it."""
+    return [
+        name
+        for name, row in verdict.cells.items()
+        if verbosity > 0 or any(cell.outcomes.keys() - LEFT_OUT for cell in row.values())
+    ]
 
 
 def _is_red(verdict: Verdict, layout: str) -> bool:
@@ -265,11 +276,26 @@ def _skips(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
             yield (Span(f"... and {len(reasons) - index} more reasons: see them with -v"),)
             return
         number = sum(layouts.values())
-        start = f"{number} skipped on {', '.join(layouts)}: "
+        where = ", ".join(layouts)
         if verbosity > 0:
-            yield (Span(start + reason.replace("\n", "\n  ")),)
-        else:
-            yield (Span(_cut(start + _first_line(reason), width)),)
+            told = reason.replace("\n", "\n  ")
+            yield (Span(f"{number} skipped on {where}: {told}"),)
+            continue
+        told = _first_line(reason)
+        line = f"{number} skipped on {where}: {told}"
+        if len(line) > width:
+            line = f"{number} skipped on {_in_short(list(layouts))}: {told}"
+        yield from _wrapped(line, width, "", "  ")
+
+
+def _in_short(layouts: Sequence[str]) -> str:
+    """Return some layouts in few words: by a filesystem that all of them have, if there is one."""
+    first, more = layouts[0], len(layouts) - 1
+    every = set(filesystems(first)).intersection(*map(filesystems, layouts))
+    own = next((name for name in layouts if name in every), "")
+    if own and more:
+        return f"{own} and {more} of its layouts"
+    return f"{first} and {more} more" if more else first
 
 
 def _deselected(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:

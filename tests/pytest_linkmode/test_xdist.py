@@ -43,7 +43,7 @@ def test_what_workers_found_is_merged_into_one_report(
             "passed    tests",
             "disk      4, 1 skipped",
             f"{ACROSS}  4",
-            f"{OTHER:{len(ACROSS)}}  1 skipped",
+            f"2 skipped on disk, {OTHER}: not today",
             "1 deselected: its marker leaves no layout of the selection",
             "  linux/hardlink/hardlink/cross-device -> copy  real, 4 tests",
         ]

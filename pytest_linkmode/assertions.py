@@ -327,9 +327,12 @@ def _message(
     return f"{head}\n\n{table(rows[:SHOWN])}{more}"
 
 
+HEADING = ("path", "expected", "found", "proof", "why")
+
+
 def table(rows: Sequence[Row]) -> str:
     """Return `rows` as an aligned table with a head."""
-    lines = [("path", "expected", "found", "proof", "why")]
+    lines = [HEADING]
     lines += [
         (_middle(shown(row.path)), row.expected, row.found, row.proof, shown(row.why))
         for row in rows

@@ -128,3 +128,7 @@ def _cut(text: str) -> str:
     head = text[:_HEAD].rpartition("\n")[0] or text[:_HEAD]
     tail = text[-_TAIL:].partition("\n")[2] or text[-_TAIL:]
     return f"{head}\n... {len(text) - len(head) - len(tail):,} letters more ...\n{tail}"
+
+
+CUT = re.compile(r"\.\.\. [\d,]+ letters more \.\.\.")
+"""The line in place of what was cut."""

@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from pytest_linkmode.assertions import HEADING
 from pytest_linkmode.coverage import PROOFS
+from pytest_linkmode.listening import CUT
 from pytest_linkmode.report import drawing
 from pytest_linkmode.report.document import ANY_MODE, Document, Run
 from pytest_linkmode.report.drawing import NOT_VERIFIED, SIGNS, Arrow, sign
@@ -192,17 +194,38 @@ def _case(case: Mapping[str, Any], test: str) -> Markup:
 
 def _short(text: str) -> str:
     """Return what a failure says most shortly: the first line of its error, without the error's
-    module.
+    module; of errors that led to each other, the last. A table is told by its first row.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
-    said = [line[1:].strip() for line in lines if line.startswith("E ")]
+    said = _last_error(text)
     if not said:  # a traceback as Python writes it, or no traceback at all
         said = lines[-1:] if lines[0].startswith("Traceback ") else lines
-    # An error whose message begins with a new line says its kind alone in the first.
-    first = " ".join(said[:2]) if said[0].endswith(":") else said[0]
+    first, *rest = said
+    if rest and tuple(rest[0].split()) == HEADING:
+        row = ", ".join(re.split(r" {2,}", rest[1])) if rest[1:] else ""
+        first = f"{first.rstrip(':')}: {row}"
+    elif rest and first.endswith(":"):
+        # An error whose message begins with a new line says its kind alone in the first.
+        first = f"{first} {rest[0]}"
     return _MODULE.sub("", first)
+
+
+def _last_error(text: str) -> list[str]:
+    """Return the lines of the last error that pytest shows; one that was cut is one error."""
+    error: list[str] = []
+    ended = False
+    for line in text.splitlines():
+        if line.startswith("E") and line[1:2] in ("", " "):
+            if ended:
+                error = []
+            ended = False
+            if line[1:].strip():
+                error.append(line[1:].strip())
+        elif error and not CUT.fullmatch(line):
+            ended = True
+    return error
 
 
 _MODULE = re.compile(r"^(?:\w+\.)+(?=\w+:)")

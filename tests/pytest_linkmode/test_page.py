@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from linker.policies import REFERENCE
+from pytest_linkmode.assertions import LinkAssertionError, assert_linked
+from pytest_linkmode.listening import _cut
 from pytest_linkmode.report import html as html_report
 from pytest_linkmode.report.markup import escaped, tag
 from pytest_linkmode.report.merging import merge
@@ -98,6 +100,16 @@ def test_whatever_tests_are_called_nothing_of_it_is_markup() -> None:
         ),
         ("E   RuntimeError: \nE   \nE   at last\n", "RuntimeError: at last"),
         ("E       \nE   at last\n", "at last"),
+        (
+            "E   FileExistsError: first\n\na.py:1: FileExistsError\n\nThe above exception was "
+            "the direct cause of the following exception:\n\n>   explore()\n"
+            "E   linker.ScheduleFailed: a schedule fails\nE   \nE   more\n\nb.py:2: Error",
+            "ScheduleFailed: a schedule fails",
+        ),
+        (
+            f"E   AssertionError: one\nE   {'two ' * 600}\n" + 60 * f"E   {'three ' * 20}\n",
+            "AssertionError: one",
+        ),
         ("the reason\nand more", "the reason"),
         ("Traceback (most recent call last):\n  File ...\nOSError: gone\n", "OSError: gone"),
         ("worker 'gw0' crashed while running 'test_it'", "worker &#x27;gw0&#x27; crashed"),
@@ -108,10 +120,30 @@ def test_a_failure_says_in_one_line_what_happened(text: str, said: str) -> None:
         {
             "test": "test_" + "long" * 100,
             "outcome": "failed",
-            "cases": [{"where": "call", "text": text, "replay": []}],
+            "cases": [{"where": "call", "text": _cut(text), "replay": []}],
         }
     )
     assert f"<summary>call: {said}" in page
+
+
+@pytest.mark.parametrize("files", [("a",), ("a", "b")])
+def test_a_target_that_is_wrong_is_told_in_one_line_by_its_first_row(
+    files: tuple[str, ...], tmp_path: pathlib.Path
+) -> None:
+    for root in ("source", "target"):
+        for name in files:
+            (tmp_path / root).mkdir(exist_ok=True)
+            (tmp_path / root / name).write_bytes(b"same")
+    (tmp_path / "target" / "a").write_bytes(b"other")
+    below = "a" if len(files) == 1 else ""
+    with pytest.raises(LinkAssertionError) as caught:
+        assert_linked(tmp_path / "source" / below, tmp_path / "target" / below, "copy")
+    kind = f"{LinkAssertionError.__module__}.{LinkAssertionError.__name__}"
+    lines = f"{kind}: {caught.value}".splitlines()
+    said = html_report._short("\n".join(f"E   {line}" for line in lines))
+    assert said.startswith("LinkAssertionError: ")
+    assert "the source has 4 bytes, the target 5" in said
+    assert "expected" not in said
 
 
 def test_a_failure_without_a_word_says_where_it_was() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from linker.policy import Edge, Policy
 from pytest_linkmode.coverage import PROOFS, Outcome, Trial, best
 from pytest_linkmode.errors import UsageError
+from pytest_linkmode.report.checking import wrong
 from pytest_linkmode.report.model import Cell, Line, Verdict
 
 NAME = "pytest-linkmode"
@@ -211,8 +212,16 @@ def load(path: str) -> Document:
             f"this is {NAME} {version(NAME)}, which reads {SCHEMA}",
             hint=f"upgrade {NAME} here" if int(number) > VERSION else f"use the same {NAME} there",
         )
-    try:
-        # What a reader relies on, run by run; the schema says the rest.
-        return joined(found["runs"], found["policy"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged", why=f"{type(error).__name__}: {error}") from None
+    if why := wrong(found) or _astray(found["runs"]):
+        raise UsageError(f"{path} is damaged", why=why, hint="write it anew")
+    return joined(found["runs"], found["policy"])
+
+
+def _astray(runs: Sequence[Run]) -> str:
+    """Return in words what no schema can say: an edge by a proof or a test that there is not."""
+    for run in runs:
+        for edge, proofs in run["edges"].items():
+            for proof, tests in proofs.items():
+                if proof not in PROOFS or max(tests, default=-1) >= len(run["tests"]):
+                    return f"{run['name']} has no such {proof} proof of {edge}: {tests}"
+    return ""

@@ -122,7 +122,7 @@ def test_different_policies_are_refused(
         ('{"schema": "other/1"}', "is no report: its schema is 'other/1'"),
         ('{"schema": "pytest-linkmode/2", "made_by": "pytest-linkmode 9.0"}', "upgrade"),
         ('{"schema": "pytest-linkmode/0"}', "use the same pytest-linkmode there"),
-        ('{"schema": "pytest-linkmode/1"}', "is damaged: KeyError"),
+        ('{"schema": "pytest-linkmode/1"}', "is damaged: it has no 'made_by'"),
     ],
 )
 def test_what_is_no_report_is_refused_with_its_reason(
@@ -132,6 +132,46 @@ def test_what_is_no_report_is_refused_with_its_reason(
         pathlib.Path("bad.json").write_text(content, encoding="utf-8")
     assert linkmode(written("good.json"), "bad.json") == 2
     assert said in capsys.readouterr().err
+
+
+def _drop(report: dict[str, Any], key: str) -> None:
+    del report["runs"][0][key]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda report: _drop(report, "machine"), "runs[0] has no 'machine'"),
+        (lambda report: _drop(report, "tests"), "runs[0] has no 'tests'"),
+        (lambda report: report["runs"][0].update(layouts=[]), "runs[0].layouts is no object"),
+        (lambda report: report["runs"][0].update(seconds="1"), "runs[0].seconds is no number"),
+        (lambda report: report["runs"][0].update(exit_status=True), "exit_status is no integer"),
+        (lambda report: report["policy"]["edges"][2].pop("id"), "policy.edges[2] has no 'id'"),
+        (lambda report: report["runs"].append(None), "runs[1] is no object"),
+        (lambda report: report["runs"][0]["edges"].update(a={"real": [7]}), "no such real proof"),
+        (lambda report: report["runs"][0]["edges"].update(a={"odd": [0]}), "no such odd proof"),
+        (lambda report: report["runs"][0]["edges"].update(a={"real": [-1]}), "less than 0"),
+        (
+            lambda report: report["union"]["edges"][FIRST].update(proof="sometimes"),
+            f"union.edges.{FIRST}.proof has a value that it cannot have",
+        ),
+    ],
+)
+def test_a_damaged_report_is_refused_with_the_place_of_the_damage(
+    damage: Callable[[dict[str, Any]], object],
+    said: str,
+    written: Written,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = pathlib.Path(written("bad.json", "real"))
+    content = json.loads(path.read_text())
+    damage(content)
+    path.write_text(json.dumps(content))
+    assert linkmode(written("good.json"), str(path), "-o", "all.html") == 2
+    told = capsys.readouterr().err
+    assert "bad.json is damaged: " in told
+    assert said in told
+    assert not pathlib.Path("all.html").exists()
 
 
 def test_an_output_of_no_known_kind_is_refused(

@@ -12,10 +12,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from pytest_linkmode.report.checking import ANNOTATIONS, CHECKED, wrong
 from pytest_linkmode.report.document import SCHEMA, load
 from pytest_linkmode.report.merging import merge
 from pytest_linkmode.report.writing import write
-from tests.pytest_linkmode.sample_report import report
+from tests.pytest_linkmode.sample_report import report, report_of
 
 
 def schema() -> dict[str, Any]:
@@ -77,6 +78,24 @@ def test_what_is_no_report_does_not_pass(where: str, value: object) -> None:
     wrong[where] = value
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(wrong, schema())
+
+
+def test_readers_check_every_word_that_the_schema_uses() -> None:
+    used: set[str] = set()
+    found = [schema()]
+    while found:
+        part = found.pop()
+        used |= part.keys()
+        found += [*part.get("properties", {}).values(), *part.get("$defs", {}).values()]
+        found += part.get("oneOf", [])
+        found += [part[word] for word in ("items", "additionalProperties") if word in part]
+    assert used <= CHECKED | ANNOTATIONS
+
+
+@pytest.mark.parametrize("made", [report(), report_of("real", "injected")])
+def test_readers_find_nothing_wrong_with_a_report(made: dict[str, Any]) -> None:
+    assert wrong(json.loads(json.dumps(made))) == ""
+    assert wrong(merge({"one": made, "other": report("Linux 5.4")})) == ""
 
 
 def test_every_key_says_what_it_means() -> None:

@@ -158,6 +158,10 @@ def _settings(
     def base(name: str) -> str:
         return bases[origins[name]]
 
+    for name in ("fs", "layout", "require"):
+        if not all(_words([value]) for value in found.get(name, ())):
+            hint = "an empty variable? Name something, or leave the option out"
+            raise _wrong(name, "", why="it names nothing", hint=hint)
     requests = _requests(found.get("fs"))
     layouts = _words(found.get("layout"))
     if origins.get("fs") == COMMAND_LINE and origins.get("layout") == INI_FILE:

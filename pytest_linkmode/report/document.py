@@ -118,7 +118,7 @@ def run_of(verdict: Verdict) -> Run:
         "started": where.started,
         "seconds": round(where.seconds, 3),
         "exit_status": where.exit_status,
-        "ok": where.exit_status == 0 and not verdict.failures,
+        "ok": where.exit_status == 0 and not (verdict.failures or verdict.idle),
         "guards": list(verdict.failures),
         "outcomes": _counts(verdict.outcomes),
         "capabilities": dict(verdict.capabilities),
@@ -139,6 +139,12 @@ def run_of(verdict: Verdict) -> Run:
         "unavailable": dict(verdict.unavailable),
         "notes": list(verdict.notes),
     }
+
+
+def nothing_ran(run: Run) -> bool:
+    """Whether a run is not green because none of its tests was executed."""
+    executed = any(run["outcomes"].get(str(each)) for each in Outcome if each.executed)
+    return not (run["ok"] or executed)
 
 
 def _counts(counts: Mapping[Any, int]) -> dict[str, int]:

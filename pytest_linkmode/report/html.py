@@ -18,7 +18,7 @@ from pytest_linkmode.assertions import HEADING
 from pytest_linkmode.coverage import PROOFS
 from pytest_linkmode.listening import CUT
 from pytest_linkmode.report import drawing
-from pytest_linkmode.report.document import ANY_MODE, Document, Run
+from pytest_linkmode.report.document import ANY_MODE, Document, Run, nothing_ran
 from pytest_linkmode.report.drawing import NOT_VERIFIED, SIGNS, Arrow, sign
 from pytest_linkmode.report.markup import Markup, escaped, joined, tag
 from pytest_linkmode.report.model import MODES
@@ -95,10 +95,12 @@ def _summary(document: Document) -> Markup:
     tests = sum(len(run["tests"]) for run in runs)
     layouts = len({(run["platform"], layout) for run in runs for layout in run["layouts"]})
     percent = 100 * verified / total if total else 0
-    word = "green" if document["ok"] else "not green"
+    idle = sum(map(nothing_ran, runs))
+    word = "green" if document["ok"] else "nothing ran" if idle == len(runs) else "not green"
     reasons = [
         *([f"{failed} failed"] if failed else []),
         *([f"{unmet} guards unmet"] if unmet else []),
+        *([f"nothing ran in {_many(idle, 'run')}"] if 0 < idle < len(runs) else []),
     ]
     tiles = [
         _tile(word, ", ".join(reasons) or _many(len(runs), "run"), good=document["ok"]),
@@ -257,7 +259,10 @@ def _runs(document: Document) -> Markup:
 
 
 def _ended(run: Run) -> str:
-    return "green" if run["ok"] else f"exit status {run['exit_status']}"
+    if run["ok"]:
+        return "green"
+    status = run["exit_status"]
+    return "nothing ran" if nothing_ran(run) and not status else f"exit status {status}"
 
 
 def _machine(run: Run) -> Markup:

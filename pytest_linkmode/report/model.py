@@ -122,6 +122,8 @@ class Verdict:
     unavailable: Mapping[str, str]
     notes: tuple[str, ...]
     failures: tuple[str, ...]
+    idle: bool
+    """Whether no test of ours was executed, where nothing but these could use a filesystem."""
     circumstances: Circumstances
     machines: Mapping[str, Mapping[str, str]]
     """The machines of workers that ran on another."""
@@ -204,6 +206,7 @@ def verdict(
             edges=len(here),
             narrowed=narrowed,
         ),
+        idle=not (settings.tmp or any(trial.outcome.executed for trial in ledger)),
         circumstances=circumstances or Circumstances(),
         machines=ledger.machines,
     )

@@ -105,6 +105,13 @@ def test_directories_are_joined_from_all_three_places() -> None:
     }
 
 
+@pytest.mark.parametrize("option", ["--linkmode-fs", "--linkmode-layout", "--linkmode-require"])
+@pytest.mark.parametrize("value", ["", " , "])
+def test_a_list_that_names_nothing_is_no_auto(option: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"{option}=: it names nothing"):
+        read("--linkmode-fs=btrfs", f"{option}={value}")
+
+
 def test_a_directory_in_the_environment_is_no_request() -> None:
     settings = read(LINKMODE_DIR_BTRFS="/mnt/b")
     assert settings.dirs == {"btrfs": "/mnt/b"}

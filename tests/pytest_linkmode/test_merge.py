@@ -250,6 +250,18 @@ def test_a_test_that_failed_verifies_nothing_and_is_told(
     assert f"edge {FIRST} real" not in pathlib.Path("list.txt").read_text()
 
 
+def test_a_run_in_which_nothing_ran_is_not_green(
+    written: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = written("a.json", "real", outcome="skipped"), written("b.json", "", "real")
+    assert linkmode(first, second, "-o", "all.html") == 1
+    said = "a was not green: no test of ours was executed; pytest ended with 0"
+    assert said in capsys.readouterr().err
+    page = pathlib.Path("all.html").read_text(encoding="utf-8")
+    assert "nothing ran in 1 run" in page
+    assert '<td class="bad">nothing ran</td>' in page
+
+
 def test_too_few_edges_of_all_platforms_fail_and_are_named(
     written: Written, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -413,6 +413,39 @@ def test_a_report_that_cannot_be_written_fails_the_run(
     result.stdout.fnmatch_lines(["--linkmode-report=*/file/report.json: *"])
 
 
+def test_a_report_of_a_run_in_which_nothing_ran_is_not_green(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.skip(reason="not today")
+        def test_it(linkmode_fs): ...
+
+        def test_other(): ...
+        """
+    )
+    reports = [f"--linkmode-report=r.{kind}" for kind in ("json", "html")]
+    result = inside(*DIRECTORIES[1:], *reports)
+    assert result.ret == pytest.ExitCode.OK
+    report = json.loads((pytester.path / "r.json").read_text())
+    assert (report["ok"], report["runs"][0]["ok"], report["runs"][0]["exit_status"]) == (
+        False,
+        False,
+        0,
+    )
+    page = (pytester.path / "r.html").read_text(encoding="utf-8")
+    assert '<b class="bad">nothing ran</b>' in page
+    assert ">green<" not in page
+
+
+def test_tmp_path_on_a_filesystem_of_ours_is_something_that_ran() -> None:
+    settings = Settings(tmp="btrfs", origins={"tmp": "command line"})
+    assert not judged(Ledger(), settings).idle
+    assert judged(Ledger(), Settings()).idle
+
+
 def test_a_report_tells_of_guards_that_are_not_met(inside: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): ...")
     result = inside(*DIRECTORIES, "--linkmode-report=report.json")

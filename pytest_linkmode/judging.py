@@ -41,7 +41,8 @@ class Judgement:
         )
         self._tell_junit()
         self._troubles: list[str] = []
-        self._troubles = self._write_reports(session.started)
+        self._written: list[str] = []
+        self._write_reports(session.started)
 
     @property
     def exit_status(self) -> int:
@@ -56,7 +57,7 @@ class Judgement:
         width, verbosity = terminal._tw.fullwidth, self._config.get_verbosity()
         rows: list[Row] = [(Span(trouble, ("red", "bold")),) for trouble in self._troubles]
         rows += lines(self._verdict, width=width, verbosity=verbosity)
-        rows += [(Span(f"report: {path}"),) for path in self._settings.report]
+        rows += [(Span(f"report: {path}"),) for path in self._written]
         if not rows:
             return
         terminal.section("linkmode")
@@ -71,9 +72,9 @@ class Judgement:
                 tell("linkmode_policy", f"{found.policy.name} on {found.platform}")
                 tell("linkmode_edges_verified", f"{found.verified} of {len(found.lines)}")
 
-    def _write_reports(self, started: float) -> list[str]:
+    def _write_reports(self, started: float) -> None:
         if not self._settings.report:
-            return []
+            return
         from pytest_linkmode.report.document import document
         from pytest_linkmode.report.machine import facts
         from pytest_linkmode.report.writing import write
@@ -87,13 +88,12 @@ class Judgement:
         there = self._verdict.machines.items()
         others = {name: found for name, found in there if found != circumstances.machine}
         made = document(replace(self._verdict, circumstances=circumstances, machines=others))
-        troubles = []
         for path in self._settings.report:
             try:
                 write(made, path)
+                self._written.append(path)
             except OSError as error:
-                troubles.append(f"--linkmode-report={path}: {error.strerror or error}")
-        return troubles
+                self._troubles.append(f"--linkmode-report={path}: {error.strerror or error}")
 
 
 def _print(terminal: pytest.TerminalReporter, rows: list[Row]) -> None:

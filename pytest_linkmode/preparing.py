@@ -7,6 +7,7 @@ that is missing said at once. In workers of pytest-xdist only what each needs fo
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_linkmode.errors import Unavailable, UsageError
@@ -53,6 +54,8 @@ def prepare(session: Session) -> None:
                 hint="give one",
             )
         _check_words(session)
+        if settings.report and not options.collectonly:
+            _check_reports(settings.report)
         if not options.collectonly:
             _send_for_guests(session)
         _check_filesystems(session)
@@ -85,6 +88,15 @@ def _check_words(session: Session) -> None:
         session.find_policy()
     if "linker" in settings.origins:
         session.find_adapter()
+
+
+def _check_reports(paths: Sequence[str]) -> None:
+    """Look whether each report can be written. Raises UsageError."""
+    from pytest_linkmode.report.writing import refusal
+
+    for path in paths:
+        if why := refusal(path):
+            raise UsageError(f"--linkmode-report={path}", why=why, hint="choose another place")
 
 
 def _send_for_guests(session: Session) -> None:

@@ -15,6 +15,18 @@ def write(document: Document, path: str) -> None:
     write_text(writer.text(document), path)
 
 
+def refusal(path: str) -> str:
+    """Return in words why no file can be written at `path`, if that can be seen beforehand."""
+    if os.path.isdir(path):
+        return "it is a directory"
+    above = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        return f"{above} is not a directory"
+    return "" if os.access(above, os.W_OK | os.X_OK) else f"{above} cannot be written to"
+
+
 def write_text(text: str, path: str) -> None:
     """Write a file in one piece: it has its old content or the new one. Raises OSError."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)

@@ -406,11 +406,34 @@ def test_what_replays_a_case_has_the_options_that_it_depends_on_and_no_others() 
 def test_a_report_that_cannot_be_written_fails_the_run(
     inside: Run, pytester: pytest.Pytester
 ) -> None:
+    pytester.makepyfile(
+        """
+        def test_it(linkmode_layout, request):
+            (request.config.rootpath / "later").touch()
+        """
+    )
+    reports = ("--linkmode-report=later/report.json", "--linkmode-report=there.json")
+    result = inside(*DIRECTORIES, *reports)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["--linkmode-report=*/later/report.json: *"])
+    result.stdout.fnmatch_lines(["report: */there.json"])
+    result.stdout.no_fnmatch_line("report: *later*")
+
+
+def test_a_report_in_a_place_that_cannot_be_written_ends_the_run_before_it_begins(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
     pytester.makepyfile("def test_it(linkmode_layout): ...")
     (pytester.path / "file").touch()
-    result = inside(*DIRECTORIES, "--linkmode-report=file/report.json")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["--linkmode-report=*/file/report.json: *"])
+    (pytester.path / "directory.json").mkdir()
+    for path, why in (
+        ("file/more/report.json", "*/file is not a directory"),
+        ("directory.json", "it is a directory"),
+    ):
+        result = inside(*DIRECTORIES, f"--linkmode-report={path}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"*--linkmode-report=*/{path}: {why}"])
+        assert "report: " not in result.stdout.str()
 
 
 def test_a_report_of_a_run_in_which_nothing_ran_is_not_green(

@@ -299,6 +299,8 @@ def _budget(text: str | None) -> int | None:
 
 
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
+LEAST_IMAGE = 1 << 20
+"""Less is no filesystem, but a unit that was forgotten."""
 
 
 def parse_size(text: str | None) -> int:
@@ -308,9 +310,11 @@ def parse_size(text: str | None) -> int:
     word = text.strip().upper().removesuffix("IB").removesuffix("B")
     shift = _UNITS.get(word[-1:], 0)
     digits = word[:-1] if shift else word
-    if not (digits.isascii() and digits.isdigit() and int(digits)):
-        raise _wrong("image-size", text, hint="give a number of bytes, or 512M, 4G")
-    return int(digits) << shift
+    size = int(digits) << shift if digits.isascii() and digits.isdigit() else 0
+    if size < LEAST_IMAGE:
+        hint = "give 512M, 4G, or a number of bytes, at least 1M"
+        raise _wrong("image-size", text, hint=hint)
+    return size
 
 
 def _report(path: str) -> str:

@@ -381,7 +381,7 @@ def ladder(kind: Kind, settings: Settings) -> tuple[Provider, ...]:
     if wanted is None:
         return providers
     everyone = (*providers, *(provider_of(word) for word in PROVIDERS))
-    words = {*RUNGS, *(word for one in everyone for word in (one.name, one.rung))}
+    words = {*RUNGS, *(word for one in everyone for word in (one.name, one.rung))} - {""}
     if wanted not in words:
         raise UsageError(
             f"no provider is called {wanted!r}", hint=suggestion(wanted, sorted(words))

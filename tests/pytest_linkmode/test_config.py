@@ -155,6 +155,8 @@ def test_settings_are_typed_as_one_would_type_them() -> None:
         ("--linkmode-fail-under=101", "percentage"),
         ("--linkmode-fail-under=nan", "percentage"),
         ("--linkmode-image-size=0", "512M"),
+        ("--linkmode-image-size=5", "at least 1M"),
+        ("--linkmode-image-size=1023K", "at least 1M"),
         ("--linkmode-image-size=big", "512M"),
         ("--linkmode-image-size=²G", "512M"),
         ("--linkmode-report=r.pdf", "ends in .html or .json"),

@@ -24,6 +24,8 @@ from pytest_linkmode.filesystems import (
     Kind,
     automatic,
     directory,
+    kind_of,
+    ladder,
     loop,
     missing,
     mounts,
@@ -741,3 +743,11 @@ def test_a_provider_that_fails_is_followed_by_the_next(
         opened("disk", place, Settings()),
     ):
         pass
+
+
+def test_a_provider_that_nobody_knows_is_answered_with_names_only() -> None:
+    with pytest.raises(UsageError) as caught:
+        ladder(kind_of("btrfs"), Settings(provider="x"))
+    known = caught.value.hint.partition("Known: ")[2].split(", ")
+    assert {"loop", "directory"} <= {*known}
+    assert all(known)

@@ -296,6 +296,13 @@ class Ledger:
         if reason and outcome == "skipped":
             trial.reasons.setdefault(when, reason)
 
+    def interrupt(self) -> None:
+        """Take out the tests that were not over when the run was stopped, and note them."""
+        for key, trial in list(self.trials.items()):
+            if trial.outcome is Outcome.CRASHED and "crash" not in trial.phases:
+                del self.trials[key]
+                self.notes[f"interrupted in {trial.test}: it counts as not run"] = None
+
     def plain(self) -> dict[str, Any]:
         """Return what is not carried by reports, as plain data."""
         return {

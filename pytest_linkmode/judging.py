@@ -30,6 +30,8 @@ class Judgement:
         self._config = session.config
         self._settings = session.settings
         self._ended = exit_status
+        if exit_status == pytest.ExitCode.INTERRUPTED:
+            session.ledger.interrupt()
         self._verdict: Verdict = verdict(
             session.settings,
             session.ledger,

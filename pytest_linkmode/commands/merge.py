@@ -14,7 +14,7 @@ from linker.cli import Status, complain, tell, tell_json
 from linker.failures import printable
 from pytest_linkmode.errors import LinkmodeError, UsageError
 from pytest_linkmode.report import WRITERS, expected
-from pytest_linkmode.report.document import Document, load, nothing_ran
+from pytest_linkmode.report.document import INTERRUPTED, Document, load, nothing_ran
 from pytest_linkmode.report.expected import Expected
 from pytest_linkmode.report.merging import labels, merge
 
@@ -152,6 +152,8 @@ def _red(document: Document) -> list[str]:
         if not run["ok"]:
             reasons = [*run["guards"], f"{len(run['failures'])} of our tests failed"]
             reasons = reasons if run["failures"] else reasons[:-1]
+            if run["exit_status"] == INTERRUPTED:
+                reasons.append("interrupted")
             if nothing_ran(run):
                 reasons.append("no test of ours was executed")
             ended = f"pytest ended with {run['exit_status']}"

@@ -31,6 +31,9 @@ Run = dict[str, Any]
 TOLD = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.CRASHED})
 """Outcomes whose tests are listed as failures; pytest lets others turn no run red."""
 
+INTERRUPTED = 2
+"""pytest's exit status of a run that was stopped from outside."""
+
 ANY_MODE = "any"
 """The column of tests that do not vary the link mode."""
 

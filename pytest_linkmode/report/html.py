@@ -18,7 +18,7 @@ from pytest_linkmode.assertions import HEADING
 from pytest_linkmode.coverage import PROOFS
 from pytest_linkmode.listening import CUT
 from pytest_linkmode.report import drawing
-from pytest_linkmode.report.document import ANY_MODE, Document, Run, nothing_ran
+from pytest_linkmode.report.document import ANY_MODE, INTERRUPTED, Document, Run, nothing_ran
 from pytest_linkmode.report.drawing import NOT_VERIFIED, SIGNS, Arrow, sign
 from pytest_linkmode.report.markup import Markup, escaped, joined, tag
 from pytest_linkmode.report.model import MODES
@@ -97,9 +97,11 @@ def _summary(document: Document) -> Markup:
     percent = 100 * verified / total if total else 0
     idle = sum(map(nothing_ran, runs))
     word = "green" if document["ok"] else "nothing ran" if idle == len(runs) else "not green"
+    stopped = sum(run["exit_status"] == INTERRUPTED for run in runs)
     reasons = [
         *([f"{failed} failed"] if failed else []),
         *([f"{unmet} guards unmet"] if unmet else []),
+        *(["interrupted"] if stopped else []),
         *([f"nothing ran in {_many(idle, 'run')}"] if 0 < idle < len(runs) else []),
     ]
     tiles = [

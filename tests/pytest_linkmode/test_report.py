@@ -17,7 +17,7 @@ import pytest
 
 from linker.policies import REFERENCE
 from linker.report import Transition
-from pytest_linkmode import listening
+from pytest_linkmode import cli, listening
 from pytest_linkmode.config import Request, Settings
 from pytest_linkmode.coverage import Failure, Ledger, Outcome, Recorder
 from pytest_linkmode.report.document import document
@@ -461,6 +461,32 @@ def test_a_report_of_a_run_in_which_nothing_ran_is_not_green(
     page = (pytester.path / "r.html").read_text(encoding="utf-8")
     assert '<b class="bad">nothing ran</b>' in page
     assert ">green<" not in page
+
+
+def test_a_run_that_is_interrupted_says_so_and_calls_no_test_of_it_failed(
+    outside: Run, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytester.makepyfile(
+        """
+        def test_first(linkmode_layout): ...
+
+        def test_it(linkmode_layout):
+            raise KeyboardInterrupt
+        """
+    )
+    reports = [f"--linkmode-report=r.{kind}" for kind in ("json", "html")]
+    result = outside("--linkmode-layout=disk", *DIRECTORIES[1:], *reports)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["interrupted in *::test_it[[]disk]: it counts as not run"])
+    report = json.loads((pytester.path / "r.json").read_text())
+    (run,) = report["runs"]
+    assert (report["ok"], run["failures"], run["outcomes"]) == (False, [], {"passed": 1})
+    page = (pytester.path / "r.html").read_text(encoding="utf-8")
+    assert '<b class="bad">not green</b><span>interrupted</span>' in page
+    capsys.readouterr()
+    assert cli.main(["merge", str(pytester.path / "r.json")]) == 1
+    said = capsys.readouterr().err
+    assert "r was not green: interrupted; pytest ended with 2" in said
 
 
 def test_tmp_path_on_a_filesystem_of_ours_is_something_that_ran() -> None:

@@ -14,8 +14,10 @@ import pytest
 
 from linker import engine, helping
 from linker.helping import Desk
+from linker.journal import Record
 from linker.making import Maker
-from linker.sharing import Team
+from linker.sharing import Done, Team
+from linker.tree import Node
 from tests.linker.seams import CALLS, MachinePlatform
 
 SMALL = 60
@@ -37,7 +39,14 @@ class Crew:
         """Whether the parent waits until a helper is gone before it does anything itself."""
         self.pids: list[int] = []
         self.vouched = 0
+        self.collected: dict[str, tuple[Record, Done | None]] = {}
+        """What the parent took over of each directory that it merged with a helper."""
         self.helping = False
+
+    def check_vouched(self) -> None:
+        """Assert that nothing was made up for: helpers did all that they had taken."""
+        assert self.collected
+        assert not [path for path, (_, done) in self.collected.items() if done is None]
 
     def check_gone(self) -> None:
         """Assert that no helper is left, not even as a zombie."""
@@ -50,6 +59,7 @@ class Crew:
 def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     made = Crew()
     take, hire, result, fill, do = Desk.take, Desk.hire, Desk.result, Maker._fill_own, Team._do
+    collect = Team.collect
     be, counts = Desk._help, {"taken": 0, "filled": 0}
 
     def being(desk: Desk, *given: Any) -> None:
@@ -76,6 +86,10 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
         made.vouched += found is not None
         return found
 
+    def collecting(team: Team, node: Node) -> tuple[Record, Done | None]:
+        found = made.collected[node.path] = collect(team, node)
+        return found
+
     def filling(maker: Maker, *given: Any) -> None:
         if made.helping:
             counts["filled"] += 1
@@ -91,6 +105,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     monkeypatch.setattr(Desk, "take", taking)
     monkeypatch.setattr(Desk, "hire", hiring)
     monkeypatch.setattr(Desk, "result", telling)
+    monkeypatch.setattr(Team, "collect", collecting)
     monkeypatch.setattr(Maker, "_fill_own", filling)
     monkeypatch.setattr(Team, "_do", doing)
     # pytest itself may have threads; a helper of a test does nothing that they could hold up.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from linker import LinkError, LinkMode, link_tree
+from linker import LinkError, LinkMode, link_tree, scanning
 from linker.conditions import Condition, Primitive
 from linker.engine import link_source
 from linker.journal import STAGE
@@ -22,7 +22,7 @@ from linker.modes import Existing
 from linker.platforms.base import ASIDE, Failed
 from linker.platforms.linux import CALLS, RENAME_EXCHANGE, RENAME_NOREPLACE, LinuxPlatform
 from linker.policies import REFERENCE, UV
-from linker.policy import Edge, Policy, Step
+from linker.policy import Edge, Memory, Policy, Step
 from linker.sharing import Team
 from linker.sources import DirectorySource
 from pytest_linkmode.faults.inprocess import injected
@@ -474,6 +474,98 @@ def test_a_target_that_never_stays_is_an_error(ground: str) -> None:
     assert not os.path.exists(scene.target)
 
 
+def test_nothing_is_linked_into_a_target_that_is_there(ground: str) -> None:
+    scene = Scene(ground, {}, {"mine": File(b"mine")})
+    report = link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+    assert (report.counts, report.directories) == ({}, 0)
+    assert not scene.untouched()
+
+
+# The way back.
+
+
+class Born(LinuxPlatform):
+    """Tells when an entry was made, as where inode numbers are given again: long ago."""
+
+    def born(self, directory: int, name: str) -> int | None:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "existing",
+    [{"d": Directory()}, {"d/f": File(b"old")}, {}],
+    ids=["new files", "other files", "new directories"],
+)
+@pytest.mark.parametrize("retried", [False, True])
+def test_where_birth_is_known_what_was_linked_is_taken_back(
+    ground: str, existing: Tree, *, retried: bool
+) -> None:
+    scene = Scene(ground, {"d/f": File(b"new"), "z": File(b"z")}, existing)
+    tried = 0
+
+    def write(handle: int, data: Any) -> int:
+        nonlocal tried
+        tried += 1
+        if retried and tried == 1:
+            raise injected(errno.EINTR)
+        return os.write(handle, data)
+
+    def end(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    platform = Born(dataclasses.replace(REFLINKING, write=write))
+    with pytest.raises(KeyboardInterrupt):
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform, progress=end)
+    assert tried
+    assert not scene.untouched()
+
+
+def test_a_policy_that_undoes_nothing_leaves_what_it_linked(ground: str) -> None:
+    scene = Scene(ground, {"a": File(b"a"), "d/b": File(b"b")}, {"d": Directory()})
+
+    def end(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        link_tree(
+            scene.source,
+            scene.target,
+            mode=LinkMode.COPY,
+            policy=UV,
+            platform=with_calls(),
+            progress=end,
+        )
+    assert trees.snapshot(scene.target).keys() == {"", "a", "d", "d/b"}
+
+
+def test_what_was_cloned_at_the_second_try_counts_when_clones_are_given_up(ground: str) -> None:
+    tree: Tree = {f"d/{name}": File(b"x") for name in "abcdef"}
+    scene = Scene(ground, tree, {"d": Directory()})
+    tries = 0
+
+    class Tiring(LinuxPlatform):
+        def clone_directly(self, *given: Any) -> int:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise Failed(Primitive.CLONE_FILE, injected(errno.EINTR))
+            if tries > 3:
+                raise Failed(Primitive.CLONE_FILE, injected(errno.EOPNOTSUPP))
+            return self.copy_directly(*given)
+
+    report = link_tree(
+        scene.source,
+        scene.target,
+        mode=LinkMode.CLONE,
+        policy=dataclasses.replace(REFERENCE, name="tiring", memory=Memory.TREE),
+        platform=Tiring(),
+    )
+    assert report.counts == {LinkMode.CLONE: 2, LinkMode.COPY: 4}
+    assert tries == 5, "two files are believed"
+
+
 # Who forks.
 
 
@@ -482,7 +574,14 @@ def test_a_platform_that_says_nothing_of_forking_makes_everything_itself(
 ) -> None:
     tree: Tree = {f"d{number % 30}/{number}": File(b"x") for number in range(500)}
     trees.build(f"{ground}/source", tree)
-    monkeypatch.setattr(os, "fork", refuse(errno.EAGAIN))
+    forked: list[int] = []
+
+    def fork() -> int:
+        forked.append(os.getpid())
+        raise injected(errno.EAGAIN)
+
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(scanning, "WAITING", 20)
 
     class Plain(LinuxPlatform):
         @property
@@ -497,6 +596,7 @@ def test_a_platform_that_says_nothing_of_forking_makes_everything_itself(
         platform=Plain(CALLS),
     )
     assert report.counts == {LinkMode.COPY: 500}
+    assert not forked
 
 
 # Helpers.
@@ -573,8 +673,9 @@ def test_a_source_directory_that_vanishes_while_helpers_work_is_named(
 
 
 def test_a_source_that_is_linked_to_by_one_process_unless_it_is_said(
-    ground: str, crew: Crew
+    ground: str, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scanning, "WAITING", 5)
     tree: Tree = {f"d{number % 9}/{number}": File(b"%d" % number) for number in range(2 * SMALL)}
     scene = Scene(ground, tree, None)
     link_source(DirectorySource(scene.source), scene.target, mode=LinkMode.COPY)
@@ -647,6 +748,38 @@ def test_a_large_directory_that_cannot_be_made_is_named(flat: Scene, crew: Crew)
     assert caught.value.condition is Condition.IO
     assert isinstance(caught.value.__cause__, OSError)
     assert not os.path.lexists(flat.target)
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (Primitive.MKDIR, "cannot make the directory only"),
+        (Primitive.STAMP, "cannot set permission bits and times of only"),
+    ],
+)
+def test_a_large_directory_of_which_the_stage_takes_no_more_is_named(
+    ground: str, crew: Crew, call: Primitive, what: str
+) -> None:
+    """Whoever divides it makes it first of all, and gives it its times last."""
+    tree: Tree = {f"only/in{number % 9}/{number}": File(b"x") for number in range(2 * SMALL)}
+    scene = Scene(ground, tree, {})
+
+    class Refusing(LinuxPlatform):
+        def make_directory(self, parent: int, name: str, mode: int = 0o700) -> int:
+            if call is Primitive.MKDIR and name.isdigit():
+                raise Failed(call, injected(errno.ENOSPC))
+            return super().make_directory(parent, name, mode)
+
+        def stamp_directory(self, directory: int, seen: int, node: Any) -> None:
+            if call is Primitive.STAMP and node.name == "only":
+                raise Failed(call, injected(errno.ENOSPC))
+            super().stamp_directory(directory, seen, node)
+
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, processes=2, platform=Refusing())
+    assert (caught.value.what, caught.value.path) == (what, "only")
+    assert len(crew.pids) == (call is Primitive.STAMP)
+    assert not scene.untouched()
 
 
 def test_mutable_files_beside_clones_are_copied_into_what_is_there(ground: str) -> None:
@@ -723,6 +856,7 @@ def test_a_helper_copies_what_is_mutable_and_clones_the_rest(ground: str, crew: 
         assert sorted(told.read().split()) == sorted(cloned)
     copied = 2 * SMALL - len(cloned)
     assert report.counts == {LinkMode.CLONE: len(cloned), LinkMode.COPY: copied}
+    crew.check_vouched()
 
 
 @pytest.mark.parametrize("old", [{"d": Directory()}, {"d/f": File(b"old")}], ids=["new", "old"])

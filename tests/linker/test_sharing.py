@@ -10,8 +10,10 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from linker.journal import RESERVED
 from linker.making import LEAST
 from linker.platforms.linux import LinuxPlatform
 from linker.policies import UV
-from linker.sharing import share_of
+from linker.sharing import Team, share_of
 from linker.tree import Node
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
@@ -167,6 +169,35 @@ def test_new_directories_beside_merged_ones_are_made_as_ever(ground: str, crew: 
     trees.build(f"{ground}/source", {**SOURCE, "p0/package0/new/f": File(b"f"), "more/g": File()})
     compare(ground, LinkMode.COPY, HALF)
     assert crew.pids
+
+
+@pytest.mark.parametrize("there", TARGETS)
+def test_what_a_helper_tells_of_a_directory_is_what_is_on_disk(
+    ground: str, crew: Crew, there: str
+) -> None:
+    before = time.time_ns() - 10**9  # a filesystem's clock is a little behind
+    scene = Scene(ground, SOURCE, TARGETS[there])
+    link(ground, "target", LinkMode.COPY, 2, mutable=["module.py"])
+    crew.check_vouched()
+    for path, (record, done) in crew.collected.items():
+        assert done is not None
+        directory, share = f"{scene.target}/{path}", done.share
+        seen = os.stat(directory)
+        assert record.identity == (seen.st_dev, seen.st_ino)
+        assert [change.name for change in record.changes] == list(share.direct)
+        for change in record.changes:
+            seen = os.stat(f"{directory}/{change.name}")
+            assert change.inode == seen.st_ino
+            assert before < change.made_ns <= seen.st_ctime_ns
+        assert done.placed.modes.total() == len(share.direct)
+        assert done.staged.modes.total() == len(share.staged)
+        staged = (*share.staged, *share.node.symlinks)
+        assert len(done.numbers) == len(staged)
+        assert done.staged.symlinks == len(share.node.symlinks)
+        if staged:
+            assert before < done.made_ns <= time.time_ns()
+            inodes = {name: os.lstat(f"{directory}/{name}").st_ino for name in staged}
+            assert share.node.inodes == inodes
 
 
 # What comes to grief.
@@ -397,6 +428,7 @@ def test_an_umask_that_forbids_everything_hinders_no_helper(ground: str, crew: C
                 assert found[path] == seen
         assert not scene.beside()
     assert crew.pids
+    crew.check_vouched()
 
 
 # Others in the target.
@@ -535,6 +567,7 @@ def test_a_directory_whose_entries_inherit_something_is_its_parents(
     set_flag(f"{root}/target/p1/package4", NOCOW)
     report = link(root, "target", LinkMode.CLONE, 2)
     assert len(crew.pids) == 1
+    assert [path for path, (_, done) in crew.collected.items() if done is None] == ["p1/package4"]
     assert report.counts == {LinkMode.CLONE: 66, LinkMode.COPY: 4}, "a pair of its own"
     assert sorted({t.path.rpartition("/")[0] for t in report.transitions}) == ["p1/package4"]
 
@@ -622,3 +655,125 @@ def test_shares_are_dealt_in_their_order_on_few_tickets() -> None:
     assert len(tickets) == len(shares), "10 of 500 are a ticket"
     many = divide_shares(shares * 40)
     assert helping._SHARES <= len(many) <= 2 * helping._SHARES + 1
+
+
+# What a team knows before anybody is hired.
+
+
+@pytest.fixture
+def idle() -> Iterator[Callable[..., Team]]:
+    """Make teams for which nobody works yet; `means` is what their platform and stage can do."""
+    made: list[Team] = []
+
+    def team(tickets: Sequence[Sequence[Share]], **means: Any) -> Team:
+        all_means: Any = SimpleNamespace(**means)
+        pair: Any = SimpleNamespace(mode=LinkMode.COPY, worked=set())
+        made.append(Team(all_means, all_means, pair, all_means, all_means, all_means, tickets))
+        return made[-1]
+
+    yield team
+    for each in made:
+        each.close()
+
+
+def small_share() -> Share:
+    there = node(2, 0)
+    return Share(there, there.files, ())
+
+
+def test_a_directory_is_left_to_who_took_its_ticket(idle: Callable[..., Team]) -> None:
+    shares = [small_share() for _ in range(6)]
+    nodes = [share.node for share in shares]
+    team = idle([shares[:1], shares[1:3], *([share] for share in shares[3:])])
+    assert team.leaves(nodes[0]) is True
+    assert team._desk.take() == 1, "as a helper does"
+    assert team.leaves(nodes[3]) is True
+    assert team.leaves(nodes[1]) is False
+    assert team.leaves(nodes[2]) is False
+    assert team._desk.take() == 3
+    assert team.leaves(nodes[5]) is True
+    assert team.leaves(nodes[4]) is False
+    assert team._desk.take() is None
+    assert team.leaves(node(1, 0)) is True, "on no ticket"
+
+
+def test_what_lies_before_a_directory_is_taken_with_it_and_nothing_behind_it(
+    idle: Callable[..., Team],
+) -> None:
+    shares = [small_share() for _ in range(5)]
+    team = idle([[share] for share in shares])
+    assert team.leaves(shares[2].node) is True
+    assert team._desk.take() == 3
+    assert [team.leaves(share.node) for share in shares[:2]] == [True, True]
+
+
+def test_where_helpers_took_everything_nothing_is_left(idle: Callable[..., Team]) -> None:
+    shares = [small_share() for _ in range(3)]
+    team = idle([[share] for share in shares])
+    assert [team._desk.take() for _ in shares] == [0, 1, 2]
+    assert [team.leaves(share.node) for share in shares] == [False] * 3
+    assert [team.is_ready(share.node) for share in shares] == [False] * 3
+    team._desk._slots[team._desk._starts[1]] = 1
+    assert [team.is_ready(share.node) for share in shares] == [False, True, False]
+    team.wait()
+    assert [team.is_ready(share.node) for share in shares] == [True] * 3
+
+
+def test_what_a_helper_noted_is_taken_over_number_by_number(idle: Callable[..., Team]) -> None:
+    other, there = small_share(), node(5, 2, symlinks=1)
+    share = Share(there, ["f2", "f3", "f4"], ["f0", "f1"])
+    team = idle([[other, share]])
+    place = team._places[there]
+    notes = [1, 11, 12, 2, 1, 13, 21, 31, 22, 32, 0, 0, 41, 42, 43]
+    team._desk.notes(0)[place.start : place.end] = memoryview(array("Q", notes))
+    record, done = team.collect(there)
+    assert (record.node, record.identity) == (there, (11, 12))
+    assert [tuple(change) for change in record.changes] == [
+        ("f2", team.stage, "", 21, None, 31, True),
+        ("f3", team.stage, "", 22, None, 32, True),
+    ]
+    assert done is not None
+    assert (done.share, done.made_ns) == (share, 13)
+    assert done.placed.modes == {LinkMode.COPY: 3}, "one of them is mutable"
+    assert done.staged.modes == {LinkMode.COPY: 2}
+    assert (done.placed.symlinks, done.staged.symlinks) == (0, 1)
+    assert there.inodes == {"f0": 41, "f1": 42, "s0": 43}
+    assert done.numbers == [f"t0/{number}" for number in range(place.end - 3, place.end)]
+    assert team._pair.worked == {LinkMode.COPY}
+    left = team.collect(other.node)
+    assert (left[0].changes, left[1]) == ([], None), "nobody vouches for it"
+
+
+@pytest.mark.parametrize("writable", [True, False])
+@pytest.mark.parametrize("stages", [True, False])
+def test_a_helper_makes_itself_a_room_if_it_stages_something(
+    idle: Callable[..., Team], monkeypatch: pytest.MonkeyPatch, *, stages: bool, writable: bool
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def make_directory(parent: int, name: str) -> int:
+        calls.append(("make", parent, name))
+        return 0  # a program may have closed its standard input
+
+    there = node(2, int(stages))
+    share = Share(there, there.files[stages:], there.files[:stages])
+    team = idle(
+        [[small_share()], [share]],
+        handle=7,
+        help=lambda: calls.append(("help",)),
+        make_directory=make_directory,
+        is_writable=lambda handle: handle == 0 and writable,
+        facts=lambda handle: SimpleNamespace(mode=0o070 + handle),
+        change_mode=lambda handle, mode: calls.append(("mode", handle, mode)),
+        close=lambda handle: calls.append(("close", handle)),
+    )
+    monkeypatch.setattr(
+        Team,
+        "_do",
+        lambda _, place, notes, room: calls.append((place.share, len(notes), room >= 0)),
+    )
+    team._help(1, team._desk.notes(1))
+    opened = [] if writable else [("mode", 0, 0o770)]
+    before, after = ([("make", 7, "t1"), *opened], [("close", 0)]) if stages else ([], [])
+    length = 5 + share.size + len(share.direct)
+    assert calls == [("help",), *before, (share, length, stages), *after]

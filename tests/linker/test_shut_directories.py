@@ -11,8 +11,10 @@ import pytest
 
 from linker import LinkError, LinkMode, link_tree
 from linker.conditions import Condition
-from linker.journal import RESERVED
+from linker.journal import RESERVED, open_stage, recover
+from linker.merging import _with_owners_bits
 from linker.platforms.base import Failed
+from linker.tree import Node
 from pytest_linkmode.faults.inprocess import Killed
 from tests.linker import trees, users
 from tests.linker.scenes import Scene
@@ -175,6 +177,12 @@ def test_a_deep_tree_of_such_directories_is_linked_by_two_processes_as_well(grou
     assert not wrong(scene, LinkMode.COPY, Ended(report, None))
 
 
+def test_only_the_owners_bits_of_a_directory_are_the_sources() -> None:
+    node = Node("d", None)
+    node.mode = 0o505
+    assert _with_owners_bits(0o2750, node) == 0o2550
+
+
 def test_only_the_directory_that_is_meant_is_let_in(ground: str) -> None:
     os.mkdir(f"{ground}/d", 0o2055)
     os.chmod(f"{ground}/d", 0o2055)
@@ -190,3 +198,54 @@ def test_only_the_directory_that_is_meant_is_let_in(ground: str) -> None:
         assert os.stat(f"{ground}/d").st_mode & 0o7777 == 0o2755
     finally:
         platform.close(root)
+
+
+def test_a_directory_of_another_in_the_place_of_ours_is_left_shut(ground: str) -> None:
+    scene, theirs = scene_of(ground, shut(0o005), {}), 0
+
+    def deed(number: int, call: str) -> None:
+        nonlocal theirs
+        if call == "renameat2" and not theirs and os.path.exists(f"{scene.target}/shut"):
+            os.rename(f"{scene.target}/shut", f"{scene.target}/ours")
+            os.mkdir(f"{scene.target}/shut")
+            os.chmod(f"{scene.target}/shut", 0o005)
+            theirs = os.stat(f"{scene.target}/shut").st_ino
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    ended = link(scene, deed)
+    assert ended.error is not None
+    assert ended.error.left == ()
+    seen = os.stat(f"{scene.target}/shut")
+    assert (seen.st_ino, seen.st_mode & 0o7777) == (theirs, 0o005)
+    assert sorted(os.listdir(scene.target)) == ["ours", "shut"]
+
+
+@pytest.mark.parametrize(
+    ("path", "final", "settled"),
+    [
+        (("shut",), 0o055, True),
+        (("shut",), 0o455, False),
+        (("shut", "in"), 0o055, False),
+        (("shut", "in"), 0o455, False),
+    ],
+    ids=str,
+)
+def test_bits_are_owed_no_more_where_a_directory_shuts_us_out_as_it_shall(
+    ground: str, path: tuple[str, ...], final: int, *, settled: bool
+) -> None:
+    os.mkdir(f"{ground}/target")
+    os.chown(f"{ground}/target", users.NOBODY, users.NOBODY)
+    with users.ordinary_user():
+        os.mkdir(f"{ground}/target/shut")
+        os.mkdir(f"{ground}/target/shut/in")
+        os.chmod(f"{ground}/target/shut", 0o055)
+        platform = Tap().platform
+        root = platform.open_root(f"{ground}/target")
+        try:
+            stage = open_stage(platform, root, lambda _: False)
+            stage.pending(path, 7, 0o755, final)
+            stage.close()  # and with it the lock, as when it is killed
+            assert recover(platform, root, stage.name) is settled
+        finally:
+            platform.close(root)
+    assert (stage.name in os.listdir(f"{ground}/target")) is not settled

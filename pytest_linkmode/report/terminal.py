@@ -268,8 +268,8 @@ def _stripped(spans: list[Span]) -> Row:
 
 def _skips(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
     reasons: dict[str, dict[str, int]] = {}
-    for layout, counts in verdict.skipped.items():
-        for reason, number in counts.items():
+    for layout in verdict.cells:  # in the order of the table, whichever worker was first
+        for reason, number in verdict.skipped.get(layout, {}).items():
             reasons.setdefault(reason, {})[layout] = number
     for index, (reason, layouts) in enumerate(reasons.items()):
         if index == REASONS_SHOWN and verbosity <= 0:

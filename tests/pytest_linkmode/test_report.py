@@ -85,8 +85,8 @@ def test_the_terminal_ends_with_layouts_modes_and_edges(ledger: Ledger) -> None:
             "passed       clone        copy",
             "btrfs:tmpfs  -            1",
             "btrfs        3, 1 failed  -",
-            "1 skipped on xfs: no mkfs.xfs ...",
             "1 skipped on disk: disk has no reflink",
+            "1 skipped on xfs: no mkfs.xfs ...",
             "1 deselected: no reflink there",
             f"edges of reference on linux: 2 of {TOTAL} verified ({200 / TOTAL:.0f} %): 2 real",
             f"  {first}  real, 4 tests",
@@ -204,9 +204,14 @@ def test_of_many_layouts_that_are_not_green_those_with_failures_are_shown() -> N
 def test_why_tests_were_skipped_is_said_whole_at_any_width() -> None:
     ledger = Ledger()
     enter(ledger, "test_it", "ext4", "clone", "passed", "passed")
-    names = ["btrfs", *(f"btrfs:{name}" for name in ("xfs", "ext4", "tmpfs", "overlay", "vfat"))]
+    # In the order of the table, whichever came first.
+    names = [
+        "btrfs:tmpfs",
+        "btrfs",
+        *(f"btrfs:{name}" for name in ("ext4", "overlay", "vfat", "xfs")),
+    ]
     reason = "btrfs cannot be had here: neither this user nor sudo may mount"
-    for name in names:
+    for name in reversed(names):
         for number in range(2):
             enter(ledger, f"test_{number}[{name}]", name, "clone", "skipped", reason=reason)
     assert f"\n12 skipped on {', '.join(names)}: {reason}\n" in closing(ledger, 200)
@@ -218,7 +223,7 @@ def test_why_tests_were_skipped_is_said_whole_at_any_width() -> None:
         assert max(map(len, rows[:-1])) <= width
     ledger.trials.pop(("", "test_0[btrfs]"))
     ledger.trials.pop(("", "test_1[btrfs]"))
-    assert "10 skipped on btrfs:xfs and 4 more: btrfs cannot" in closing(ledger, 80)
+    assert "10 skipped on btrfs:tmpfs and 4 more: btrfs cannot" in closing(ledger, 80)
 
 
 def test_layouts_on_which_all_was_skipped_take_no_room_from_those_that_verified() -> None:

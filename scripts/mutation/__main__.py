@@ -46,7 +46,7 @@ FIRST: Mapping[str, tuple[str, ...]] = {
     "sources": ("refusals", "scanning", "rare_moments", "store", "engine", "inputs"),
     "inputs": ("refusals", "inputs", "rules", "store"),
     "staging": ("merging", "engine", "journal", "choices", "rules", "inputs"),
-    "sharing": ("sharing", "helping", "merging"),
+    "sharing": ("sharing", "rare_moments", "helping", "merging"),
     "merging": (
         "merging",
         "sharing",

@@ -987,7 +987,7 @@ def test_errors_of_our_own_system_calls_are_as_complete_as_pythons(room: Room, n
 
 
 def test_the_numbers_are_those_of_the_kernels_headers() -> None:
-    """linux/fs.h, linux/fcntl.h, linux/stat.h, linux/prctl.h, signal(7)."""
+    """linux/fs.h, linux/fcntl.h, linux/stat.h, linux/magic.h, linux/prctl.h, signal(7)."""
     inherited = {
         "COMPR": 0x4,
         "SYNC": 0x8,
@@ -1001,6 +1001,7 @@ def test_the_numbers_are_those_of_the_kernels_headers() -> None:
     assert sum(inherited.values()) == INHERITED_FLAGS
     assert (RENAME_NOREPLACE, RENAME_EXCHANGE) == (1, 2)
     assert (linux.AT_SYMLINK_NOFOLLOW, linux.STATX_BTIME) == (0x100, 0x800)
+    assert linux._BTRFS == 0x9123683E
     assert (linux.PR_SET_PDEATHSIG, linux.SIGKILL) == (1, signal.SIGKILL)
     if platform_facts.machine() in ("x86_64", "aarch64", "riscv64"):
         numbers = linux.FICLONE, FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR

@@ -181,7 +181,10 @@ class Desk:
         """End the helpers that are still there, and wait until they are gone."""
         try:
             for pid in self._pids:  # not waited for yet, so that nobody else has the number
-                os.kill(pid, signal.SIGKILL)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:  # the program reaps its children by itself
+                    continue
         finally:
             self.wait()
             os.close(self._tickets)

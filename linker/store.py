@@ -191,7 +191,7 @@ class Store:
             ) from error
         except OSError as error:
             raise link_error(self._platform, Failed(Primitive.READ, error), marker) from error
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if found != {"format": FORMAT, "version": VERSION}:
             raise LinkError(

@@ -150,6 +150,23 @@ def test_helper_and_parent_at_work_together_come_to_the_same(
     assert len(crew.pids) == 8
 
 
+def test_a_program_that_reaps_its_children_by_itself_has_its_helpers_too(ground: str) -> None:
+    """The helper is gone, and its number with it, before its parent ends what is left of them."""
+    merged: Tree = {
+        f"a{number:02}/{file}": File(b"n") for number in range(60) for file in range(10)
+    }
+    new: Tree = {f"z{number}/new/{file}": File(b"n") for number in range(30) for file in range(30)}
+    there: Tree = {path.split("/")[0]: Directory() for path in (*merged, *new)}
+    scene = Scene(ground, {**merged, **new}, there)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, processes=2)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert report.counts == {LinkMode.COPY: 1500}
+    assert report.leftovers == ()
+
+
 def test_mutable_files_and_progress_are_as_without_a_helper(ground: str, crew: Crew) -> None:
     trees.build(f"{ground}/source", SOURCE)
     told: list[int] = []

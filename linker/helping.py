@@ -210,6 +210,24 @@ class Desk:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return True
 
+    def hire_up_to(self, number: int, work: Work) -> None:
+        """Fork so many helpers, or as many as can be had."""
+        for _ in range(number):
+            if not self.hire(work):
+                return
+
+    def work_off(self, helpers: int, work: Work, ours: Callable[[int], object]) -> list[int]:
+        """Have so many helpers and do what they leave, until no ticket is left and everybody is
+        done; return the tickets that were not `ours`.
+        """
+        self.hire_up_to(helpers, work)
+        left = set(range(len(self._starts) - 1))
+        while (taken := self.take()) is not None:
+            ours(taken)
+            left.remove(taken)
+        self.wait()
+        return sorted(left)
+
     def _help(self, parent: int, mask: set[int | signal.Signals], work: Work) -> None:
         """Be a helper: never return, and leave no trace but results."""
         try:

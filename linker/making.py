@@ -233,18 +233,12 @@ class Maker:
             for ticket in rest:
                 self._work(ticket, stage, inside, tally)
             return
-        done = set()
         with desk:
-            for _ in range(self._processes - 1):
-                if not desk.hire(work):
-                    break
-            while (taken := desk.take()) is not None:
-                self._work(rest[taken], stage, inside, tally)
-                done.add(taken)
-            desk.wait()
-            for taken, ticket in enumerate(rest):
-                if taken not in done:
-                    self._adopt(ticket, desk.result(taken), pair, stage, inside, tally)
+            theirs = desk.work_off(
+                self._processes - 1, work, lambda own: self._work(rest[own], stage, inside, tally)
+            )
+            for taken in theirs:
+                self._adopt(rest[taken], desk.result(taken), pair, stage, inside, tally)
 
     def _work(self, ticket: Sequence[Piece], stage: Stage, inside: Trail, tally: Tally) -> None:
         """Make what one ticket says."""

@@ -74,18 +74,10 @@ def _deal(
         answers[place : place + min(len(answer), _ROOM)] = answer[:_ROOM]
         notes[0] = len(answer)
 
-    done = set()
     with desk:
-        for _ in range(processes - 1):
-            if not desk.hire(help_with):
-                break
-        while (taken := desk.take()) is not None:
-            _read(found, tickets[taken])
-            done.add(taken)
-        desk.wait()
-        for number, ticket in enumerate(tickets):
-            if number in done:
-                continue
+        theirs = desk.work_off(processes - 1, help_with, lambda own: _read(found, tickets[own]))
+        for number in theirs:
+            ticket = tickets[number]
             length = (desk.result(number) or [_ROOM + 1])[0]
             if length > _ROOM:
                 _read(found, ticket)

@@ -115,9 +115,7 @@ class Team:
 
     def hire(self, number: int) -> None:
         """Have so many helpers, or as many as can be had."""
-        for _ in range(number):
-            if not self._desk.hire(self._help):
-                return
+        self._desk.hire_up_to(number, self._help)
 
     # The parent.
 

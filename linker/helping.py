@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     _Part = TypeVar("_Part", "Piece", "Share")
 
 _SHARES = 48
-"""Into how many tickets the work is divided, about: few are dear at the end, many all the time."""
+"""Larger parts of the work than one of so many are divided."""
+
+_EARLY, _LATE = 16, 128
+"""A ticket is one of so many parts of what is left, and not less than one of so many of all: a
+ticket costs something, and at the end nobody is to wait long for another's last.
+"""
 
 
 class Forking(Protocol):
@@ -118,25 +123,28 @@ def divide(top: Node) -> Division | None:
         if piece.size == 1 and not whole:
             continue  # nothing lies in it but directories
         pieces.append(piece)
-    return Division(frame, _pack(pieces, share))
+    return Division(frame, _pack(pieces, sizes[top]))
 
 
 def divide_shares(shares: Sequence[Share]) -> list[list[Share]]:
     """Divide among processes what is to be merged; nothing if it is too little."""
     total = sum([share.size for share in shares])
-    return _pack(shares, total // _SHARES) if total >= LEAST else []
+    return _pack(shares, total) if total >= LEAST else []
 
 
-def _pack(parts: Sequence[_Part], portion: int) -> list[list[_Part]]:
-    """Put parts on tickets of about a size, in their order."""
-    tickets: list[list[_Part]] = []
-    room = 0
-    for part in parts:
+def _pack(parts: Sequence[_Part], total: int) -> list[list[_Part]]:
+    """Put parts on tickets in their order, on smaller ones towards the end. The first part has
+    one of its own: it is often done alone, to see what works here.
+    """
+    tickets = [list(parts[:1])]
+    room, left = 0, total
+    for part in parts[1:]:
         if part.size > room:
             tickets.append([])
-            room = portion
+            room = max(left // _EARLY, total // _LATE)
         tickets[-1].append(part)
         room -= part.size
+        left -= part.size
     return tickets
 
 

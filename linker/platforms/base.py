@@ -116,20 +116,24 @@ def short(done: int, wanted: int) -> CheckFailed:
 
 
 def copy_range(
-    read: Callable[[memoryview], int],
-    write: Callable[[memoryview], int],
+    read: Callable[[int, list[memoryview]], int],
+    reading: int,
+    write: Callable[[int, memoryview], int],
+    writing: int,
     buffer: memoryview,
     length: int,
 ) -> None:
-    """Copy `length` bytes through a buffer; a source that ends early is SHORT."""
+    """Copy `length` bytes between two open files, at their positions, through a buffer; a source
+    that ends early is SHORT.
+    """
     done = 0
     while done < length:
-        got = read(buffer[: length - done])
+        got = read(reading, [buffer[: length - done]])
         if got == 0:
             raise short(done, length)
         put = 0
         while put < got:
-            wrote = write(buffer[put:got])
+            wrote = write(writing, buffer[put:got])
             if wrote == 0:
                 raise short(done + put, length)
             put += wrote

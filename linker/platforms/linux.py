@@ -523,13 +523,8 @@ class LinuxPlatform:
 
     def _copy_range(self, reading: int, writing: int, length: int) -> None:
         """Copy `length` bytes at the descriptors' positions; a file that ends early is SHORT."""
-        read, write = self.calls.read, self.calls.write
-        copy_range(
-            lambda view: read(reading, [view]),
-            lambda view: write(writing, view),
-            self._buffer,
-            length,
-        )
+        calls = self.calls
+        copy_range(calls.read, reading, calls.write, writing, self._buffer, length)
 
     def _copy_around_holes(self, reading: int, writing: int, size: int) -> None:
         calls = self.calls

@@ -611,13 +611,12 @@ class WindowsPlatform:
             self._copy_range(reading, writing, told.size)
 
     def _copy_range(self, reading: int, writing: int, length: int) -> None:
-        read, write = self.calls.read, self.calls.write
-        copy_range(
-            lambda view: read(reading, view),
-            lambda view: write(writing, view),
-            self._buffer,
-            length,
-        )
+        calls = self.calls
+
+        def read(handle: int, views: list[memoryview]) -> int:
+            return calls.read(handle, views[0])
+
+        copy_range(read, reading, calls.write, writing, self._buffer, length)
 
     def _copy_around_holes(self, reading: int, writing: int, size: int) -> None:
         calls = self.calls

@@ -669,9 +669,14 @@ def test_shares_are_dealt_in_their_order_on_few_tickets() -> None:
     assert divide_shares(shares[1:]) == []
     tickets = divide_shares(shares)
     assert [share for ticket in tickets for share in ticket] == shares
-    assert len(tickets) == len(shares), "10 of 500 are a ticket"
+    assert [len(ticket) for ticket in tickets[:3]] == [1, 3, 2], "500 // 16 hold three of 10"
     many = divide_shares(shares * 40)
-    assert helping._SHARES <= len(many) <= 2 * helping._SHARES + 1
+    sizes = [sum(share.size for share in ticket) for ticket in many]
+    assert sizes[0] == 10, "the first shows what works"
+    assert sizes[1] == 40 * LEAST // helping._EARLY // 10 * 10
+    assert sizes[1:] == sorted(sizes[1:], reverse=True)
+    assert sizes[-2] <= 40 * LEAST // helping._LATE, "nobody waits long for the last"
+    assert len(many) <= 100
 
 
 # What a team knows before anybody is hired.

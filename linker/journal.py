@@ -345,7 +345,8 @@ class Change(NamedTuple):
     `number` is the entry's name in `stage`: after a swap the replaced entry has it. `inode` is 0
     for a hard link, whose inode is the source's. `node` is set for a directory placed whole.
     `made_ns` is the filesystem's time when all of it had been made and nobody else had seen it.
-    `certain` is False for a hard link whose call failed: an error can hide a success.
+    `certain` is False for a hard link whose call failed: an error can hide a success. `letters` is
+    the name as the target has it, where that folds letters and had it in others.
     """
 
     name: str
@@ -355,6 +356,7 @@ class Change(NamedTuple):
     node: Node | None
     made_ns: int
     certain: bool = True
+    letters: str = ""
 
 
 class Record:
@@ -466,7 +468,8 @@ class Undo:
 
     def _take_back_entry(self, handle: int, node: Node, change: Change) -> None:
         platform, stage, number = self._platform, change.stage, change.number
-        there = platform.look(handle, change.name)
+        name = change.letters or change.name
+        there = platform.look(handle, name)
         backup = platform.look(stage.handle, number)
         ours = change.inode or self._source_inode(node, change.name)
         if stage.emulate_exchange and (backup is None or backup.inode == ours):
@@ -483,26 +486,26 @@ class Undo:
             return  # never placed, or the very file that was there before
         if there is None:
             if replaced:
-                self._place(stage, stage.handle, number, handle, change.name)
+                self._place(stage, stage.handle, number, handle, name)
             return
         if self._may_be_anothers(change):
             self._leave(node, change, keep=replaced)
             return
         if replaced:
-            self._exchange(stage, number, handle, change.name)
+            self._exchange(stage, number, handle, name)
             landed = platform.look(stage.handle, number)
             shared = self._may_be_anothers(change)
             if shared or (landed is not None and landed.inode != ours):
-                self._exchange(stage, number, handle, change.name)
+                self._exchange(stage, number, handle, name)
             if shared:
                 self._leave(node, change)
             return
         aside = stage.number()
-        self._place(stage, handle, change.name, stage.handle, aside)
+        self._place(stage, handle, name, stage.handle, aside)
         landed = platform.look(stage.handle, aside)
         shared = self._may_be_anothers(change)
         if shared or (landed is not None and landed.inode != ours):
-            self._put_back(stage, aside, handle, change.name)
+            self._put_back(stage, aside, handle, name)
         if shared:
             self._leave(node, change, keep=False)
 

@@ -23,7 +23,7 @@ from linker.platforms.base import Failed, Kind, Platform
 from linker.policy import Step
 from linker.report import LinkError
 from linker.staging import Stages, stage_path
-from linker.tree import Lost, Node, Trail
+from linker.tree import Lost, Node, Trail, spelled
 
 if TYPE_CHECKING:
     from linker.helping import Forking
@@ -443,6 +443,8 @@ class Merger:
                     place = platform.place_emulated if stage.emulate_place else platform.place
                     place(stage.handle, change.number, target, name)
                     return True
+                if stage.emulate_exchange and name not in node.taken:
+                    change = self._spelled(record, change, target)
                 done = self._replace(change, target, node)
             except Failed as failed:
                 path = node.join(name)
@@ -488,6 +490,15 @@ class Merger:
             condition=Condition.BUSY,
         )
 
+    def _spelled(self, record: Record, change: Change, target: int) -> Change:
+        """Note in which letters the target has a name that it was not known to have: a call that
+        swaps two names leaves them their letters, and those that stand in for it do not.
+        """
+        there = spelled(change.name, self._platform.entries(target).names())
+        if there != change.name:
+            record.changes[-1] = change = change._replace(letters=there)
+        return change
+
     def _make_again(
         self, mode: LinkMode, node: Node, name: str, source: int, old: Change, tally: Tally
     ) -> Change:
@@ -504,7 +515,8 @@ class Merger:
 
     def _replace(self, change: Change, target: int, node: Node) -> bool:
         """Swap a staged entry with the one that has its name; False if both are directories."""
-        platform, stage, name = self._platform, change.stage, change.name
+        platform, stage = self._platform, change.stage
+        name = change.letters or change.name
         if change.node is not None or self._existing is Existing.FAIL:
             there = platform.look(target, name)
             if there is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 
 from linker.conditions import Primitive
 from linker.platforms.base import Failed, Platform
@@ -341,6 +341,17 @@ def fold(name: str) -> str:
     import unicodedata  # seldom needed
 
     return unicodedata.normalize("NFD", name).casefold()
+
+
+def spelled(name: str, there: Collection[str]) -> str:
+    """Return which of the names in a directory is the one that a filesystem which folds letters
+    finds for `name`; `name` itself if that is there, or if it cannot be told.
+    """
+    if name in there:
+        return name
+    wanted = fold(name)
+    alike = [other for other in there if fold(other) == wanted]
+    return alike[0] if len(alike) == 1 else name
 
 
 def _collisions(node: Node, names: list[str]) -> list[tuple[Node, str, str]]:

@@ -39,6 +39,7 @@ MODULES: Mapping[str, str] = {
     "linker/test_helping.py": PROCESSES,
     "linker/test_kill.py": CALLS,
     "linker/test_linux.py": CALLS,
+    "linker/test_letters.py": FILESYSTEMS,
     "linker/test_macos.py": MODELS,
     "linker/test_macos_cloning.py": MODELS,
     "linker/test_macos_sweep.py": MODELS,

@@ -187,6 +187,7 @@ class Model:
         calls = self._literal_calls()
         if Quirk.CASE_INSENSITIVE in self.quirks:
             found = {name: self._finding(name, getattr(calls, name)) for name in _NAMES}
+            found["rename"] = _respelling(found["rename"])
             calls = replace(calls, **found)
         return calls
 
@@ -535,6 +536,18 @@ def _found(directory: int | None, name: Any) -> Any:
         wanted = fold(text)
         text = next((other for other in there if fold(other) == wanted), text)
     return os.fsencode(text) if isinstance(name, bytes) else text
+
+
+def _respelling(rename: Callable[..., None]) -> Callable[..., None]:
+    """Return a rename that gives what it replaces the letters it was called with, as HFS+ does."""
+
+    def respelling(name: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        rename(name, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        there = _found(dst_dir_fd, new)
+        if there != new:
+            os.rename(there, new, src_dir_fd=dst_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    return respelling
 
 
 class _Stat:

@@ -397,6 +397,31 @@ def test_what_was_there_in_other_letters_is_put_back_under_its_name(
     assert {name: seen[0] for name, seen in tree(target).items()} == OTHER_LETTERS
 
 
+def test_what_was_only_moved_aside_gets_its_own_letters_again(
+    stand: Stand, in_other_letters: tuple[str, str]
+) -> None:
+    """Where there are no hard links, as on FAT, an undo may find the name missing."""
+    source, target = in_other_letters
+    failing: list[str] = []
+
+    def unknown(*_given: object) -> None:
+        raise refused(w.NUMBERS["ERROR_INVALID_FUNCTION"])
+
+    def move(old: str, new: str, flags: int) -> None:
+        if flags & w.MOVE_REPLACE or len(failing) == 1:  # ours over theirs, and theirs back
+            failing.append(new)
+            raise refused(w.NUMBERS["ERROR_IO_DEVICE"])
+        stand.calls.move(old, new, flags)
+
+    calls = dataclasses.replace(stand.calls, hardlink=unknown, rename=unknown, move=move)
+    with pytest.raises(LinkError, match="ERROR_IO_DEVICE") as caught:
+        link_tree(source, target, mode=COPY, platform=WindowsPlatform(calls))
+    assert caught.value.left == ()
+    assert len(failing) == 2
+    assert {name: seen[0] for name, seen in tree(target).items()} == OTHER_LETTERS
+    assert no_stage(target)
+
+
 @pytest.mark.modelled
 def test_a_file_of_more_than_four_gibibytes_is_cloned_in_calls_that_are_shorter(
     stand: Stand,

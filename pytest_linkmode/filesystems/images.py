@@ -1,17 +1,20 @@
 """Disk images of macOS (`hdiutil`) and Windows (VHDX, by `diskpart`), mounted at a directory.
 
 Both tools do in a few commands what a loop device does on Linux: make an image, format it, attach
-it, and let it go again. What is asked of them is built by pure functions, exit statuses alone
-decide, and each step is tried again a few times: both systems scan what is new, and hold it. An
-image is noted before it is made, so that `linkmode clean` lets go of those of killed runs.
+it, and let it go again. What is asked of them is built by pure functions, exit statuses decide and
+never what is said, in whatever language, and each step is tried again a few times: both systems
+scan what is new, and hold it. An image is noted before it is made, so that `linkmode clean` lets go
+of those of killed runs.
 
-Sources: hdiutil(1) of macOS; "diskpart", "create vdisk", "attach vdisk", "format", "assign",
-"select volume" and "detach vdisk" of Microsoft's documentation. Neither was run where this was
-written: docs/windows.md.
+Sources: hdiutil(1) and diskutil(8) of macOS; "diskpart", "diskpart scripts and examples", "create
+vdisk", "attach vdisk", "format", "assign", "select volume" and "detach vdisk" of Microsoft's
+documentation; what both tools printed on machines of others, which the tests have in
+tests/pytest_linkmode/filesystems/recorded. Neither was run where this was written: docs/windows.md.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import plistlib
 import sys
@@ -36,8 +39,10 @@ from pytest_linkmode.filesystems.base import (
 from pytest_linkmode.namespaces import Place
 
 ATTEMPTS = 5
-PAUSES = (0.1, 0.3, 1.0, 2.0)
-"""Seconds between the attempts of one step."""
+PAUSES = (0.3, 1.5, 5.0, 10.0)
+"""Seconds between the attempts of one step, more than 15 in all: that is what Microsoft asks for
+between two scripts of diskpart, and as long as scanners of macOS were seen to hold an image.
+"""
 
 TIMEOUT = 180
 
@@ -56,14 +61,16 @@ class Image:
 
 
 Command = tuple[tuple[str, ...], str]
-"""Arguments, and what is written into the file that they name by ``{script}``."""
+"""Arguments, and what is written into the file that stands in them as `SCRIPT`."""
+
+SCRIPT = "{script}"
 
 
 def hdiutil_create(image: Image) -> Command:
     """Return the command that makes and formats an image that grows as it is filled."""
     return (
         (
-            *("hdiutil", "create", "-quiet", "-size", f"{image.size // MIB}m"),
+            *("hdiutil", "create", "-size", f"{image.size // MIB}m"),
             *("-type", "SPARSE", "-fs", image.format, "-volname", "linkmode", image.path),
         ),
         "",
@@ -74,23 +81,30 @@ def hdiutil_attach(image: Image) -> Command:
     """Return the command that mounts an image, unseen by the Finder."""
     return (
         (
-            *("hdiutil", "attach", "-quiet", "-nobrowse", "-noautoopen", "-owners", "on"),
+            *("hdiutil", "attach", "-nobrowse", "-noautoopen", "-owners", "on"),
             *("-mountpoint", image.point, image.path),
         ),
         "",
     )
 
 
-def hdiutil_detach(image: Image, *, force: bool) -> Command:
-    """Return the command that unmounts an image and lets it go."""
-    return (
-        ("hdiutil", "detach", "-quiet", *(("-force",) if force else ()), image.point),
-        "",
-    )
+def hdiutil_detach(device: str) -> Command:
+    """Return the command that unmounts an image and lets it go, by one of its devices."""
+    return ("hdiutil", "detach", device), ""
+
+
+def hdiutil_force(device: str) -> Command:
+    """Return the command that does so although something in it is open."""
+    return ("hdiutil", "detach", "-force", device), ""
+
+
+def diskutil_eject(device: str) -> Command:
+    """Return the command that does so where hdiutil will be gone one day, as macOS 27 warns."""
+    return ("diskutil", "eject", device), ""
 
 
 def _diskpart(*lines: str) -> Command:
-    return ("diskpart", "/s", "{script}"), "".join(f"{line}\r\n" for line in lines)
+    return ("diskpart", "/s", SCRIPT), "".join(f"{line}\r\n" for line in lines)
 
 
 def _quoted(path: str) -> str:
@@ -118,15 +132,19 @@ def diskpart_attach(image: Image) -> Command:
     )
 
 
-def diskpart_detach(image: Image, *, force: bool) -> Command:
-    """Return the command that takes the mount point away and lets the image go.
-
-    With `force` it is only let go: there may be no mount point.
-    """
-    remove = (f"select volume={_quoted(image.point)}", "remove all dismount")
+def diskpart_detach(image: Image) -> Command:
+    """Return the command that takes the mount point away and lets the image go."""
     return _diskpart(
-        *(() if force else remove), f"select vdisk file={_quoted(image.path)}", "detach vdisk"
+        f"select volume={_quoted(image.point)}",
+        "remove all dismount",
+        f"select vdisk file={_quoted(image.path)}",
+        "detach vdisk",
     )
+
+
+def diskpart_force(image: Image) -> Command:
+    """Return the command that only lets it go: there may be no mount point any more."""
+    return _diskpart(f"select vdisk file={_quoted(image.path)}", "detach vdisk")
 
 
 def hdiutil_info() -> Command:
@@ -134,46 +152,73 @@ def hdiutil_info() -> Command:
     return ("hdiutil", "info", "-plist"), ""
 
 
-def hdiutil_eject(device: str) -> Command:
-    """Return the command that lets go of an image by one of its devices, mounted or not."""
-    return ("hdiutil", "detach", "-quiet", "-force", device), ""
+_CONTAINER = "EF57347C-"
+"""How the type of the disk begins that APFS makes of a partition: it goes with the image's own."""
 
 
 def attached_devices(told: str, path: str) -> tuple[str, ...]:
-    """Return the devices of the image at `path` in what `hdiutil info -plist` told, the whole
-    disk first; none if it is not attached.
+    """Return the devices of the image at `path` in what `hdiutil info -plist` told, the image's
+    whole disk first; none if it is not attached.
+
+    Paths are told as they really are: /private/tmp for /tmp.
     """
-    devices = {
-        entity["dev-entry"]
+    real = os.path.realpath(path)
+    types = {
+        entity["dev-entry"]: entity.get("content-hint", "")
         for image in plistlib.loads(told.encode()).get("images", ())
-        if image.get("image-path") == path
+        if os.path.realpath(image.get("image-path", "")) == real
         for entity in image.get("system-entities", ())
         if "dev-entry" in entity
     }
-    return tuple(sorted(devices, key=lambda device: (len(device), device)))
+
+    def rank(device: str) -> tuple[bool, bool, int, str]:
+        part = "s" in device.rpartition("/disk")[2]
+        return part, types[device].startswith(_CONTAINER), len(device), device
+
+    return tuple(sorted(types, key=rank))
 
 
-def _hdiutil_free(image: Image, directory: str) -> None:
-    """Let go of an image if it is attached."""
-    devices = attached_devices(run(hdiutil_info(), directory), image.path)
-    if devices:
-        run(hdiutil_eject(devices[0]), directory)
+Way = Callable[[Image, str], None]
+"""A way to let go of an image, if it is attached; with a directory for scripts."""
 
 
-def _diskpart_free(image: Image, directory: str) -> None:
-    """Let go of an image if it is attached: then Windows does not let it be removed."""
-    try:
-        os.unlink(image.path)
-    except PermissionError:
-        run(diskpart_detach(image, force=True), directory)
+def _by_device(command: Callable[[str], Command]) -> Way:
+    """Return how one is let go by its device, which it keeps while it is attached.
+
+    Its mount point is no name for it: of the two steps of a detach the second may fail, and then
+    nothing is mounted there any more.
+    """
+
+    def let_go(image: Image, directory: str) -> None:
+        devices = attached_devices(run(hdiutil_info(), directory), image.path)
+        if devices:
+            run(command(devices[0]), directory)
+
+    return let_go
+
+
+def _by_script(command: Callable[[Image], Command]) -> Way:
+    """Return how one is let go by its path: while it is attached Windows does not let it be
+    removed.
+    """
+
+    def let_go(image: Image, directory: str) -> None:
+        try:
+            os.unlink(image.path)
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            run(command(image), directory)
+
+    return let_go
 
 
 @dataclass(frozen=True)
 class Tool:
     """One tool: the system it is of, the steps, and its word for each filesystem.
 
-    `suffix` is what the tool ends an image's name with; `free` lets go of an image of which nobody
-    knows how far it got; `right` says why this user may not.
+    `suffix` is what the tool ends an image's name with; `ways` are how to let go of an image of
+    which nobody knows how far it got, one an attempt; `right` says why this user may not.
     """
 
     program: str
@@ -181,8 +226,7 @@ class Tool:
     suffix: str
     create: Callable[[Image], Command]
     attach: Callable[[Image], Command]
-    detach: Callable[..., Command]
-    free: Callable[[Image, str], None]
+    ways: Sequence[Way]
     formats: Mapping[str, str]
     right: Callable[[], str]
 
@@ -207,8 +251,9 @@ HDIUTIL = Tool(
     ".sparseimage",
     hdiutil_create,
     hdiutil_attach,
-    hdiutil_detach,
-    _hdiutil_free,
+    tuple(
+        map(_by_device, (hdiutil_detach, hdiutil_detach, diskutil_eject, hdiutil_force))
+    ),
     {
         "apfs": "APFS",
         "apfs-case-sensitive": "Case-sensitive APFS",
@@ -224,8 +269,7 @@ DISKPART = Tool(
     ".vhdx",
     diskpart_create,
     diskpart_attach,
-    diskpart_detach,
-    _diskpart_free,
+    tuple(map(_by_script, (diskpart_detach, *[diskpart_force] * 4))),
     {"refs": "refs", "ntfs": "ntfs", "fat32": "fat32", "exfat": "exfat"},
     _administrator,
 )
@@ -241,8 +285,8 @@ def run(command: Command, directory: str) -> str:
     if script:
         with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(script)
-    done = processes.run([word.format(script=path) for word in arguments], timeout=TIMEOUT)
-    return done.stdout
+    words = [path if word == SCRIPT else word for word in arguments]
+    return processes.run(words, timeout=TIMEOUT).stdout
 
 
 def persistently(
@@ -284,37 +328,46 @@ def attached(
         with suppress(FileNotFoundError):
             os.unlink(image.path)
 
-    def let_go(*, force: bool) -> None:
-        run(tool.detach(image, force=force), directory)
-
-    def let_go_quietly() -> None:
-        with suppress(processes.CommandFailed):
-            let_go(force=True)
-
     def undo() -> None:
-        gently: list[Callable[[], None]] = [lambda: let_go(force=False)] * (ATTEMPTS - 1)
-        persistently([*gently, lambda: let_go(force=True)], sleep=sleep)
-        forget()
+        release(tool, image, sleep)
         notes.forget(number)
 
     def create() -> None:
         run(tool.create(image), directory)
+        notes.made(number, image.path)
+
+    def make() -> None:
+        persistently([create] * ATTEMPTS, again=forget, sleep=sleep)
 
     def attach() -> None:
-        run(tool.attach(image), directory)
+        command = tool.attach(image)
+        said = run(command, directory)
+        if not is_mounted(image.point):
+            why = f"nothing is mounted at {image.point}"
+            raise processes.CommandFailed(command[0], 0, said, why=why)
+
+    def make_anew() -> None:
+        """What has partitions already cannot be given them once more."""
+        with suppress(processes.CommandFailed, OSError):
+            release(tool, image, sleep)
+        if not os.path.exists(image.path):
+            make()
 
     with OwnedStack(keep=keep) as stack:
         try:
-            persistently([create] * ATTEMPTS, again=forget, sleep=sleep)
-            notes.made(number, image.path)
-            persistently([attach] * ATTEMPTS, again=let_go_quietly, sleep=sleep)
+            make()
+            persistently([attach] * ATTEMPTS, again=make_anew, sleep=sleep)
         except BaseException:
             with suppress(processes.CommandFailed, OSError):
-                release(tool, image, sleep)
-                notes.forget(number)
+                undo()
             raise
         stack.callback(undo)
         yield image.point
+
+
+def is_mounted(point: str) -> bool:
+    """Return whether something is mounted at a directory."""
+    return os.path.ismount(point)
 
 
 def release(tool: Tool, image: Image, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -323,7 +376,7 @@ def release(tool: Tool, image: Image, sleep: Callable[[float], None] = time.slee
     Raises CommandFailed, or OSError where it cannot be removed.
     """
     directory = os.path.dirname(image.path)
-    persistently([lambda: tool.free(image, directory)] * ATTEMPTS, sleep=sleep)
+    persistently([functools.partial(way, image, directory) for way in tool.ways], sleep=sleep)
     with suppress(FileNotFoundError):
         os.unlink(image.path)
 

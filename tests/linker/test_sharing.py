@@ -751,8 +751,8 @@ def test_what_a_helper_noted_is_taken_over_number_by_number(idle: Callable[..., 
     record, done = team.collect(there)
     assert (record.node, record.identity) == (there, (11, 12))
     assert [tuple(change) for change in record.changes] == [
-        ("f2", team.stage, "", 21, None, 31, True),
-        ("f3", team.stage, "", 22, None, 32, True),
+        ("f2", team.stage, "", 21, None, 31, True, ""),
+        ("f3", team.stage, "", 22, None, 32, True, ""),
     ]
     assert done is not None
     assert (done.share, done.made_ns) == (share, 13)

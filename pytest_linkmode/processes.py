@@ -32,7 +32,8 @@ class Completed:
 class CommandFailed(LinkmodeError):
     """A program that could not be started, did not end in time, or ended with an error.
 
-    `status` is the exit status, negative for a signal, or None if there is none.
+    `status` is the exit status, negative for a signal, or None if there is none. `stderr` is what
+    it said, on stdout if it was silent on stderr, as diskpart is.
     """
 
     def __init__(
@@ -98,13 +99,17 @@ def run(
             argv, None, "", why=f"it could not be started: {error.strerror or error}"
         ) from error
     if check and done.returncode != 0:
-        raise CommandFailed(argv, done.returncode, done.stderr, why=ended(done.returncode))
+        said = done.stderr if done.stderr.strip() else done.stdout
+        raise CommandFailed(argv, done.returncode, said, why=ended(done.returncode))
     return Completed(argv, done.stdout, done.stderr, done.returncode)
 
 
 def ended(status: int) -> str:
     """Return in words how a program ended."""
-    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    if status < 0:
+        return f"killed by signal {-status}"
+    coded = f" ({status:#x})" if status >> 31 else ""  # an HRESULT of Windows
+    return f"exit status {status}{coded}"
 
 
 def _text(output: str | bytes | None) -> str:

@@ -252,7 +252,11 @@ HDIUTIL = Tool(
     hdiutil_create,
     hdiutil_attach,
     tuple(
-        map(_by_device, (hdiutil_detach, hdiutil_detach, diskutil_eject, hdiutil_force))
+        _by_device(command)
+        for command in (
+            *(hdiutil_detach, hdiutil_detach, diskutil_eject),
+            *(hdiutil_force, hdiutil_force),
+        )
     ),
     {
         "apfs": "APFS",
@@ -269,7 +273,7 @@ DISKPART = Tool(
     ".vhdx",
     diskpart_create,
     diskpart_attach,
-    tuple(map(_by_script, (diskpart_detach, *[diskpart_force] * 4))),
+    tuple(_by_script(command) for command in (diskpart_detach, *[diskpart_force] * 4)),
     {"refs": "refs", "ntfs": "ntfs", "fat32": "fat32", "exfat": "exfat"},
     _administrator,
 )
@@ -347,7 +351,7 @@ def attached(
             raise processes.CommandFailed(command[0], 0, said, why=why)
 
     def make_anew() -> None:
-        """What has partitions already cannot be given them once more."""
+        """Begin again: what has partitions already cannot be given them once more."""
         with suppress(processes.CommandFailed, OSError):
             release(tool, image, sleep)
         if not os.path.exists(image.path):

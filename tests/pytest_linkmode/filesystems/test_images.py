@@ -1,7 +1,7 @@
 """Images of macOS and Windows: what their tools are asked, and what becomes of a failure halfway.
 
-The tools are stand-ins on PATH, which keep a log, fail as often as told and answer as the real ones
-do: by their exit status.
+The tools are stand-ins on PATH. They keep a log, fail as often as told, and print what the real
+ones printed on machines of others: `recorded` has it, with the source of each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import json
 import os
 import stat
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,73 +33,92 @@ from pytest_linkmode.filesystems.images import DISKPART, HDIUTIL, Image, Tool
 from pytest_linkmode.filesystems.registry import FOUND, KEPT, UNDONE
 from pytest_linkmode.processes import CommandFailed
 
+RECORDED = Path(__file__).parent / "recorded"
+
 PROGRAM = """#!{python} -IS
-import json, os, plistlib, sys
+import json, os, sys
 state, name = {state!r}, os.path.basename(sys.argv[0])
-script = open(sys.argv[2]).read() if name == "diskpart" else ""
-said = [name, *sys.argv[1:]] if not script else [name, *script.splitlines()]
-with open(os.path.join(state, "log"), "a") as log:
+script = open(sys.argv[2]).read().splitlines() if name == "diskpart" else []
+said = [name, *(script or sys.argv[1:])]
+
+def at(what):
+    return os.path.join(state, what)
+
+def put(what, text):
+    open(at(what), "w").write(text)
+
+def drop(what):
+    if os.path.exists(at(what)):
+        os.unlink(at(what))
+
+def fail():
+    stream = sys.stdout if script else sys.stderr
+    stream.write(plan["said"])
+    sys.exit(plan["status"])
+
+with open(at("log"), "a") as log:
     log.write(json.dumps(said) + "\\n")
-disks = [line.split() for line in said[1:] if " vdisk" in line]
-step = disks[-1][0] if script else said[1]
-image = " ".join(map(" ".join, disks)).split('"')[1] if script else said[-1]
-left, attached = os.path.join(state, step), os.path.join(state, "attached")
-if os.path.exists(left) and (count := int(open(left).read())):
-    open(left, "w").write(str(count - 1))
-    if os.path.exists(left + ".halfway"):
-        open(attached, "w").write(image)
-    sys.exit("resource busy")
+disks = [line for line in script if " vdisk" in line]
+step = disks[-1].split()[0] if script else said[1]
+image = disks[0].split('"')[1] if script else said[-1]
+attached, mounted = os.path.exists(at("attached")), os.path.exists(at("mounted"))
+plan = json.load(open(at(step))) if os.path.exists(at(step)) else {{"times": 0}}
+fails = plan["times"] > 0
+if fails:
+    put(step, json.dumps({{**plan, "times": plan["times"] - 1}}))
+    if not plan["halfway"]:
+        fail()
 if step == "create":
     open(image, "x").close()
 if step == "attach":
-    if os.path.exists(attached):
-        sys.exit("attached already")
-    open(attached, "w").write(image)
-if step == "detach":
-    if not os.path.exists(attached):
-        sys.exit("not attached")
-    os.unlink(attached)
+    if attached or not os.path.exists(image):
+        sys.exit("attached already, or not there")
+    put("attached", image)
+    if script:
+        if open(image).read():
+            sys.exit("There is not enough usable space for this operation.")
+        open(image, "w").write("a partition")
+    if fails:
+        fail()
+    put("mounted", script[-1].split('"')[1] if script else said[said.index("-mountpoint") + 1])
+if step in ("detach", "eject"):
+    by_point = script[0].split('"')[1] if "volume" in said[1] else "" if script else image
+    if not attached or (not by_point.startswith("/dev/") and by_point and not mounted):
+        sys.exit("No such file or directory")
+    drop("mounted")
+    if fails:
+        fail()
+    drop("attached")
 if step == "info":
-    images = [{{"image-path": "/Users/somebody/Other.dmg", "system-entities": [
-        {{"dev-entry": "/dev/disk3", "mount-point": "/Volumes/Other"}}]}}]
-    if os.path.exists(attached):
-        images.append({{"image-path": open(attached).read(), "system-entities": [
-            {{"dev-entry": "/dev/disk4s1"}}, {{"dev-entry": "/dev/disk4"}}]}})
-    sys.stdout.buffer.write(plistlib.dumps({{"images": images}}))
+    import plistlib
+    told = plistlib.load(open({told!r}, "rb"))
+    told["images"][-1]["image-path"] = open(at("attached")).read() if attached else "another"
+    sys.stdout.buffer.write(plistlib.dumps(told))
 """
-"""Both tools. A step fails as often as the file of its name in `state` says, for `.halfway` after
-it was taken; `attached` says which image is.
+"""All tools. A step fails as the file of its name in `state` says, `halfway` after it was begun;
+`attached` says which image is, `mounted` where. A detach by mount point needs one, and what has
+partitions is given no others.
 """
 
-TOLD = """<?xml version="1.0" encoding="UTF-8"?>
-<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
-<plist version="1.0"><dict>
-<key>framework</key><string>654.40.2</string>
-<key>images</key><array>
-<dict>
-<key>image-path</key><string>/private/tmp/theirs/image.sparseimage</string>
-<key>image-type</key><string>disk image</string>
-<key>system-entities</key><array>
-<dict><key>dev-entry</key><string>/dev/disk9</string></dict>
-</array></dict>
-<dict>
-<key>image-path</key><string>/private/tmp/ours/image.sparseimage</string>
-<key>image-type</key><string>sparse disk image</string>
-<key>system-entities</key><array>
-<dict><key>content-hint</key><string>41504653-0000-11AA-AA11-0030654</string>
-<key>dev-entry</key><string>/dev/disk11s1</string>
-<key>mount-point</key><string>/private/tmp/ours/root</string></dict>
-<dict><key>content-hint</key><string>GUID_partition_scheme</string>
-<key>dev-entry</key><string>/dev/disk10</string></dict>
-<dict><key>content-hint</key><string>EF57347C-0000-11AA-AA11-0030654</string>
-<key>dev-entry</key><string>/dev/disk11</string></dict>
-<dict><key>content-hint</key><string>Apple_APFS</string>
-<key>dev-entry</key><string>/dev/disk10s1</string></dict>
-</array></dict>
-<dict><key>image-path</key><string>/private/tmp/waiting.dmg</string></dict>
-</array></dict></plist>
-"""
-"""What `hdiutil info -plist` prints, in the form that is published of it."""
+
+@dataclass(frozen=True)
+class Output:
+    """What a tool printed once on a machine of somebody else."""
+
+    name: str
+    tool: str
+    step: str
+    said: str
+    where: str
+    source: str
+    status: int | None = None
+    halfway: bool = False
+
+
+with open(RECORDED / "outputs.toml", "rb") as _file:
+    CORPUS = tomllib.load(_file)
+OUTPUTS = [Output(**row) for row in CORPUS["output"]]
+FAILURES = [output for output in OUTPUTS if output.status != 0]
 
 
 class Stand:
@@ -108,14 +129,22 @@ class Stand:
         self.state.mkdir()
         self.bin = root / "bin"
         self.bin.mkdir()
-        for name in ("hdiutil", "diskpart"):
+        text = PROGRAM.format(
+            python=sys.executable,
+            state=str(self.state),
+            told=str(RECORDED / "hdiutil-info-three.plist"),
+        )
+        for name in ("hdiutil", "diskutil", "diskpart"):
             program = self.bin / name
-            program.write_text(PROGRAM.format(python=sys.executable, state=str(self.state)))
+            program.write_text(text)
             program.chmod(stat.S_IRWXU)
         self.root = root
 
-    def fails(self, step: str, times: int) -> None:
-        (self.state / step).write_text(str(times))
+    def fails(
+        self, step: str, times: int, said: str = "resource busy", *, halfway: bool = False
+    ) -> None:
+        plan = {"times": times, "said": said, "status": 16, "halfway": halfway}
+        (self.state / step).write_text(json.dumps(plan))
 
     @property
     def asked(self) -> list[list[str]]:
@@ -134,6 +163,11 @@ class Stand:
     def attached(self) -> bool:
         """Whether an image is attached."""
         return (self.state / "attached").exists()
+
+    def is_mounted(self, point: str) -> bool:
+        """Whether an image is mounted there."""
+        mounted = self.state / "mounted"
+        return mounted.exists() and mounted.read_text() == point
 
     def image(self, tool: Tool) -> Image:
         point = self.root / "root"
@@ -154,6 +188,7 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
         unlink(path, **named)
 
     monkeypatch.setattr(os, "unlink", guarded)
+    monkeypatch.setattr(images, "is_mounted", made.is_mounted)
     return made
 
 
@@ -166,17 +201,16 @@ def tool(request: pytest.FixtureRequest) -> Tool:
 def test_hdiutil_is_asked_for_an_image_that_nobody_sees() -> None:
     image = Image("/t/i.sparseimage", "/t/root", "Case-sensitive APFS", 256 << 20)
     assert images.hdiutil_create(image)[0] == (
-        *("hdiutil", "create", "-quiet", "-size", "256m", "-type", "SPARSE"),
+        *("hdiutil", "create", "-size", "256m", "-type", "SPARSE"),
         *("-fs", "Case-sensitive APFS", "-volname", "linkmode", "/t/i.sparseimage"),
     )
-    assert images.hdiutil_attach(image)[0][-3:] == ("-mountpoint", "/t/root", "/t/i.sparseimage")
-    assert images.hdiutil_detach(image, force=False)[0] == (
-        "hdiutil",
-        "detach",
-        "-quiet",
-        "/t/root",
+    assert images.hdiutil_attach(image)[0] == (
+        *("hdiutil", "attach", "-nobrowse", "-noautoopen", "-owners", "on"),
+        *("-mountpoint", "/t/root", "/t/i.sparseimage"),
     )
-    assert "-force" in images.hdiutil_detach(image, force=True)[0]
+    assert images.hdiutil_detach("/dev/disk4")[0] == ("hdiutil", "detach", "/dev/disk4")
+    assert images.hdiutil_force("/dev/disk4")[0] == ("hdiutil", "detach", "-force", "/dev/disk4")
+    assert images.diskutil_eject("/dev/disk4")[0] == ("diskutil", "eject", "/dev/disk4")
 
 
 def test_diskpart_is_asked_by_a_script() -> None:
@@ -193,8 +227,8 @@ def test_diskpart_is_asked_by_a_script() -> None:
         'assign mount="C:\\a b\\root"',
     ]
     forced = ['select vdisk file="C:\\a b\\i.vhdx"', "detach vdisk"]
-    assert images.diskpart_detach(image, force=True)[1].splitlines() == forced
-    assert images.diskpart_detach(image, force=False)[1].splitlines() == [
+    assert images.diskpart_force(image)[1].splitlines() == forced
+    assert images.diskpart_detach(image)[1].splitlines() == [
         'select volume="C:\\a b\\root"',
         "remove all dismount",
         *forced,
@@ -207,12 +241,40 @@ def test_a_path_that_would_end_its_quotes_is_no_part_of_a_script() -> None:
 
 
 def test_an_image_is_known_by_its_path_among_all_that_are_attached() -> None:
-    ours = "/private/tmp/ours/image.sparseimage"
-    devices = images.attached_devices(TOLD, ours)
-    assert devices[0] == "/dev/disk10"
-    assert set(devices[1:]) == {"/dev/disk11", "/dev/disk10s1", "/dev/disk11s1"}
-    assert images.attached_devices(TOLD, "/private/tmp/waiting.dmg") == ()
-    assert images.attached_devices(TOLD, "/private/tmp/elsewhere/image.sparseimage") == ()
+    told = (RECORDED / "hdiutil-info-three.plist").read_text()
+    devices = images.attached_devices(told, "/private/tmp/brdetect/work.sparseimage")
+    assert devices == tuple(
+        f"/dev/{name}" for name in ("disk10", "disk11", "disk10s1", "disk10s2", "disk11s1")
+    )
+    assert images.attached_devices(told, "/private/tmp/brdetect/demo.dmg")[0] == "/dev/disk6"
+    assert images.attached_devices(told, "/private/tmp/elsewhere/work.sparseimage") == ()
+    nothing = (RECORDED / "hdiutil-info-nothing.plist").read_text()
+    assert images.attached_devices(nothing, "/private/tmp/brdetect/work.sparseimage") == ()
+
+
+def test_an_image_is_known_by_its_real_path(tmp_path: Path) -> None:
+    """As the temporary directories of macOS are told: below /private, to which symlinks lead."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "tmp").symlink_to("private")
+    told = (RECORDED / "hdiutil-info-three.plist").read_text()
+    told = told.replace("/private/tmp/brdetect/work.sparseimage", f"{tmp_path}/private/image")
+    assert images.attached_devices(told, f"{tmp_path}/tmp/image")[0] == "/dev/disk10"
+
+
+def test_the_disk_of_an_image_comes_before_that_of_its_container_whatever_their_numbers() -> None:
+    told = (RECORDED / "hdiutil-info-three.plist").read_text()
+    told = told.replace("/dev/disk11", "/dev/disk5")
+    devices = images.attached_devices(told, "/private/tmp/brdetect/work.sparseimage")
+    assert devices[:2] == ("/dev/disk10", "/dev/disk5")
+
+
+def test_what_is_recorded_has_a_source_and_is_told_apart_by_name() -> None:
+    assert len({output.name for output in OUTPUTS}) == len(OUTPUTS)
+    for row in (*CORPUS["output"], *CORPUS["told"]):
+        assert row["source"].startswith("https://")
+        assert row["where"]
+    files = {row["file"] for row in CORPUS["told"]}
+    assert files == {path.name for path in RECORDED.iterdir() if path.name != "outputs.toml"}
 
 
 def no_wait(_seconds: float) -> None:
@@ -237,7 +299,9 @@ def test_a_step_that_fails_for_a_while_is_tried_again(stand: Stand, tool: Tool, 
     with images.attached(tool, image, pauses.append):
         assert os.path.isfile(image.path)
     assert len(pauses) == 2
-    assert stand.steps().count(step) >= 3
+    let_go = "eject" if step == "detach" and tool is HDIUTIL else step
+    assert stand.steps().count(step) >= 2
+    assert let_go in stand.steps()[2:]
     assert not os.path.exists(image.path)
 
 
@@ -252,8 +316,7 @@ def test_a_step_that_never_works_leaves_nothing(stand: Stand, tool: Tool, step: 
 
 
 def test_an_image_that_was_attached_and_no_more_is_let_go(stand: Stand, tool: Tool) -> None:
-    stand.fails("attach", 1000)
-    (stand.state / "attach.halfway").touch()
+    stand.fails("attach", 1000, halfway=True)
     image = stand.image(tool)
     with pytest.raises(CommandFailed, match="resource busy"), images.attached(tool, image, no_wait):
         pytest.fail("it is there")
@@ -262,11 +325,101 @@ def test_an_image_that_was_attached_and_no_more_is_let_go(stand: Stand, tool: To
     assert not os.path.exists(image.path)
 
 
-def test_what_is_not_let_go_is_made_to(stand: Stand) -> None:
-    stand.fails("detach", images.ATTEMPTS - 1)
+def replayed(*steps: str) -> list[Any]:
+    """Return what failed in these steps, to be played by the stand-in of the same tool."""
+    return [pytest.param(each, id=each.name) for each in FAILURES if each.step in steps]
+
+
+@pytest.mark.parametrize("failure", replayed("create", "attach"))
+def test_a_failure_that_was_recorded_is_tried_again(stand: Stand, failure: Output) -> None:
+    tool = images.TOOLS[failure.tool]
+    stand.fails(failure.step, 2, failure.said, halfway=failure.halfway)
+    pauses: list[float] = []
+    image = stand.image(tool)
+    with images.attached(tool, image, pauses.append):
+        assert stand.is_mounted(image.point)
+    assert len(pauses) >= 2
+    assert stand.steps().count(failure.step) == 3
+    assert not stand.attached
+    assert not os.path.exists(image.path)
+
+
+@pytest.mark.parametrize("failure", replayed("create", "attach"))
+def test_a_failure_that_was_recorded_and_stays_is_shown_as_it_was_said(
+    stand: Stand, failure: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "ATTEMPTS", 2)
+    tool = images.TOOLS[failure.tool]
+    stand.fails(failure.step, 1000, failure.said, halfway=failure.halfway)
+    image = stand.image(tool)
+    with pytest.raises(CommandFailed) as caught, images.attached(tool, image, no_wait):
+        pytest.fail("it is there")
+    assert failure.said.strip() in str(caught.value)
+    assert stand.steps().count(failure.step) == 2
+    assert not stand.attached
+    assert not os.path.exists(image.path)
+
+
+@pytest.mark.parametrize("failure", replayed("detach"))
+@pytest.mark.parametrize("times", [1, 1000])
+def test_an_image_is_let_go_whatever_was_recorded_of_a_detach(
+    stand: Stand, failure: Output, times: int
+) -> None:
+    image = stand.image(HDIUTIL)
+    with images.attached(HDIUTIL, image, no_wait):
+        stand.fails("detach", times, failure.said, halfway=failure.halfway)
+    assert not stand.attached
+    assert not os.path.exists(image.path)
+    assert all(said[-1] == "/dev/disk10" for said in stand.asked if said[1] in ("detach", "eject"))
+    assert stand.steps().count("eject") == (times > 1)
+
+
+def test_what_was_unmounted_and_not_let_go_is_let_go_by_its_path(stand: Stand) -> None:
+    image = stand.image(DISKPART)
+    with images.attached(DISKPART, image, no_wait):
+        stand.fails("detach", 1, halfway=True)
+    first, second = (said for said in stand.asked if "detach vdisk" in said)
+    assert first[1].startswith("select volume=")
+    assert len(second) == 3
+    assert not stand.attached
+    assert not os.path.exists(image.path)
+
+
+def test_what_neither_detach_nor_eject_let_go_is_made_to(stand: Stand) -> None:
+    stand.fails("detach", 2)
+    stand.fails("eject", 1)
     with images.attached(HDIUTIL, stand.image(HDIUTIL), no_wait):
-        assert "-force" not in stand.asked[-1]
-    assert "-force" in stand.asked[-1]
+        pass
+    assert stand.asked[-1] == ["hdiutil", "detach", "-force", "/dev/disk10"]
+    assert sum("-force" in said for said in stand.asked) == 1
+
+
+def test_what_has_partitions_already_is_made_anew(stand: Stand) -> None:
+    stand.fails("attach", 1, halfway=True)
+    with images.attached(DISKPART, stand.image(DISKPART), no_wait):
+        assert stand.steps() == ["create", "attach", "detach", "detach", "create", "attach"]
+
+
+def test_a_success_that_mounted_nothing_is_none(
+    stand: Stand, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who got the directory below would test the filesystem that it lies on."""
+    image = stand.image(tool)
+    monkeypatch.setattr(images, "is_mounted", lambda _point: False)
+    failing = pytest.raises(CommandFailed, match=f"nothing is mounted at {image.point}")
+    with failing, images.attached(tool, image, no_wait):
+        pytest.fail("it is there")
+    assert not stand.attached
+    assert not os.path.exists(image.path)
+
+
+def test_a_directory_with_braces_in_its_name_is_as_good_as_any(stand: Stand, tool: Tool) -> None:
+    root = stand.root / "{0} {script}"
+    root.mkdir()
+    image = Image(str(root / f"image{tool.suffix}"), str(root / "root"), "exfat", 1 << 30)
+    with images.attached(tool, image, no_wait):
+        assert os.path.isfile(image.path)
+    assert not stand.attached
 
 
 def test_a_test_that_fails_leaves_nothing_either(stand: Stand, tool: Tool) -> None:
@@ -375,6 +528,7 @@ images.PAUSES = (0.0,)
 def left():
     return sorted(n for n in os.listdir(os.environ["TMPDIR"]) if n.startswith("linkmode"))
 
+images.is_mounted = lambda point: os.path.exists(os.path.join(state, "mounted"))
 unlink = os.unlink
 def guarded(path, **named):
     if str(path).endswith(".vhdx") and os.path.exists(os.path.join(state, "attached")):
@@ -430,8 +584,10 @@ def test_what_cannot_be_let_go_stays_noted_until_it_can(
     first, second = script(
         KILLED
         + """
-with open(os.path.join(state, "detach"), "w") as times:
-    times.write("5")
+for step in ("detach", "eject"):
+    with open(os.path.join(state, step), "w") as file:
+        plan = {"times": 5 - (step == "eject"), "said": "", "status": 16, "halfway": False}
+        json.dump(plan, file)
 first = [[f.step, f.action] for f in registry.clean()]
 assert left()
 show([first, [[f.step, f.action] for f in registry.clean()]])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_linkmode import processes
-from pytest_linkmode.processes import CommandFailed, run, which
+from pytest_linkmode.processes import CommandFailed, ended, run, which
 
 
 def python(code: str) -> list[str]:
@@ -51,6 +51,26 @@ def test_a_program_that_fails_is_an_error_with_status_and_stderr() -> None:
     assert caught.value.argv == tuple(command)
     assert "no such disk" in str(caught.value)
     assert "exit status 3" in str(caught.value)
+
+
+def test_what_a_program_says_on_stdout_is_its_error_if_it_says_nothing_else() -> None:
+    command = python("print('Virtual Disk Service error:'); raise SystemExit(5)")
+    with pytest.raises(CommandFailed, match="Virtual Disk Service error"):
+        run(command)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (16, "exit status 16"),
+        (-9, "killed by signal 9"),
+        (2147755027, "exit status 2147755027 (0x80042413)"),
+    ],
+)
+def test_how_a_program_ended_is_told_in_the_numbers_that_one_looks_for(
+    status: int, words: str
+) -> None:
+    assert ended(status) == words
 
 
 def test_a_status_can_be_asked_for_instead() -> None:

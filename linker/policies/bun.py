@@ -46,7 +46,8 @@ def _platform(platform: str) -> Rows:
 BUN = modelled(
     name="bun",
     rows=_platform,
-    source="oven-sh/bun src/install/PackageInstall.rs, read November 2026; held against bun 1.4.5",
+    source="oven-sh/bun src/install/PackageInstall.rs at 4244fa8, read November 2026; held against "
+    "bun 1.4.5",
     default=_HARDLINK,
     defaults={MACOS: _CLONE},
     memory=Memory.PROCESS,

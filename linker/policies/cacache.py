@@ -21,7 +21,7 @@ def _platform(platform: str) -> Rows:
 CACACHE = modelled(
     name="cacache",
     rows=_platform,
-    source="zkat/cacache-rs src/content/read.rs, read November 2026, and npm's cacache 21.0.2, "
-    "against which it is held",
+    source="zkat/cacache-rs src/content/read.rs at e34dcfd, read November 2026, and npm's cacache "
+    "21.0.2, against which it is held",
     default=LinkMode.COPY,
 )

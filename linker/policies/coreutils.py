@@ -41,7 +41,7 @@ def _cannot_be(platform: str) -> Rows:
     return _graph(
         platform,
         falls(platform, _CLONE, _COPY, meant),
-        told_apart(platform, _CLONE, Step.SKIP, ("ENOTTY", "EBUSY")),
+        told_apart(platform, _CLONE, Step.SKIP, ("ENOTTY", "EISDIR", "EBUSY")),
         falls(platform, _CLONE, Step.SKIP, all_but(*meant)),
     )
 

@@ -21,7 +21,7 @@ def _platform(platform: str) -> Rows:
     for mode in (LinkMode.CLONE, LinkMode.HARDLINK, LinkMode.SYMLINK):
         rows += falls(platform, mode, LinkMode.COPY, (*_FALLING, C.AGAIN, C.ATTRIBUTE))
         rows += told_apart(platform, mode, Step.ABORT, ("EACCES",))
-    rows += told_apart(platform, LinkMode.CLONE, Step.ABORT, ("EBADF",))
+    rows += told_apart(platform, LinkMode.CLONE, Step.ABORT, ("EBADF", "EISDIR"))
     if platform == LINUX:
         rows += edges(
             platform, LinkMode.COPY, PRIMITIVES[LinkMode.COPY], all_but(C.NO_SPACE), Step.RETRY

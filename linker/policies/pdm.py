@@ -31,7 +31,7 @@ def _platform(platform: str) -> Rows:
 PDM = modelled(
     name="pdm",
     rows=_platform,
-    source="pdm-project/pdm src/pdm/installers/installers.py as in pdm 2.29.4, November 2026",
+    source="pdm-project/pdm src/pdm/installers/installers.py as in pdm 2.29.3, November 2026",
     default=LinkMode.SYMLINK,
     retries=1,
     waives=frozenset(Promise) - {Promise.PLAIN_COPY},

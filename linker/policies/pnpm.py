@@ -3,7 +3,8 @@
 pnpm 11 (TypeScript) tries the first package whole: by clone, after any error by hardlink, and where
 that is "cross-device" by copy; what took the first package is the mode of the process. From then on
 a clone that meets ENOTSUP, and a hardlink that meets anything but "exists", is a copy of that file.
-A package that meets an error is tried once more, in a place of its own.
+A package that meets an error is tried once more, in a place of its own, and so is any call that
+meets EAGAIN.
 pnpm 12 (Rust) goes file by file with one state for the process, which only moves on: on Linux
 hardlink, clone, copy, elsewhere clone, hardlink, copy. A missing file stops it, and a file with too
 many links is copied alone. Modes that are asked for explicitly have graphs of their own.
@@ -31,8 +32,8 @@ _SOURCE_11 = (
     "pnpm/pnpm fs/indexed-pkg-importer as bundled in pnpm 11.28.10 (dist/pnpm.mjs), November 2026"
 )
 _SOURCE_12 = (
-    "pnpm/pnpm pacquet/crates/package-manager/src/link_file.rs and pull request 14012 (August "
-    "2026), read November 2026; held against pnpm 12.21.0"
+    "pnpm/pnpm pacquet/crates/package-manager/src/link_file.rs at ac367fc and pull request 14012 "
+    "(August 2026), read November 2026; held against pnpm 12.21.0"
 )
 
 
@@ -49,10 +50,14 @@ def _twice(
 
 
 def _not_supported(platform: str, state: State = State.ANY) -> Rows:
-    """Return the one way on of a clone that is wanted: what Node calls ENOTSUP, and no other."""
+    """Return the one way on of a clone that is wanted: what Node calls ENOTSUP, and no other.
+
+    What means the same is an error of the package, as any other: it is tried once more.
+    """
+    others = ("EISDIR", "ENOSYS", "ENOTTY")
     return (
         *falls(platform, _CLONE, _COPY, (C.UNSUPPORTED,), state=state, memory=Memory.FILE),
-        *told_apart(platform, _CLONE, Step.ABORT, ("ENOSYS", "ENOTTY"), state=state),
+        *told_apart(platform, _CLONE, Step.RETRY, others, state=state),
     )
 
 
@@ -70,13 +75,21 @@ def _auto_11(platform: str) -> Rows:
             state=State.ESTABLISHED,
             memory=Memory.FILE,
         ),
-        *falls(platform, _HARDLINK, _COPY, all_but(C.CROSS_DEVICE), memory=Memory.FILE),
+        *falls(platform, _HARDLINK, _COPY, all_but(C.CROSS_DEVICE, C.AGAIN), memory=Memory.FILE),
+        *_again_11(platform, Memory.FILE),
     )
     return graph(platform, rows)
 
 
+def _again_11(platform: str, memory: Memory | None = None) -> Rows:
+    """Return what EAGAIN of a hardlink means: pnpm's file functions try it again by themselves."""
+    primitive = PRIMITIVES[_HARDLINK]
+    return edges(platform, _HARDLINK, primitive, (C.AGAIN,), Step.RETRY, _COPY, memory=memory)
+
+
 def _hardlink_11(platform: str) -> Rows:
-    return graph(platform, falls(platform, _HARDLINK, _COPY, all_but()))
+    rows = falls(platform, _HARDLINK, _COPY, all_but(C.AGAIN))
+    return graph(platform, rows, _again_11(platform))
 
 
 def _clone_11(platform: str) -> Rows:

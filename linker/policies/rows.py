@@ -53,12 +53,13 @@ def told_apart(
     then: LinkMode | Step,
     errors: Iterable[str],
     *,
+    otherwise: Step = Step.ABORT,
     state: State = State.ANY,
     memory: Memory | None = None,
 ) -> Rows:
     """Return the lines for single errors, which the system tells from others that mean the same.
 
-    They are named as on Linux.
+    They are named as on Linux. `otherwise` is what follows where they are to be tried once more.
     """
     primitive = PRIMITIVES[mode]
     return tuple(
@@ -68,6 +69,7 @@ def told_apart(
             primitive,
             condition_of(LINUX, primitive, error),
             then,
+            otherwise,
             state=state,
             error=error,
             memory=memory,

@@ -38,8 +38,8 @@ def _platform(platform: str) -> Rows:
 UV = modelled(
     name="uv",
     rows=_platform,
-    source="astral-sh/uv crates/uv-fs/src/link.rs and crates/uv-install-wheel, read November 2026; "
-    "held against uv 0.13.8",
+    source="astral-sh/uv crates/uv-fs/src/link.rs at f0fdfb0 and crates/uv-install-wheel, read "
+    "November 2026; held against uv 0.13.8",
     default=LinkMode.CLONE,
     defaults={WINDOWS: LinkMode.HARDLINK},
     memory=Memory.TREE,

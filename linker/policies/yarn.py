@@ -28,7 +28,7 @@ def _platform(platform: str) -> Rows:
             (C.UNSUPPORTED,),
             state=State.INITIAL,
         ),
-        told_apart(platform, LinkMode.CLONE, Step.ABORT, ("ENOTTY",), state=State.INITIAL),
+        told_apart(platform, LinkMode.CLONE, Step.ABORT, ("EISDIR", "ENOTTY"), state=State.INITIAL),
         stops(platform, LinkMode.CLONE, state=State.ESTABLISHED),
         edges(platform, hardlink, PRIMITIVES[hardlink], (C.CROSS_DEVICE,), Step.RETRY, copy),
         edges(

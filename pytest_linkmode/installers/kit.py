@@ -50,6 +50,11 @@ class Kit:
         kind = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         return os.path.join(self.modules, f"node-linux-{kind}", "bin", "node")
 
+    @property
+    def compiled(self) -> str:
+        """Where Node keeps what it has compiled of them, as Python does beside its packages."""
+        return os.path.join(self.directory, "npm", "compiled")
+
     def one_of(self, *names: str) -> str:
         """Return the first of several files of npm packages that is there."""
         paths = [os.path.join(self.modules, name) for name in names]
@@ -110,7 +115,9 @@ def _get_python(part: str) -> None:
     options = ("--require-hashes", "--no-deps", "--only-binary=:all:", "--target", part)
     command: tuple[str, ...]
     if os.path.exists(uv):
-        command = (uv, "pip", "install", "--quiet", "--python", sys.executable, *options)
+        # Programs are not let write bytecode, and would compile all of theirs in every cell.
+        more = ("--compile-bytecode", "--python", sys.executable)
+        command = (uv, "pip", "install", "--quiet", *more, *options)
     else:
         command = (sys.executable, "-m", "pip", "install", "--quiet", *options)
     run((*command, "--requirement", REQUIREMENTS), timeout=PATIENCE)

@@ -29,16 +29,14 @@ from pytest_linkmode.installers import kit as kits
 from pytest_linkmode.installers import observing, predicting, scenarios
 from pytest_linkmode.installers.programs import PROGRAMS, Mode, Program
 
-ROOM = "8"
+ROOM = "9"
 """The version of what a cell means: another one is another result."""
 
 NOT_RUN, NO_LAYOUT = "not run", "no such layout here"
 """What is shown of cells that could not be run here."""
 
 CHIEF = ("btrfs", "ext4")
-"""Where every scenario is run: one filesystem with reflinks, one without (slow programs: the first
-alone).
-"""
+"""Where every scenario is run: one filesystem with reflinks, one without."""
 OTHERS = (
     "xfs",
     "tmpfs",
@@ -70,7 +68,7 @@ class Asked:
 class Cell:
     """One cell as it is kept: what was seen, what was said, and how the two differ.
 
-    `held_to` names what it was held against.
+    `held_to` names what it was held against. `online` tells that the network was within reach.
     """
 
     program: str
@@ -87,6 +85,7 @@ class Cell:
     differs: str = ""
     why: str = ""
     held_to: str = ""
+    online: bool = False
 
     @property
     def predicted(self) -> bool:
@@ -111,7 +110,7 @@ def asked(
             if quick:
                 depth = 0 if program.slow or name != "btrfs" else 1
             else:
-                depth = 2 if name in (CHIEF[:1] if program.slow else CHIEF) else 1
+                depth = 2 if name in CHIEF else 1
             yield Asked(program.name, name, depth)
 
 
@@ -177,13 +176,16 @@ def code_of(root: str) -> str:
 
 
 class Part:
-    """The cells that one process runs."""
+    """The cells that one process runs, `offline` or not."""
 
-    def __init__(self, directory: str, kit: kits.Kit, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: str, kit: kits.Kit, say: Callable[[str], None], *, offline: bool = False
+    ) -> None:
         self._results = os.path.join(directory, "results")
         os.makedirs(self._results, exist_ok=True)
         self._kit = kit
         self._say = say
+        self._offline = offline
         self._workshop = layouts.Workshop(namespaces.find_place(), config.from_environment())
 
     def run(self, wanted: Iterable[Asked]) -> None:
@@ -223,12 +225,13 @@ class Part:
                 layout=one.layout,
                 scenario=scenario.name,
                 held_to=held_to(mode),
+                online=not self._offline,
             )
             known = found[path]
             try:
                 if known is not None:
                     seen = observing.Observed(**known.seen) if known.seen else None
-                    cell.reflinks = known.reflinks
+                    cell.reflinks, cell.online = known.reflinks, known.online
                 else:
                     if against:
                         raise LinkmodeError(f"{program.name} cannot be had", why=against)

@@ -22,7 +22,7 @@ from pytest_linkmode.errors import LinkmodeError, Unavailable
 from pytest_linkmode.evidence import evidence
 from pytest_linkmode.faults.runner import FaultRunner, ProgramTimedOut
 from pytest_linkmode.faults.running import Run
-from pytest_linkmode.installers import racing, sample
+from pytest_linkmode.installers import racing, sample, scenarios
 from pytest_linkmode.installers.disturbing import (
     AS_USER,
     DISTURBANCES,
@@ -50,7 +50,7 @@ from pytest_linkmode.processes import which
 TIMEOUT = 60.0
 USUAL_UMASK, HOSTILE_UMASK = 0o022, 0o077
 DONE, FAILED, HUNG, CRASHED, KILLED_BY_US = "done", "failed", "hung", "crashed", "killed"
-OURS = "outside"
+OUTSIDE = "outside"
 LEFT = 20
 """Names of what was left that are kept."""
 SAID = 600
@@ -68,9 +68,11 @@ class Observed:
     `found` counts the files of the sample by what the disk says of them, `missing` are those that
     are not there. `told` is what the program said of a fallback. `polluted` names files of the
     cache, or of what is given instead of one, whose bytes, bits or times changed; `written` counts
-    what else appeared there. `left` are
-    names in the target that an undisturbed run does not leave. `fired` is how many calls the fault
-    hit, `calls` how many of the mode's op there were.
+    what else appeared there. `left` are names in the target that an undisturbed run does not leave,
+    `temporary` what is left of temporary files; `home` are files written to the home directory,
+    `beside` what appeared beside the target or the cache, and `escaped` what was done where a
+    symlink or hard link in the target led to. `fired` is how many calls the fault hit, `calls` how
+    many of the mode's op there were.
     """
 
     ended: str = DONE
@@ -85,6 +87,9 @@ class Observed:
     permissions: bool = True
     times: bool = True
     left: list[str] = field(default_factory=list)
+    temporary: list[str] = field(default_factory=list)
+    home: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
     escaped: list[str] = field(default_factory=list)
     resumed: bool | None = None
     fired: int = 0
@@ -99,7 +104,9 @@ class Observed:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One installation: where, how, and what is done to it; `outside` is beside the target."""
+    """One installation: where, how, and what is done to it; `outside` is a directory that a hostile
+    target leads to.
+    """
 
     place: Place
     mode: Mode
@@ -108,7 +115,7 @@ class _Attempt:
 
     @property
     def outside(self) -> str:
-        return f"{self.place.target}-{OURS}"
+        return os.path.join(self.place.around, OUTSIDE)
 
 
 class Bench:
@@ -119,7 +126,7 @@ class Bench:
         self.layout = layout
         self.program = program
         self.names: dict[str, frozenset[str]] = {}
-        self.calls: dict[str, Mapping[str, int]] = {}
+        self.calls: dict[str, Mapping[str, Sequence[int]]] = {}
         self.works: set[str] = set()
         self._moments: dict[str, int] = {}
         self.spoiled = False
@@ -139,26 +146,27 @@ class Bench:
             if program.warms:
                 self._warm(os.path.join(source, "warm"))
         layout.seal()
+        self._beside = frozenset(os.listdir(source))
 
-    def _warm(self, target: str) -> None:
+    def _warm(self, around: str) -> None:
         """Fill the cache by an installation beside it. Raises LinkmodeError with what was said."""
         mode = self.program.modes[0]
-        place = self._place(target)
+        place = self._place(around)
         arguments = [word for word in self._command(place, mode).arguments if word not in _FROZEN]
         run = self._run(place, self._command(place, mode), arguments, ())
         if run.returncode:
             said = (run.stderr.strip() or run.stdout.strip())[-SAID:]
             raise LinkmodeError(f"{self.program.name} cannot be warmed", why=said)
         for name in self.program.locks:
-            with open(os.path.join(target, name), encoding="utf-8") as file:
+            with open(os.path.join(place.target, name), encoding="utf-8") as file:
                 self._locks[name] = file.read()
-        shutil.rmtree(target)
+        shutil.rmtree(around)
 
-    def _place(self, target: str) -> Place:
-        home = f"{target}-home"
-        os.makedirs(os.path.join(home, "tmp"), exist_ok=True)
-        os.makedirs(target, exist_ok=True)
-        return Place(self.kit, self._cache, self._supply, target, home)
+    def _place(self, around: str) -> Place:
+        place = Place(self.kit, self._cache, self._supply, around)
+        os.makedirs(place.temporary)
+        os.makedirs(place.target)
+        return place
 
     def _command(self, place: Place, mode: Mode) -> Command:
         command = self.program.command(place, mode)
@@ -173,10 +181,10 @@ class Bench:
 
     def _environment(self, place: Place, command: Command) -> dict[str, str]:
         return {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": os.defpath,  # what else a user has there is none of theirs
             "HOME": place.home,
             "XDG_CONFIG_HOME": os.path.join(place.home, ".config"),
-            "TMPDIR": os.path.join(place.home, "tmp"),
+            "TMPDIR": place.temporary,
             "LC_ALL": "C.UTF-8",
             "NO_COLOR": "1",
             "CI": "1",
@@ -198,19 +206,17 @@ class Bench:
 
     def cell(self, mode: Mode, scenario: Scenario) -> Observed | None:
         """Install once; None where that would show nothing: no call to hit, nothing to finish."""
-        if scenario.op and mode.word not in self.calls:
+        if (scenario.op or scenario.kind == RACE) and mode.word not in self.calls:
             self.cell(mode, Scenario("plain"))
-        calls = self.calls.get(mode.word, {}).get(scenario.op, 0)
-        if scenario.op and scenario.op != "copy" and not calls:
+        calls = self.calls.get(mode.word, {}).get(scenario.op, ())
+        if scenario.op and not calls:
             return None
-        if scenario.kind == RACE and mode.word not in self.calls:
-            self.cell(mode, Scenario("plain"))
         if scenario.kind in (KILLED, RACE) and mode.word not in self.works:
             return None  # there is nothing that could be finished
         cached = self._cached_files() if scenario.kind in DISTURBANCES else {}
         if scenario.kind in IN_THE_CACHE and not cached:
             return None
-        target, place = self._fresh()
+        place = self._fresh()
         attempt = _Attempt(place, mode, self._command(place, mode), scenario)
         outside = attempt.outside
         if scenario.kind in (SYMLINKED, HARDLINKED):
@@ -218,31 +224,31 @@ class Bench:
         elif scenario.kind == RACE:
             self._make_outside(outside)
         before = self._cached()
-        seen = Observed(calls=calls)
-        with self._disturbed(scenario, target, cached):
+        seen = Observed(calls=len(calls))
+        with self._disturbed(scenario, place, cached):
             run = self._install(attempt, seen)
             self._look(place, seen)
             self._compare_cache(before, seen)
             if scenario.kind == "plain":
-                self._learn(mode, run, target, seen)
+                self._learn(mode, run, place, seen)
             elif mode.word in self.names:
-                seen.left = self._left(target, mode)
+                seen.left = self._left(place.target, mode)
+            self._look_around(place, seen)
             if os.path.isdir(outside):
                 seen.escaped = self._escaped(outside)
             if scenario.kind == KILLED:
                 self._resume(place, mode, seen)
-        self._remove(target, place.home, outside)
+        shutil.rmtree(place.around, ignore_errors=True)
         return seen
 
-    def _fresh(self) -> tuple[str, Place]:
+    def _fresh(self) -> Place:
         """Make a new target."""
         self._number += 1
-        target = os.path.join(os.fspath(self.layout.target), f"{self._number}")
-        return target, self._place(target)
+        return self._place(os.path.join(os.fspath(self.layout.target), f"{self._number}"))
 
     @contextmanager
     def _disturbed(
-        self, scenario: Scenario, target: str, cached: Mapping[str, str]
+        self, scenario: Scenario, place: Place, cached: Mapping[str, str]
     ) -> Iterator[None]:
         """Have in the way what the scenario puts there."""
         disturb = DISTURBANCES.get(scenario.kind)
@@ -250,9 +256,9 @@ class Bench:
             yield
             return
         assert self.layout.bench is not None  # a workshop made it
-        package = os.path.join(target, self.program.where)
-        volume = os.path.join(target, self.program.volume)
-        owned = (self._cache, target, f"{target}-home")
+        package = os.path.join(place.target, self.program.where)
+        volume = os.path.join(place.target, self.program.volume)
+        owned = (self._cache, place.target, place.home)
         with disturb(Scene(self.layout.bench.place, cached, package, volume, owned)):
             yield
 
@@ -264,7 +270,8 @@ class Bench:
             if which(AS_USER[0]) is None:
                 raise Unavailable(f"{AS_USER[0]} is not here", checked=["PATH"])
             arguments = (*AS_USER, *arguments)
-        faults = scenario.faults(seen.calls, attempt.place.target)
+        numbers = self.calls.get(attempt.mode.word, {}).get(scenario.op, ())
+        faults = scenario.faults(numbers, attempt.place)
         runs: Sequence[Run] = ()
         mask = HOSTILE_UMASK if scenario.kind == UMASK else USUAL_UMASK
         with umask(mask), self.layout.acting():
@@ -307,9 +314,9 @@ class Bench:
         mode = attempt.mode
         try:
             if mode.word not in self._moments:
-                target, alone = self._fresh()
+                alone = self._fresh()
                 self._moments[mode.word] = racing.moment(stage(alone, self._command(alone, mode)))
-                self._remove(target, alone.home)
+                shutil.rmtree(alone.around)
             raced = racing.race(
                 stage(attempt.place, attempt.command),
                 attempt.scenario.position,
@@ -326,17 +333,40 @@ class Bench:
         seen.fired = int(bool(raced.did))
         return raced.runs
 
-    def _learn(self, mode: Mode, run: Run | None, target: str, seen: Observed) -> None:
-        """Take note of what an undisturbed run does."""
-        self.names[mode.word] = frozenset(_names(target))
-        inside = os.path.join(os.path.realpath(target), "")
-        calls = run.calls if run is not None else ()
-        self.calls[mode.word] = Counter(
-            call.op for call in calls if call.paths and call.paths[-1].startswith(inside)
-        )
-        seen.calls = self.calls[mode.word].get(OPS[mode.asks], 0)
+    def _learn(self, mode: Mode, run: Run | None, place: Place, seen: Observed) -> None:
+        """Take note of what an undisturbed run does: which calls there are that bring the sample.
+
+        What else is copied below its names, such as a list of what was installed, is counted, but
+        is none of them.
+        """
+        self.names[mode.word] = frozenset(_names(place.target))
+        found: dict[str, list[int]] = {}
+        for op in OPS.values():
+            counted: dict[int, bool] = {}  # a file that is copied in several ways has as many lines
+            for call in run.of(op) if run is not None else ():
+                if scenarios.meant(call, place):
+                    counted[call.nth] = op != "copy" or self._brings(call.paths)
+            found[op] = [nth for nth, brings in enumerate(counted.values(), 1) if brings]
+        self.calls[mode.word] = found
+        seen.calls = len(found[OPS[mode.asks]])
         if seen.ended == DONE:
             self.works.add(mode.word)
+
+    def _brings(self, paths: Sequence[str]) -> bool:
+        """Return whether a call is about a file of the sample, by whatever name that has by now."""
+        names = [os.path.basename(name) for name in self._files]
+        return any(name in os.path.basename(path) for path in paths for name in names)
+
+    def _look_around(self, place: Place, seen: Observed) -> None:
+        """See what was written that is neither in the target nor in the cache."""
+        seen.temporary = sorted(os.listdir(place.temporary))[:LEFT]
+        own = os.path.join(place.temporary, "")
+        written = [path for path in _files(place.home) if not path.startswith(own)]
+        seen.home = sorted(os.path.relpath(path, place.home) for path in written)[:LEFT]
+        given = {os.path.basename(path) for path in (place.target, place.home)}
+        beside = set(os.listdir(place.around)) - given - {OUTSIDE}
+        beside |= set(os.listdir(self.layout.source)) - self._beside
+        seen.beside = sorted(beside)[:LEFT]
 
     def _resume(self, place: Place, mode: Mode, seen: Observed) -> None:
         """Install again where a run was killed, and see whether the package is whole then."""
@@ -352,6 +382,7 @@ class Bench:
         if not seen.resumed:
             seen.said = f"{seen.said}\n{again.stdout}\n{again.stderr}".strip()[-SAID:]
         seen.left = self._left(place.target, mode)
+        self._look_around(place, seen)
 
     def _left(self, target: str, mode: Mode) -> list[str]:
         """Return what is in a target that an undisturbed run does not leave.
@@ -485,10 +516,6 @@ class Bench:
                 seen.polluted.append(f"{os.path.basename(path)}: other bits or time")
         seen.written = len(after.keys() - before.keys())
         self.spoiled = self.spoiled or bool(seen.polluted)
-
-    def _remove(self, *paths: str) -> None:
-        for path in paths:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 _FOREIGN = hashlib.sha256(FOREIGN).hexdigest()

@@ -52,19 +52,38 @@ class Results:
         return [cell for cell in self.cells if cell.shown in (matrix.NOT_RUN, matrix.NO_LAYOUT)]
 
     @property
+    def online(self) -> list[Cell]:
+        """The cells in which a program could have reached the network."""
+        return [cell for cell in self.cells if cell.seen and cell.online]
+
+    @property
     def reference_fails(self) -> list[str]:
         """The properties that the reference linker does not hold in every cell."""
+        return self._of_the_reference("no", "partly")
+
+    @property
+    def reference_open(self) -> list[str]:
+        """The properties of the reference linker of which no cell of a whole matrix speaks."""
+        return self._of_the_reference("-") if self.whole else []
+
+    def _of_the_reference(self, *words: str) -> list[str]:
+        board = scoreboard(self.cells)
         return [
             name
-            for name, scores in scoreboard(self.cells).items()
-            if "reference" in scores and scores["reference"].word in ("no", "partly")
+            for name, scores in board.items()
+            if "reference" in scores and scores["reference"].word in words
         ]
 
     @property
     def ok(self) -> bool:
         """Whether any cell was run, all differences are known, and the reference holds it all."""
         run = any(cell.seen for cell in self.cells)
-        return run and not self.unknown and not self.reference_fails
+        held = not self.reference_fails and not self.reference_open
+        return run and not self.unknown and held
+
+
+ONLINE = "this user may not leave it"
+"""Why a program could have done so."""
 
 
 def headline(results: Results) -> str:
@@ -87,6 +106,10 @@ def headline(results: Results) -> str:
         line += f"; {not_run}"
     for name in results.reference_fails:
         line += f"; the reference linker does not hold: {name}"
+    for name in results.reference_open:
+        line += f"; no cell tells whether the reference linker holds: {name}"
+    if results.online:
+        line += f"; in {len(results.online)} cells the network was within reach: {ONLINE}"
     return line
 
 
@@ -203,8 +226,12 @@ def _effects(cell: Cell) -> Iterable[str]:
         yield f"left damaged files: {seen['damaged']}"
     if seen["ended"] == "done" and seen["missing"] and seen["found"]:
         yield f"said that it was done, with files missing: {seen['missing']}"
-    if seen["escaped"]:
-        yield "wrote outside the target: " + ", ".join(seen["escaped"][:3])
+    if outside := [*seen["escaped"], *seen["beside"]]:
+        yield "wrote outside the target: " + ", ".join(outside[:3])
+    if seen["home"]:
+        yield "wrote into the home directory: " + ", ".join(seen["home"][:3])
+    if seen["temporary"] and seen["ended"] != "killed":
+        yield "left temporary files: " + ", ".join(seen["temporary"][:2])
     if seen["left"] and seen["ended"] == "done":
         yield "left files of its own: " + ", ".join(seen["left"][:2])
     if seen["resumed"] is False:
@@ -249,7 +276,13 @@ def cells(results: Results, before: Mapping[str, Any] | None = None) -> dict[str
         known[key] = [*key, cell.said, cell.shown]
         versions[cell.program] = cell.version
     lines = [known[key] for key in sorted(known)]
-    return {"format": CELLS, "version": SCHEMA, "versions": versions, "cells": lines}
+    return {
+        "format": CELLS,
+        "version": SCHEMA,
+        "room": matrix.ROOM,
+        "versions": versions,
+        "cells": lines,
+    }
 
 
 def cells_text(plain: Mapping[str, Any]) -> str:
@@ -298,9 +331,14 @@ NOTES = (
     "dvc-objects, reflink-copy and cacache are libraries: a small program of ours gives them one "
     "path after the other, so what they follow in a hostile target is what their callers must "
     "look out for.",
-    "Slow programs (pip, PDM, yarn) meet every scenario on one layout. Programs run as root, but "
-    "for the files of another owner. What a scenario cannot do to a program, such as making odd "
-    "files in a cache that has none, is no cell.",
+    f"Every scenario is run on {' and '.join(matrix.CHIEF)}; on the other layouts programs are run "
+    "undisturbed and with the faults that matter most. Programs run as root, but for the files of "
+    "another owner, and without a network. What a scenario cannot do to a program, such as making "
+    "odd files in a cache that has none, does not apply.",
+    "A fault hits the first, the middle or the last of the program's own calls that bring the "
+    "sample, or every one; of copies, those of files of the sample, in the directory for temporary "
+    "files too. Watched beside the target and the cache are the home directory, that of temporary "
+    "files, and what lies beside both.",
     "A race holds the program at the middle one of the calls that bring the package into the "
     "target: there a second instance of it begins, a file of the package appears, or the package's "
     "directory becomes a symlink that leads out of the target.",

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 
-from pytest_linkmode import kernel
+from pytest_linkmode import kernel, namespaces
 from pytest_linkmode.installers import kit as kits
 from pytest_linkmode.installers.matrix import Asked, Part
 
@@ -17,8 +17,10 @@ from pytest_linkmode.installers.matrix import Asked, Part
 def leave_network() -> bool:
     """Leave the network, for good; return False where that may not be done.
 
-    What is run afterwards is offline whether it wants to be or not.
+    What is run afterwards is offline whether it wants to be or not. An ordinary user may do so in
+    the user namespace of a private place, which is entered first.
     """
+    namespaces.find_place()
     try:
         kernel.unshare(kernel.CLONE_NEWNET)
     except OSError:
@@ -38,8 +40,8 @@ def main(directory: str, lines: Iterable[str]) -> None:
             program, layout, depth = line.split()
             yield Asked(program, layout, int(depth))
 
-    leave_network()
-    Part(directory, kits.ensure(directory, lambda _: None), say).run(wanted())
+    kit = kits.ensure(directory, lambda _: None)
+    Part(directory, kit, say, offline=leave_network()).run(wanted())
 
 
 if __name__ == "__main__":

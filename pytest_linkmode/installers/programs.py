@@ -39,14 +39,29 @@ class Place:
     """The directories of one installation.
 
     `cache` lies on the source's side, with `supply` beside it: the wheel, the npm package, and the
-    plain trees. `target` is empty; `home` is what the program takes for the user's.
+    plain trees. `target` is empty; `home` is what the program takes for the user's. Both lie in
+    `around`, with nothing else in it.
     """
 
     kit: Kit
     cache: str
     supply: str
-    target: str
-    home: str
+    around: str
+
+    @property
+    def target(self) -> str:
+        """The directory that is installed into."""
+        return os.path.join(self.around, "target")
+
+    @property
+    def home(self) -> str:
+        """The home directory."""
+        return os.path.join(self.around, "home")
+
+    @property
+    def temporary(self) -> str:
+        """The directory for temporary files."""
+        return os.path.join(self.home, "tmp")
 
 
 @dataclass(frozen=True)
@@ -182,6 +197,14 @@ def _driver(module: str, *words: str) -> Callable[[Place, Mode], Command]:
 # --- those of npm's index ----------------------------------------------------------------------
 
 
+def _node(place: Place) -> dict[str, str]:
+    """Return what Node is told: where it keeps compiled code, which else it would make each time.
+
+    Programs that no Node runs do not look at it.
+    """
+    return {"NODE_COMPILE_CACHE": place.kit.compiled}
+
+
 def _project(**more: object) -> dict[str, str]:
     described = {
         "name": "project",
@@ -200,7 +223,7 @@ def _pnpm(place: Place, mode: Mode, *program: str) -> Command:
             *(*program, "install", "--offline", "--ignore-scripts", "--no-frozen-lockfile"),
             *("--store-dir", place.cache),
         ),
-        {},
+        _node(place),
         place.target,
         {**_project(), "pnpm-workspace.yaml": settings},
     )
@@ -240,7 +263,7 @@ def _yarn(place: Place, mode: Mode) -> Command:
     lines = "".join(f"{name}: {value}\n" for name, value in settings.items())
     return Command(
         (place.kit.node, program, "install"),
-        {},
+        _node(place),
         place.target,
         {**_project(), ".yarnrc.yml": lines},
     )
@@ -250,7 +273,8 @@ def _cacache(place: Place, mode: Mode) -> Command:  # noqa: ARG001  # it has one
     program = os.path.join(HERE, "drivers", "cacache.cjs")
     source = os.path.join(place.supply, "plain")
     package = place.kit.one_of("cacache")
-    return Command((place.kit.node, program, package, place.cache, source, place.target))
+    words = (place.kit.node, program, package, place.cache, source, place.target)
+    return Command(words, _node(place))
 
 
 # --- those of the machine ----------------------------------------------------------------------

@@ -7,12 +7,14 @@ errors are those that the field has met; positions are counted in the calls of t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 
 from linker.modes import LinkMode
-from pytest_linkmode.faults.spec import Fault, Kill, Spec
+from pytest_linkmode.faults.log import Call
+from pytest_linkmode.faults.spec import Fault, Kill, Spec, matcher
+from pytest_linkmode.installers.programs import Place
 
 OPS = {
     LinkMode.CLONE: "clone",
@@ -23,14 +25,22 @@ OPS = {
 """The op that makes a file in a mode."""
 
 ERRORS = {
-    "clone": ("EXDEV", "EOPNOTSUPP", "EAGAIN", "EPERM", "EINVAL", "ENOSPC", "EIO"),
-    "hardlink": ("EXDEV", "EMLINK", "EPERM", "ENOSPC", "EIO"),
-    "symlink": ("EPERM", "ENOSPC", "EIO"),
-    "copy": ("ENOSPC", "EIO"),
+    "clone": (
+        *("EXDEV", "EOPNOTSUPP", "ENOTTY", "ENOSYS", "EPERM", "EACCES", "EINVAL", "EBADF"),
+        *("ETXTBSY", "EISDIR", "EAGAIN", "ENOSPC", "EDQUOT", "ENOMEM", "EROFS", "EIO"),
+    ),
+    "hardlink": (
+        *("EXDEV", "EMLINK", "EOPNOTSUPP", "EPERM", "EACCES", "ENOENT", "EAGAIN"),
+        *("ENOSPC", "EROFS", "EIO"),
+    ),
+    "symlink": ("EPERM", "ENOSYS", "ENOSPC", "EIO"),
+    "copy": ("ENOSPC", "EDQUOT", "EIO"),
 }
-"""The errors that each op is made to meet."""
+"""The errors that each op is made to meet: link(2), ioctl_ficlone(2), what trackers report, and
+what systems tell apart in their fallbacks.
+"""
 
-REFUSALS = ("EXDEV", "EOPNOTSUPP", "EPERM")
+REFUSALS = ("EXDEV", "EOPNOTSUPP", "ENOTTY", "ENOSYS", "EPERM", "EACCES")
 """Those that a filesystem may well give to every call."""
 
 FIRST, MIDDLE, LAST, EVERY = "first", "middle", "last", "every"
@@ -59,8 +69,10 @@ ON: Mapping[str, frozenset[str]] = {
 }
 """Where the filesystem of the cache knows such an attribute."""
 
-COPIED = "*part-3*"
-"""The file whose copy fails: of other files that a program writes nobody can know the number."""
+COPIED = "*linkmode[-_]sample*"
+"""What the name of a file has in it that is copied of the sample: of the other files that a program
+writes nobody can know the number.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,15 +93,19 @@ class Scenario:
         """Return which of so many calls is meant, None for all."""
         return {FIRST: 1, MIDDLE: (calls + 1) // 2, LAST: calls}.get(self.position)
 
-    def faults(self, calls: int, target: str) -> tuple[Spec, ...]:
-        """Return the faults for a program that makes `calls` calls of the op in its target."""
+    def faults(self, numbers: Sequence[int], place: Place) -> tuple[Spec, ...]:
+        """Return the faults for a program whose calls of the op have these numbers.
+
+        They are counted among all that are `meant` in its place.
+        """
         if not self.op:
             return ()
+        which = self.nth(len(numbers))
+        nth = None if which is None else numbers[which - 1]
+        path, below = _counted(self.op, place)
         if self.kind == KILLED:
-            return (Kill(self.op, self.nth(calls), "after", below=target),)
-        if self.op == "copy":
-            return (Fault(self.op, self.error, path=COPIED, below=target),)
-        return (Fault(self.op, self.error, self.nth(calls), below=target),)
+            return (Kill(self.op, nth, "after", path, below),)
+        return (Fault(self.op, self.error, nth, path, below),)
 
     def faults_within(self, source: str, files: int, calls: int) -> tuple[Spec, ...]:
         """Return the same for the reference linker, which links so many files of a directory.
@@ -101,6 +117,19 @@ class Scenario:
         nth = self.nth(min(calls, files) if self.op != "copy" else files)
         path = os.path.join(escape(os.path.realpath(source)), "*")
         return (Fault(self.op, self.error, nth, path=path if self.op == "hardlink" else None),)
+
+
+def _counted(op: str, place: Place) -> tuple[str | None, str]:
+    """Return the glob, or None, and the directory of the files of an op that are counted.
+
+    What is copied may be put together elsewhere, and is the same file when it gets its place.
+    """
+    return (COPIED, place.around) if op == "copy" else (None, place.target)
+
+
+def meant(call: Call, place: Place) -> bool:
+    """Return whether a call is one of those that are counted where its op is faulted."""
+    return matcher(*_counted(call.op, place))(call.paths, 1)
 
 
 def scenarios(mode: LinkMode, layout: str, *, depth: int) -> Iterator[Scenario]:
@@ -117,15 +146,11 @@ def scenarios(mode: LinkMode, layout: str, *, depth: int) -> Iterator[Scenario]:
         return
     yield Scenario(UMASK)
     for error in ERRORS[op]:
-        if op == "copy":
-            yield Scenario("fault", op, error, MIDDLE)
-            continue
-        if error in REFUSALS:
+        if error in REFUSALS and op != "copy":
             yield Scenario("fault", op, error, EVERY)
         for position in (FIRST, MIDDLE, LAST):
             yield Scenario("fault", op, error, position)
-    if op != "copy":
-        yield Scenario(KILLED, op, "", MIDDLE)
+    yield Scenario(KILLED, op, "", MIDDLE)
     yield Scenario(SYMLINKED)
     yield Scenario(HARDLINKED)
     source = layout.partition("+")[0].partition(":")[0]

@@ -28,10 +28,15 @@ from pytest_linkmode.installers.scenarios import (
     TWIN,
 )
 
-ONE_FILE = ("EAGAIN", "EMLINK", "EINVAL", "EPERM", "EXDEV", "EOPNOTSUPP")
+ONE_FILE = (
+    *("EAGAIN", "EMLINK", "EINVAL", "EPERM", "EXDEV", "EOPNOTSUPP"),
+    *("ENOTTY", "ENOSYS", "EACCES", "EBADF", "ETXTBSY", "EISDIR"),
+)
 """Errors that say something of one file: no reason for an installation to fail."""
 
 
+CACHES = ".cache/"
+"""Where caches lie in a home directory."""
 HOSTILE = (SYMLINKED, HARDLINKED)
 """The kinds of scenarios with a target that leads out of itself."""
 
@@ -190,11 +195,19 @@ def _tidies(cell: Cell) -> bool | None:
         return None
     if _kind(cell) == "kill" and not _seen(cell, "resumed"):
         return None
-    return not _seen(cell, "left") if _whole(cell) or _kind(cell) == "kill" else None
+    left = _seen(cell, "left") or _seen(cell, "temporary")
+    return not left if _whole(cell) or _kind(cell) == "kill" else None
 
 
 def _spares_the_cache(cell: Cell) -> bool | None:
     return not _seen(cell, "polluted") if cell.seen else None
+
+
+def _writes_nowhere_else(cell: Cell) -> bool | None:
+    if not cell.seen:
+        return None
+    own = [name for name in cell.seen["home"] if not name.startswith(CACHES)]
+    return not own and not cell.seen["beside"]
 
 
 def _works_on(ending: str) -> Callable[[Cell], bool | None]:
@@ -213,6 +226,7 @@ PROPERTIES: Sequence[Property] = (
     Property("can be told to fail instead", _can_be_strict, any_is_enough=True),
     Property("isolates the cache where nobody asks for links", _isolates),
     Property("never changes a file of the cache", _spares_the_cache),
+    Property("writes to nothing but its target and its caches", _writes_nowhere_else),
     Property("keeps exec bits", _keeps("exec_bits", "plain")),
     Property("keeps permission bits whatever the umask", _keeps("permissions", "umask")),
     Property("keeps modification times", _keeps("times", "plain")),

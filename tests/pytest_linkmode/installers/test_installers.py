@@ -28,8 +28,9 @@ import pytest
 from linker.cli import Status
 from linker.modes import LinkMode
 from linker.policies import ALL
-from pytest_linkmode import cli
+from pytest_linkmode import cli, namespaces
 from pytest_linkmode.errors import LinkmodeError
+from pytest_linkmode.faults.log import Call
 from pytest_linkmode.installers import kit as kits
 from pytest_linkmode.installers import (
     known,
@@ -42,6 +43,7 @@ from pytest_linkmode.installers import (
     scenarios,
     scores,
 )
+from pytest_linkmode.installers.disturbing import AS_USER
 from pytest_linkmode.installers.matrix import Cell
 from pytest_linkmode.installers.scenarios import Scenario
 from pytest_linkmode.layouts import Layout
@@ -111,6 +113,18 @@ def test_the_versions_stand_in_one_file_and_the_others_follow_it() -> None:
         assert packages[f"node_modules/{name}"]["version"] == version
 
 
+@pytest.mark.parametrize("program", programs.PROGRAMS, ids=lambda program: program.name)
+def test_a_policy_names_the_version_that_it_is_held_against(program: programs.Program) -> None:
+    for mode in program.modes if program.index else ():
+        source = ALL[mode.policy].source
+        assert re.search(rf"(?<![\d.]){re.escape(matrix.version_of(program))}(?!\.?\d)", source)
+
+
+def test_what_is_read_and_not_run_names_the_commit_that_was_read() -> None:
+    for name in programs.NOT_RUN:
+        assert re.search(r" at [0-9a-f]{7}\b", ALL[name].source), name
+
+
 def test_the_matrix_has_every_program_and_a_quick_one_has_fewer_cells() -> None:
     whole, quick = list(matrix.asked(quick=False)), list(matrix.asked(quick=True))
     assert {one.program for one in whole} == {one.program for one in quick} == set(BY_NAME)
@@ -159,9 +173,40 @@ def test_the_reference_linker_meets_the_fault_at_the_same_place(tmp_path: Path) 
     fault = Scenario("fault", "hardlink", "EMLINK", "last")
     (within,) = fault.faults_within(str(tmp_path), 8, 12)
     assert (within.nth, within.path) == (8, f"{os.path.realpath(tmp_path)}/*")
-    assert [str(each) for each in fault.faults(12, "/t")] == ["hardlink:EMLINK:nth=12:below=/t"]
-    assert Scenario("plain").faults(3, "/t") == ()
+    place = programs.Place(kits.Kit("/k"), "/c", "/s", "/a")
+    (outside,) = fault.faults(range(1, 13), place)
+    assert str(outside) == "hardlink:EMLINK:nth=12:below=/a/target"
+    assert Scenario("plain").faults((), place) == ()
     assert Scenario("plain").faults_within("/", 3, 3) == ()
+
+
+def test_of_copies_the_files_of_the_sample_are_meant_wherever_they_are_put_together() -> None:
+    place = programs.Place(kits.Kit("/k"), "/c", "/s", "/a")
+    within = {
+        f"{place.target}/linkmode_sample/part-0.js": True,
+        f"{place.temporary}/x/linkmode_sample/part-0.js": True,
+        f"{place.target}/node_modules/linkmode-sample_tmp_7/tool.js": True,
+        f"{place.target}/pnpm-lock.yaml": False,
+        "/c/linkmode_sample/part-0.js": False,
+    }
+    for path, meant in within.items():
+        assert scenarios.meant(Call("copy", 1, "write", (path,), 1), place) is meant, path
+        linked = path.startswith(place.target)
+        assert scenarios.meant(Call("hardlink", 1, "link", ("/s/a", path), 1), place) is linked
+    for position, number in (("first", 3), ("middle", 5), ("last", 9)):
+        (fault,) = Scenario("fault", "copy", "EIO", position).faults((3, 5, 9), place)
+        assert (fault.nth, fault.below, fault.path) == (number, "/a", scenarios.COPIED)
+    (kill,) = Scenario("kill", "copy", "", "middle").faults((3, 5, 9), place)
+    assert (kill.nth, kill.below, kill.path) == (5, "/a", scenarios.COPIED)
+
+
+def test_every_mode_meets_its_errors_at_the_first_the_middle_and_the_last_file_and_a_kill() -> None:
+    for mode in LinkMode:
+        op = scenarios.OPS[mode]
+        names = {each.name for each in scenarios.scenarios(mode, "btrfs", depth=2)}
+        assert f"kill:{op}:middle" in names
+        for error, position in itertools.product(scenarios.ERRORS[op], ("first", "middle", "last")):
+            assert f"fault:{op}:{error}:{position}" in names
 
 
 def test_odd_files_are_made_where_the_filesystem_knows_them() -> None:
@@ -480,6 +525,87 @@ def test_a_change_of_the_cache_is_seen(opened: Open, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.linkmode(layout=["tmpfs"])
+def test_a_copy_fails_at_the_first_the_middle_and_the_last_file_and_is_killed(opened: Open) -> None:
+    bench = opened("uv")
+    mode = mode_of(bench, "copy")
+    for position, whole in (("first", 0), ("middle", 4), ("last", 8)):
+        seen = bench.cell(mode, Scenario("fault", "copy", "EIO", position))
+        assert seen is not None
+        assert (seen.ended, seen.fired, seen.calls) == ("failed", 1, 9)
+        assert sum(seen.found.values()) == whole, position
+    killed = bench.cell(mode, Scenario("kill", "copy", "", "middle"))
+    assert killed is not None
+    assert (killed.ended, killed.fired) == ("killed", 1)
+    assert killed.missing > 0
+    assert isinstance(killed.resumed, bool)
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_a_program_that_copies_elsewhere_first_meets_errors_of_copies_too(
+    kit: kits.Kit, linkmode_layout: Layout
+) -> None:
+    script = 'cp -r "$0/plain" "$TMPDIR/t" && cp -r --preserve=timestamps "$TMPDIR/t/." "$1"'
+    program = replace(
+        BY_NAME["cp"],
+        command=lambda place, mode: programs.Command(
+            ("sh", "-c", script, place.supply, place.target)
+        ),
+    )
+    bench = observing.Bench(kit, linkmode_layout, program)
+    copying = program.modes[-1]
+    first = bench.cell(copying, Scenario("fault", "copy", "ENOSPC", "first"))
+    assert first is not None
+    assert (first.calls, first.fired, first.found) == (18, 1, {}), "it failed before the target"
+    assert first.temporary == ["t"]
+    last = bench.cell(copying, Scenario("fault", "copy", "ENOSPC", "last"))
+    assert last is not None
+    assert (last.fired, last.missing) == (1, 1)
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+@pytest.mark.parametrize(
+    ("script", "told", "effect"),
+    [
+        ("echo > $TMPDIR/part", {"temporary": ["part"]}, "left temporary files"),
+        ("mkdir ~/.d; echo > ~/.d/log", {"home": [".d/log"]}, "wrote into the home directory"),
+        ("echo > $0/../more", {"beside": ["more"]}, "wrote outside the target"),
+        ("echo > $1/../more", {"beside": ["more"]}, "wrote outside the target"),
+    ],
+)
+def test_what_is_written_around_the_target_and_the_cache_is_seen(
+    kit: kits.Kit, linkmode_layout: Layout, script: str, told: dict[str, list[str]], effect: str
+) -> None:
+    program = replace(
+        BY_NAME["cp"],
+        command=lambda place, mode: programs.Command(
+            ("sh", "-c", f'{script}; cp -a "$1/plain/." "$0"', place.target, place.supply)
+        ),
+    )
+    bench = observing.Bench(kit, linkmode_layout, program)
+    for kind in ("plain", "umask"):
+        seen = bench.cell(program.modes[0], Scenario(kind))
+        assert seen is not None
+        assert (seen.ended, seen.missing) == ("done", 0)
+        found = {"temporary": seen.temporary, "home": seen.home, "beside": seen.beside}
+        assert {name: names for name, names in found.items() if names} == told
+        cell = cell_of(program="cp", mode="reflink=auto", scenario=kind, seen=seen.plain())
+        rows = {row.name: row.of(cell) for row in scores.PROPERTIES}
+        assert rows["writes to nothing but its target and its caches"] is ("temporary" in told)
+        if kind == "umask":
+            assert rows["leaves nothing of its own behind after success"] is (
+                "temporary" not in told
+            )
+        assert next(each.partition(":")[0] for each in pages._effects(cell)) == effect
+
+
+def test_a_cache_in_the_home_directory_is_a_cache() -> None:
+    rows = {row.name: row for row in scores.PROPERTIES}
+    elsewhere = rows["writes to nothing but its target and its caches"]
+    assert elsewhere.of(cell_of(seen=plain_of(home=[".cache/pnpm/list"]))) is True
+    assert elsewhere.of(cell_of(seen=plain_of(home=[".cachet/list"]))) is False
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
 @pytest.mark.parametrize(
     ("script", "told"),
     [
@@ -699,6 +825,27 @@ def test_the_reference_linker_must_hold_every_property(results: pages.Results) -
     assert "the reference linker does not hold" in pages.headline(worse)
 
 
+def test_of_a_whole_matrix_some_cell_must_speak_of_each_property_of_the_reference_linker(
+    results: pages.Results,
+) -> None:
+    alone = replace(results.cells[0], program="reference", differs="")
+    part = replace(results, cells=[alone])
+    assert part.ok
+    whole = replace(part, whole=True)
+    assert not whole.ok
+    assert "works on overlay" in whole.reference_open
+    said = "no cell tells whether the reference linker holds: works on overlay"
+    assert said in pages.headline(whole)
+    assert said not in pages.headline(part)
+
+
+def test_a_network_that_was_within_reach_is_told(results: pages.Results) -> None:
+    assert "network" not in pages.headline(results)
+    cells = [replace(cell, online=True) for cell in results.cells]
+    said = pages.headline(replace(results, cells=cells))
+    assert said.endswith("; in 3 cells the network was within reach: this user may not leave it")
+
+
 def test_the_page_says_it_all_and_escapes_what_programs_said(results: pages.Results) -> None:
     page = pages.page(results)
     assert "2026-11-21 00:00 UTC" in page
@@ -772,6 +919,7 @@ def test_a_cell_that_was_run_is_held_against_another_policy_without_being_run_ag
     after = matrix.collect(str(tmp_path), [asked])
     assert [cell.seen for cell in after] == [cell.seen for cell in before]
     assert {cell.said for cell in after} == {"fails, nothing left"}
+    assert all(cell.online for cell in after), "nobody has left the network here"
     assert {cell.differs for cell in after} == {"", "done instead of failed"}
     assert said[-1] == f"cp on tmpfs: {len(after)} kept"
 
@@ -860,16 +1008,21 @@ def test_a_result_that_cannot_be_read_is_none(text: str, tmp_path: Path, kit: ki
     assert matrix.collect(str(tmp_path), [asked]) == []
 
 
-def test_a_part_leaves_the_network_where_it_may() -> None:
+@pytest.mark.parametrize("before", [(), AS_USER], ids=["as we are", "as an ordinary user"])
+def test_a_part_leaves_the_network_where_it_may(before: tuple[str, ...]) -> None:
+    if before and os.geteuid():
+        before = ()
     script = (
         "import os, socket; from pytest_linkmode.installers.part import leave_network; "
         "left = leave_network(); print(left, len(socket.if_nameindex()))"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert told[0] == str(os.geteuid() == 0)
-    if told[0] == "True":
+    env = {name: text for name, text in os.environ.items() if name != namespaces.VARIABLE}
+    command = [*before, sys.executable, "-c", script]  # whose place is not ours
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    told = ran.stdout.split()
+    namespace = namespaces.try_private(user=bool(before)) is None
+    assert told[0] == str(namespace), ran.stderr
+    if namespace:
         assert told[1] == "1", "the loopback alone, and that is down"
 
 

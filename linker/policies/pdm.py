@@ -1,9 +1,9 @@
 """PDM: what pdm does with a wheel from its cache of packages.
 
 On Windows it asks by a file of its own in the temporary directory whether links can be made at all,
-elsewhere it takes them for granted; what was chosen then never falls back: after an error of a
-symlink or hardlink the package is tried once more, and then the installation ends. The second try
-refuses the symlinks that the first has left, as leading out of the target.
+elsewhere it takes them for granted; what was chosen then never falls back: after an error the
+package is tried once more, and then the installation ends. The second try refuses the symlinks that
+the first has left, as leading out of the target.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ def _platform(platform: str) -> Rows:
     tried = (
         (LinkMode.SYMLINK, State.INITIAL),
         (LinkMode.HARDLINK, State.ANY),
+        (LinkMode.COPY, State.ANY),
     )
     return graph(
         platform,

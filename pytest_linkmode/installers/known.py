@@ -55,9 +55,11 @@ KNOWN: Sequence[Known] = (
             "list their entries, and hash tables keep them, in an order of their own",
         )
         for program, shown in (
-            # uv goes on as it began or fails; pnpm goes on with what is next from there on.
+            # uv goes on as it began or fails; pnpm goes on with what is next from there on; of pdm
+            # what was linked before an error stays.
             ("uv", (HALF, "clone", "copy", "clone and copy")),
             ("pnpm-12", ("clone", "copy", "clone and *", "copy and hardlink")),
+            ("pdm", (HALF,)),
         )
         for scenario in ("nested-mount", "*-file")
     ),

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -181,7 +182,8 @@ class Bench:
 
     def _environment(self, place: Place, command: Command) -> dict[str, str]:
         return {
-            "PATH": os.defpath,  # what else a user has there is none of theirs
+            # What else a user has there is none of theirs.
+            "PATH": os.pathsep.join((os.path.dirname(sys.executable), os.defpath)),
             "HOME": place.home,
             "XDG_CONFIG_HOME": os.path.join(place.home, ".config"),
             "TMPDIR": place.temporary,

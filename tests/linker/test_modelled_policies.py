@@ -143,6 +143,7 @@ ENDS: tuple[tuple[str, LinkMode, tuple[str, ...], dict[LinkMode, int]], ...] = (
     ("pip", COPY, (), ALL_OF["copy"]),
     ("pdm", SYMLINK, (), ALL_OF["symlink"]),
     ("pdm", HARDLINK, ("hardlink:EPERM:nth=3",), ALL_OF["hardlink"]),
+    ("pdm", COPY, ("copy:EIO:nth=3",), ALL_OF["copy"]),
     ("pdm", SYMLINK, ("symlink:EPERM:nth=1",), ALL_OF["symlink"]),
     ("cacache", COPY, (), ALL_OF["copy"]),
 )
@@ -204,6 +205,7 @@ STOPS: tuple[tuple[str, LinkMode, str, int], ...] = (
     # symlinks of one directory are made elsewhere, and placed together
     ("pdm", SYMLINK, "symlink:EPERM:nth=3", 0),
     ("pdm", HARDLINK, "hardlink:EXDEV", 0),
+    ("pdm", COPY, "copy:EIO", 0),
     ("cacache", CLONE, "clone:EXDEV", 0),
 )
 

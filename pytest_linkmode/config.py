@@ -80,6 +80,15 @@ class Settings:
         """Whether filesystems or layouts were asked for, so that running none is a failure."""
         return not self.origins.keys().isdisjoint({"fs", "layout"})
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything was asked for of this run; the environment speaks of the machine."""
+        return any(origin != ENVIRONMENT for origin in self.origins.values())
+
+    def is_typed(self, *names: str) -> bool:
+        """Whether one of the options called `names` was given on the command line."""
+        return any(self.origins.get(name) == COMMAND_LINE for name in names)
+
     def typed(self, *names: str) -> tuple[str, ...]:
         """Return the options that were given, wherever they were, as one would type them.
 

@@ -251,6 +251,8 @@ class Ledger:
     """What is to be known of the machines of workers that run on another than the controller."""
     used: bool = False
     """Whether any collected test uses a fixture of ours."""
+    ran: int = 0
+    """How many tests were executed, ours or not: what ``--linkmode-tmp`` is held to."""
 
     def add(
         self,

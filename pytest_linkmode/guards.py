@@ -6,9 +6,10 @@ for and did not happen. "All skipped" is not green.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pytest_linkmode.config import Settings
-from pytest_linkmode.coverage import MODE_OF_CAPABILITY, Ledger
-from pytest_linkmode.options import COMMAND_LINE
+from pytest_linkmode.coverage import MODE_OF_CAPABILITY, Ledger, Outcome
 
 
 def unmet(
@@ -20,10 +21,7 @@ def unmet(
     files or tests to run: then an ini file that asks for filesystems on behalf of the whole
     suite does not speak of this run, unless a test of it uses them.
     """
-    sentences: list[str] = []
-    if not _ran_what_was_asked(settings, ledger, narrowed=narrowed):
-        asked = " ".join(settings.typed("fs", "layout"))
-        sentences.append(f"{asked}: no test ran on what was asked for ({happened(ledger)})")
+    sentences = [*_vacuous(settings, ledger, narrowed=narrowed)]
     sentences += [
         f"--linkmode-require={capability}: no test was executed on it ({_near(ledger, capability)})"
         for capability in settings.require
@@ -39,13 +37,30 @@ def unmet(
     return tuple(sentences)
 
 
-def _ran_what_was_asked(settings: Settings, ledger: Ledger, *, narrowed: bool) -> bool:
-    if not settings.asks_for_filesystems or settings.tmp:
-        return True
+def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[str]:
+    """Yield what is to be said of a run in which nothing came to a result.
+
+    Where filesystems or layouts were asked for, some test must have run there. Whatever else was
+    asked for: tests that use it may be missing or not applicable, but not all skipped. A run
+    without a single setting of ours belongs to somebody who may only have the plugin installed.
+    """
     if any(trial.outcome.executed for trial in ledger):
-        return True
-    typed = COMMAND_LINE in (settings.origins.get("fs"), settings.origins.get("layout"))
-    return narrowed and not typed and not ledger.used
+        return
+    if settings.tmp:
+        if not (ledger.ran or (narrowed and not settings.is_typed("tmp"))):
+            (asked,) = settings.typed("tmp")
+            yield f"{asked}: no test was executed, with tmp_path there or without"
+    elif settings.asks_for_filesystems:
+        if ledger.used or not narrowed or settings.is_typed("fs", "layout"):
+            asked = " ".join(settings.typed("fs", "layout"))
+            yield f"{asked}: no test ran on what was asked for ({happened(ledger)})"
+    elif settings.require:
+        return  # each of these is unmet, and says so
+    elif settings.is_asked and any(t.outcome is not Outcome.NOT_APPLICABLE for t in ledger):
+        yield (
+            f"{' '.join(settings.typed())}: no test that uses fixtures of linkmode came to a result "
+            f"({happened(ledger)}); their reasons say what is missing, and so does `linkmode doctor`"
+        )
 
 
 def happened(ledger: Ledger) -> str:

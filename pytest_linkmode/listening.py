@@ -83,6 +83,7 @@ def enter(report: pytest.TestReport, ledger: Ledger) -> None:
     node = getattr(report, "node", None)
     kind = "subtest" if type(report).__name__.lower() == "subtestreport" else str(report.when)
     data = report.__dict__.get(CHANNEL)
+    ledger.ran += kind == "call" and report.outcome != "skipped"
     failure = None
     if report.outcome == "failed" and data is not None:
         failure = _failure(report, kind)

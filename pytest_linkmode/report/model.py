@@ -123,7 +123,7 @@ class Verdict:
     notes: tuple[str, ...]
     failures: tuple[str, ...]
     idle: bool
-    """Whether no test of ours was executed, where nothing but these could use a filesystem."""
+    """Whether no test was executed that could use a filesystem: with ``--linkmode-tmp`` all can."""
     circumstances: Circumstances
     machines: Mapping[str, Mapping[str, str]]
     """The machines of workers that ran on another."""
@@ -206,7 +206,9 @@ def verdict(
             edges=len(here),
             narrowed=narrowed,
         ),
-        idle=not (settings.tmp or any(trial.outcome.executed for trial in ledger)),
+        idle=not (
+            any(trial.outcome.executed for trial in ledger) or (settings.tmp and ledger.ran)
+        ),
         circumstances=circumstances or Circumstances(),
         machines=ledger.machines,
     )

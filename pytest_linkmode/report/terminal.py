@@ -43,6 +43,10 @@ HOW: Mapping[str, str] = {
 """What proves most files of a cell, in one word; what is not here decides about few files only."""
 
 
+NOTHING_RAN = "no test that uses fixtures of linkmode came to a result"
+"""What is said where that fails nothing: nobody asked for anything."""
+
+
 class Style(NamedTuple):
     """How the number of tests that ended in one way is written: at length, in short, marked."""
 
@@ -74,6 +78,8 @@ def lines(verdict: Verdict, *, width: int, verbosity: int = 0) -> list[Row]:
     sweep.
     """
     rows: list[Row] = [(Span(sentence, ("red", "bold")),) for sentence in verdict.failures]
+    if verdict.idle and verdict.trials and not verdict.failures:
+        rows.append((Span(f"nothing is verified: {NOTHING_RAN}", ("yellow",)),))
     if verbosity >= 0:
         rows += [(Span(note, ("yellow",)),) for note in verdict.notes]
         rows += _table(verdict, width, verbosity)

@@ -17,6 +17,7 @@ Run = Callable[..., pytest.RunResult]
 REQUIRED = (*DIRECTORIES, "--linkmode-require=cross-device")
 
 TYPED = Settings(fs=(Request("btrfs"),), auto=False, origins={"fs": "command line"})
+BY_POLICY = Settings(policy="uv", origins={"policy": "command line"})
 IN_INI = Settings(fs=(Request("btrfs"),), auto=False, origins={"fs": "ini file"})
 
 BODIES = {
@@ -81,13 +82,47 @@ def test_a_request_that_ran_no_test_is_not() -> None:
 
 def test_bare_auto_asks_for_nothing() -> None:
     assert sentences(Settings(), Ledger()) == ()
+    assert sentences(Settings(), ledger_of(outcome="skipped")) == ()
 
 
 def test_tmp_path_on_a_filesystem_is_a_use_of_it() -> None:
     settings = Settings(
         fs=TYPED.fs, auto=False, tmp="btrfs", origins={"fs": "command line", "tmp": "command line"}
     )
-    assert sentences(settings, Ledger()) == ()
+    assert sentences(settings, Ledger(ran=1)) == ()
+    assert sentences(settings, Ledger()) == (
+        "--linkmode-tmp=btrfs: no test was executed, with tmp_path there or without",
+    )
+    assert sentences(settings, ledger_of()) == ()
+
+
+def test_tmp_path_of_the_ini_file_does_not_speak_of_a_single_test() -> None:
+    settings = Settings(tmp="btrfs", origins={"tmp": "ini file"})
+    assert sentences(settings, Ledger(), narrowed=True) == ()
+    assert sentences(settings, Ledger()) != ()
+
+
+def test_whoever_asks_for_anything_has_not_asked_for_skips() -> None:
+    for settings in (BY_POLICY, Settings(fail_under=0, origins={"fail-under": "ini file"})):
+        assert sentences(settings, ledger_of()) == ()
+        assert sentences(settings, ledger_of(outcome="failed")) == ()
+        (sentence,) = sentences(settings, ledger_of(outcome="skipped"))
+        assert sentence.startswith(f"{' '.join(settings.typed())}: no test that uses fixtures")
+        assert "(1 skipped)" in sentence
+        assert "`linkmode doctor`" in sentence
+
+
+def test_what_is_not_there_or_not_applicable_was_not_skipped() -> None:
+    assert sentences(BY_POLICY, Ledger(deselected={"test_it": "by its marker"})) == ()
+    ledger = Ledger()
+    data = Recorder("btrfs", "clone", not_applicable="no dirclone there").plain()
+    ledger.add("test_it", "setup", "skipped", data=data)
+    assert sentences(BY_POLICY, ledger) == ()
+
+
+def test_a_directory_in_the_environment_asks_for_nothing() -> None:
+    settings = Settings(dirs={"btrfs": "/b"}, origins={"dir": "environment"})
+    assert sentences(settings, ledger_of(outcome="skipped")) == ()
 
 
 def test_an_ini_file_does_not_speak_of_a_single_test_that_uses_nothing() -> None:
@@ -215,6 +250,49 @@ VACUOUS = {
     "crashing": ("import os; os._exit(1)", None),
 }
 """What happens in every test -> how they end, if the run lives to tell."""
+
+
+SKIPS = """
+import pytest
+
+@pytest.mark.skip(reason="not today")
+def test_it(linkmode_fs): ...
+
+def test_other(): ...
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["serial", "xdist"])
+def test_skips_are_red_for_those_who_asked_and_yellow_for_those_who_did_not(
+    workers: str, inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytest.importorskip("xdist")
+    pytester.makepyfile(SKIPS)
+    asked = inside("--linkmode-policy=uv", f"-n{workers}")
+    assert asked.ret == pytest.ExitCode.TESTS_FAILED
+    asked.stdout.fnmatch_lines(["--linkmode-policy=uv: no test that * (* skipped)*doctor`"])
+    idle = inside(f"-n{workers}", "-q")
+    assert idle.ret == pytest.ExitCode.OK
+    idle.stdout.fnmatch_lines(["nothing is verified: no test that uses fixtures of linkmode *"])
+
+
+def test_a_setting_of_the_ini_file_asks_too(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SKIPS)
+    pytester.makeini("[pytest]\nlinkmode_fail_under = 0\n")
+    result = inside()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["--linkmode-fail-under=0: no test that uses fixtures *"])
+
+
+def test_tmp_path_that_no_test_could_use_fails_the_run(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("import pytest\n@pytest.mark.skip\ndef test_it(tmp_path): ...")
+    result = inside("--linkmode-tmp=disk", "--linkmode-namespace=host")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["--linkmode-tmp=disk: no test was executed, *"])
+    pytester.makepyfile(test_more="def test_it(tmp_path): ...")
+    assert inside("--linkmode-tmp=disk", "--linkmode-namespace=host").ret == pytest.ExitCode.OK
 
 
 @pytest.mark.parametrize("workers", ["0", "1"], ids=["serial", "xdist"])

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from linker.modes import LinkMode
-from pytest_linkmode.errors import LinkmodeError, UsageError
+from pytest_linkmode.errors import IMPORT_HINT, LinkmodeError, UsageError
 
 if TYPE_CHECKING:
     from linker.policy import Policy
@@ -283,6 +283,9 @@ def _template(line: str) -> tuple[Sequence[LinkMode], tuple[str, ...]]:
     return modes, words
 
 
+_SIGNATURE = "name a function of a source directory, a target directory and a LinkMode"
+
+
 def _resolve(where: str) -> Callable[[pathlib.Path, pathlib.Path, LinkMode], object]:
     """Return the function that ``module:callable`` names. Raises UsageError."""
     module_name, colon, path = where.partition(":")
@@ -298,19 +301,24 @@ def _resolve(where: str) -> Callable[[pathlib.Path, pathlib.Path, LinkMode], obj
         raise UsageError(
             f"cannot import the linker {where!r}",
             why=str(error),
-            hint="is it installed, or on PYTHONPATH, or named by the ini key `pythonpath`?",
+            hint=IMPORT_HINT,
         ) from error
     try:
         found: object = operator.attrgetter(path)(module)
     except AttributeError as error:
-        raise UsageError(f"there is no linker {where!r}", why=str(error)) from None
+        hint = "write module:callable, with a name of that module"
+        raise UsageError(f"there is no linker {where!r}", why=str(error), hint=hint) from None
     if not callable(found):
-        raise UsageError(f"the linker {where!r} cannot be called", why=f"it is {found!r}")
+        raise UsageError(
+            f"the linker {where!r} cannot be called", why=f"it is {found!r}", hint=_SIGNATURE
+        )
     try:
         inspect.signature(found).bind(pathlib.Path(), pathlib.Path(), LinkMode.COPY)
     except TypeError as error:
         raise UsageError(
-            f"the linker {where!r} cannot be called as f(source, target, mode)", why=str(error)
+            f"the linker {where!r} cannot be called as f(source, target, mode)",
+            why=str(error),
+            hint=_SIGNATURE,
         ) from None
     except ValueError:  # written in C: it does not tell
         pass

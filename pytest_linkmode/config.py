@@ -167,10 +167,9 @@ def _settings(
     def base(name: str) -> str:
         return bases[origins[name]]
 
-    for name in ("fs", "layout", "require"):
-        if not all(_words([value]) for value in found.get(name, ())):
-            hint = "an empty variable? Name something, or leave the option out"
-            raise _wrong(name, "", why="it names nothing", hint=hint)
+    for name, value in found.items():
+        if _is_empty(value):
+            raise _says_nothing(name, origins[name])
     requests = _requests(found.get("fs"))
     layouts = _words(found.get("layout"))
     if origins.get("fs") == COMMAND_LINE and origins.get("layout") == INI_FILE:
@@ -205,13 +204,30 @@ def _settings(
         schedule=_schedule(text("schedule")),
         budget=_budget(text("budget")),
         report=tuple(
-            _report(os.path.join(base("report"), path)) for path in found.get("report", ())
+            dict.fromkeys(
+                _report(os.path.join(base("report"), path)) for path in found.get("report", ())
+            )
         ),
         keep=bool(found.get("keep")),
         image_dir=None if image_dir is None else os.path.join(base("image-dir"), image_dir),
         image_size=parse_size(text("image-size")),
         origins=origins,
     )
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value, or one that was given for an option among others, says nothing."""
+    if isinstance(value, (str, list)):
+        texts = [value] if isinstance(value, str) else value
+        return not texts or not all(text.replace(",", " ").strip() for text in texts)
+    return False
+
+
+def _says_nothing(name: str, origin: str) -> Exception:
+    option = BY_NAME[name]
+    what = f"{option.key} in the ini file" if origin == INI_FILE else f"{option.flag}="
+    hint = "an empty variable? Name something, or leave it out"
+    return _wrong_value(what, why="it is empty", hint=hint)
 
 
 def _requests(values: Sequence[str] | None) -> tuple[Request, ...]:
@@ -245,15 +261,23 @@ def _directories(
             dirs[name] = path
     if dirs:
         origins.setdefault("dir", ENVIRONMENT)
-    given = [(entry, bases[INI_FILE]) for entry in ini_directories]
+    dirs |= _named_paths(ini_directories, bases.get(INI_FILE, ""))
     if origins.get("dir") == COMMAND_LINE:
-        given += [(entry, bases[COMMAND_LINE]) for entry in found["dir"]]
-    for entry, base in given:
-        name, equals, path = entry.partition("=")
-        if not (name and equals and path):
-            raise _wrong("dir", entry, hint="write it as btrfs=/mnt/btrfs")
-        dirs[name.strip()] = os.path.join(base, os.path.expanduser(path.strip()))
+        dirs |= _named_paths(found["dir"], bases[COMMAND_LINE])
     return dirs
+
+
+def _named_paths(entries: Iterable[str], base: str) -> dict[str, str]:
+    """Return the directories that one place names, each of them once."""
+    named: dict[str, str] = {}
+    for entry in entries:
+        name, _, path = (word.strip() for word in entry.partition("="))
+        if not (name and path):
+            raise _wrong("dir", entry, hint="write it as btrfs=/mnt/btrfs")
+        path = os.path.join(base, os.path.expanduser(path))
+        if named.setdefault(name, path) != path:
+            raise _wrong("dir", entry, why=f"{name} is {named[name]} already", hint="give one")
+    return named
 
 
 def _words(values: Sequence[str] | None) -> tuple[str, ...]:
@@ -287,7 +311,7 @@ def _faults(lines: Sequence[str]) -> tuple[str, ...]:
         from pytest_linkmode.faults.spec import parse_all
 
         parse_all(lines)
-    return tuple(lines)
+    return tuple(dict.fromkeys(lines))
 
 
 def _schedule(text: str | None) -> str | None:

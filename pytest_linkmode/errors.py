@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+IMPORT_HINT = "is it installed, or on PYTHONPATH, or named by the ini key `pythonpath`?"
+"""What may be wrong where a module that somebody named is not found."""
+
 
 class LinkmodeError(Exception):
     """Something failed: what, why, and how to mend it."""

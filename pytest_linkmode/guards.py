@@ -57,9 +57,10 @@ def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[
     elif settings.require:
         return  # each of these is unmet, and says so
     elif settings.is_asked and any(t.outcome is not Outcome.NOT_APPLICABLE for t in ledger):
+        asked = " ".join(settings.typed())
         yield (
-            f"{' '.join(settings.typed())}: no test that uses fixtures of linkmode came to a result "
-            f"({happened(ledger)}); their reasons say what is missing, and so does `linkmode doctor`"
+            f"{asked}: no test that uses fixtures of linkmode came to a result "
+            f"({happened(ledger)}); why, their reasons say, and what is missing `linkmode doctor`"
         )
 
 

@@ -178,13 +178,14 @@ def given(config: pytest.Config, options: object) -> dict[str, tuple[Any, str]]:
     """Return the value and the origin of every option that was given, by name.
 
     `options` holds the parsed command line (``config.option``, or what is known of it before
-    conftests are loaded); it wins over the ini file.
+    conftests are loaded); it wins over the ini file. An empty value was given too; that it says
+    nothing is for `config` to find.
     """
     found: dict[str, tuple[Any, str]] = {}
     for option in OPTIONS:
         value, origin = getattr(options, option.key, None), COMMAND_LINE
         if value is None:
             value, origin = config.getini(option.key), INI_FILE
-        if value not in (None, "", [], False):
+        if value is not None and value is not False:
             found[option.name] = value, origin
     return found

@@ -7,7 +7,8 @@ that is missing said at once. In workers of pytest-xdist only what each needs fo
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_linkmode.errors import Unavailable, UsageError
@@ -47,13 +48,13 @@ def prepare(session: Session) -> None:
     if _only_shows(options):
         return
     if not session.is_worker:
+        _check_words(session)
         if settings.tmp and options.basetemp:
             raise UsageError(
                 f"--linkmode-tmp={settings.tmp} and --basetemp={options.basetemp}",
                 why="both say where tmp_path lies",
                 hint="give one",
             )
-        _check_words(session)
         if settings.report and not options.collectonly:
             _check_reports(settings.report)
         if not options.collectonly:
@@ -74,20 +75,39 @@ def _only_shows(options: argparse.Namespace) -> bool:
 def _check_words(session: Session) -> None:
     """Look up every name that was given. Raises UsageError."""
     settings = session.settings
-    if settings.require:
+
+    def capabilities() -> None:
         from pytest_linkmode.capabilities import CAPABILITIES
 
         for name in settings.require:
             check("capability", name, CAPABILITIES)
-    if settings.tmp:
-        check("filesystem", settings.tmp, session.kinds)
-    if settings.provider is not None:
+
+    looking_up: Mapping[str, Callable[[], object]] = {
+        "tmp": lambda: check("filesystem", str(settings.tmp), session.kinds),
         # Any filesystem tells whether there is a provider of that name.
-        missing(next(iter(session.kinds.values())), settings)
-    if "policy" in settings.origins:
-        session.find_policy()
-    if "linker" in settings.origins:
-        session.find_adapter()
+        "provider": lambda: missing(next(iter(session.kinds.values())), settings),
+        "linker": session.find_adapter,
+        "policy": session.find_policy,
+        "require": capabilities,
+    }
+    for name, look_up in looking_up.items():
+        if name in settings.origins:
+            with _asked_by(settings.typed(name)):
+                look_up()
+    with _asked_by(settings.typed("fs", "layout", "dir")):
+        _ = session.wanted
+
+
+@contextmanager
+def _asked_by(options: Sequence[str]) -> Iterator[None]:
+    """Let what is refused meanwhile begin with the options that asked for it."""
+    try:
+        yield
+    except UsageError as error:
+        if not options or error.what.startswith("--linkmode-"):
+            raise
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        raise UsageError(" ".join(options), why=why, hint=error.hint) from None
 
 
 def _check_reports(paths: Sequence[str]) -> None:

@@ -372,23 +372,31 @@ def load_policy(text: str) -> Policy:
     from linker.policies import ALL
     from linker.policy import Policy
     from pytest_linkmode.config import suggestion
-    from pytest_linkmode.errors import UsageError
+    from pytest_linkmode.errors import IMPORT_HINT, UsageError
 
-    module, colon, name = text.partition(":")
-    if not colon:
+    module, _, name = text.partition(":")
+    if not (module and name):
         found = ALL.get(text.lower())
         if found is None:
-            raise UsageError(f"no policy is called {text!r}", hint=suggestion(text, ALL))
+            hint = f"{suggestion(text, ALL)}; one of your own is MODULE:OBJ"
+            raise UsageError(f"no policy is called {text!r}", hint=hint)
         return found
     import importlib
 
     try:
         policy = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--linkmode-policy={text}", why=str(error)) from None
+    except ImportError as error:
+        raise UsageError(
+            f"cannot import the policy {text!r}", why=str(error), hint=IMPORT_HINT
+        ) from None
+    except AttributeError as error:
+        hint = "write MODULE:OBJ, with a name of that module"
+        raise UsageError(f"there is no policy {text!r}", why=str(error), hint=hint) from None
     if not isinstance(policy, Policy):
         raise UsageError(
-            f"--linkmode-policy={text}", why=f"it is a {type(policy).__name__}, not a Policy"
+            f"{text!r} is no policy",
+            why=f"it is a {type(policy).__name__}",
+            hint="name an object of the class linker.Policy",
         )
     return policy
 

@@ -206,9 +206,7 @@ def verdict(
             edges=len(here),
             narrowed=narrowed,
         ),
-        idle=not (
-            any(trial.outcome.executed for trial in ledger) or (settings.tmp and ledger.ran)
-        ),
+        idle=not (any(trial.outcome.executed for trial in ledger) or (settings.tmp and ledger.ran)),
         circumstances=circumstances or Circumstances(),
         machines=ledger.machines,
     )

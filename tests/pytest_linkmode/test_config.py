@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import pathlib
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from _pytest.config.argparsing import Parser
 from pytest_linkmode import config as configuration
 from pytest_linkmode.config import Request, Settings
 from pytest_linkmode.errors import UsageError
-from pytest_linkmode.options import OPTIONS, add_options
+from pytest_linkmode.options import FLAG, LINES, OPTIONS, WORDS, Option, add_options
 
 HERE = pathlib.Path("/invoked/here")
 INI = pathlib.Path("/project/pytest.ini")
@@ -105,11 +106,56 @@ def test_directories_are_joined_from_all_three_places() -> None:
     }
 
 
-@pytest.mark.parametrize("option", ["--linkmode-fs", "--linkmode-layout", "--linkmode-require"])
-@pytest.mark.parametrize("value", ["", " , "])
-def test_a_list_that_names_nothing_is_no_auto(option: str, value: str) -> None:
-    with pytest.raises(UsageError, match=f"{option}=: it names nothing"):
-        read("--linkmode-fs=btrfs", f"{option}={value}")
+TAKING_A_VALUE = [option for option in OPTIONS if option.shape is not FLAG]
+
+
+@pytest.mark.parametrize("option", TAKING_A_VALUE, ids=lambda option: option.name)
+def test_a_value_that_is_empty_is_refused_and_not_taken_for_none(option: Option) -> None:
+    for value in ("", " ", " , "):
+        with pytest.raises(UsageError) as caught:
+            read(f"{option.flag}={value}")
+        assert str(caught.value).startswith(f"{option.flag}=: it is empty\nhint: ")
+    several = option.shape in (WORDS, LINES)
+    for given in ("", " ") if not several else ([], [""], ["a=/b", " "]):
+        with pytest.raises(UsageError, match=f"^{option.key} in the ini file: it is empty"):
+            read(ini={option.key: given})
+    if several:
+        with pytest.raises(UsageError, match="it is empty"):
+            read(f"{option.flag}=copy:EIO", f"{option.flag}=")
+
+
+def test_a_flag_that_the_ini_file_takes_back_was_not_given() -> None:
+    assert read(ini={"linkmode_keep": False}).origins == {}
+
+
+TWICE: dict[str, dict[str, Any]] = {
+    "fs=xfs,btrfs,xfs": {"fs": (Request("xfs"), Request("btrfs"))},
+    "layout=xfs,xfs": {"layouts": ("xfs",)},
+    "require=reflink,reflink": {"require": ("reflink",)},
+    "report=a.json": {"report": ("/invoked/here/a.json",)},
+    "fault=copy:EIO": {"fault": ("copy:EIO",)},
+    "dir=xfs=/x": {"dirs": {"xfs": "/x"}},
+    "tmp=xfs": {"tmp": "xfs"},
+    "budget=7": {"budget": 7},
+}
+"""What is given twice -> what comes of it: the same once."""
+
+
+@pytest.mark.parametrize("word", TWICE)
+def test_what_is_said_twice_is_meant_once(word: str) -> None:
+    settings = read(f"--linkmode-{word}", f"--linkmode-{word}")
+    for name, value in TWICE[word].items():
+        assert getattr(settings, name) == value
+
+
+def test_of_two_values_where_one_is_meant_the_last_wins_as_in_pytest() -> None:
+    assert read("--linkmode-policy=uv", "--linkmode-policy=bun").policy == "bun"
+
+
+def test_two_directories_for_one_filesystem_in_one_place_are_refused() -> None:
+    with pytest.raises(UsageError, match="xfs=/b: xfs is /a already"):
+        read("--linkmode-dir=xfs=/a", "--linkmode-dir=xfs=/b")
+    assert read("--linkmode-dir=xfs=/b", ini={"linkmode_dir": ["xfs=/a"]}).dirs == {"xfs": "/b"}
 
 
 def test_a_directory_in_the_environment_is_no_request() -> None:
@@ -186,6 +232,40 @@ def test_every_option_has_help_and_an_ini_key_of_its_name() -> None:
     for option in OPTIONS:
         assert option.help.endswith(".")
         assert option.key == "linkmode_" + option.flag.removeprefix("--linkmode-").replace("-", "_")
+
+
+MISTAKES: dict[str, str] = {
+    "fs=btrs": "no filesystem is called 'btrs'\nhint: did you mean 'btrfs'",
+    "fs=btrfs xfz": "no filesystem is called 'xfz'\nhint: did you mean 'xfs'",
+    "layout=disk:tmpf": "'disk:tmpf' is no layout: no filesystem is called 'tmpf'\nhint: did you",
+    "layout=disk+bnd": "'disk+bnd' is no layout: no special kind is called 'bnd'\nhint: did you",
+    "tmp=dsk": "no filesystem is called 'dsk'\nhint: did you mean 'disk'",
+    "tmp=disk,shm": "no filesystem is called 'disk,shm'\nhint: ",
+    "dir=btr=/": "no filesystem is called 'btr'\nhint: did you mean 'btrfs'",
+    "provider=rot": "no provider is called 'rot'\nhint: did you mean 'root'",
+    "linker=cp": "'cp' is no linker: it is neither *\nhint: write it as in: *",
+    "linker=nothing_there:link": "cannot import the linker *: No module named*\nhint: ",
+    "linker=os:nothing": "there is no linker 'os:nothing': *\nhint: ",
+    "linker=os:name": "the linker 'os:name' cannot be called: *\nhint: ",
+    "policy=uvv": "no policy is called 'uvv'\nhint: did you mean 'uv'",
+    "policy=:X": "no policy is called ':X'\nhint: ",
+    "policy=nothing_there:X": "cannot import the policy *: No module named*\nhint: ",
+    "policy=os:nothing": "there is no policy 'os:nothing': *\nhint: ",
+    "policy=os:path": "'os:path' is no policy: it is a module\nhint: ",
+    "require=reflnk": "no capability is called 'reflnk'\nhint: did you mean 'reflink'",
+}
+"""A value that means nothing -> what is said of it: what, why, and what was perhaps meant."""
+
+
+@pytest.mark.usefixtures("host_place")
+def test_a_word_that_means_nothing_names_its_option_and_what_was_perhaps_meant(
+    pytester: pytest.Pytester,
+) -> None:
+    for word, said in MISTAKES.items():
+        with pytest.raises(pytest.UsageError) as caught:
+            pytester.parseconfigure("--linkmode-namespace=host", f"--linkmode-{word}")
+        asked = f"--linkmode-{word}".replace(" ", ",")
+        assert fnmatch.fnmatchcase(str(caught.value), f"{asked}: {said}*"), str(caught.value)
 
 
 @pytest.mark.usefixtures("host_place")

@@ -79,7 +79,7 @@ def test_a_variable_of_the_shell_asks_for_nothing(
         ("--linkmode-layout=ext4+subvolume", "btrfs+subvolume"),
         ("--linkmode-require=reflinks", "did you mean 'reflink'"),
         ("--linkmode-policy=refrence", "did you mean 'reference'"),
-        ("--linkmode-policy=os:getcwd", "not a Policy"),
+        ("--linkmode-policy=os:getcwd", "is no policy"),
         ("--linkmode-policy=nothing.of.that.name:X", "nothing"),
         ("--linkmode-linker=nothing.of.that.name:link", "nothing"),
         ("--linkmode-provider=lop", "no provider is called 'lop'"),

@@ -31,6 +31,9 @@ GROUPS = (PAIRS, SPECIAL)
 ENVIRONMENT = "environment"
 """Where a setting was made, beside the command line and the ini file."""
 
+REPLAYED = ("tmp", "dir", "provider", "namespace", "linker", "policy", "image-size")
+"""The options that decide what a test of some layout does, beside the layout."""
+
 NAMESPACES = ("auto", "private", "host")
 
 
@@ -78,7 +81,11 @@ class Settings:
     @property
     def asks_for_filesystems(self) -> bool:
         """Whether filesystems or layouts were asked for, so that running none is a failure."""
-        return not self.origins.keys().isdisjoint({"fs", "layout"})
+        return self.is_asking("fs", "layout")
+
+    def is_asking(self, *names: str) -> bool:
+        """Whether one of the options called `names` was given anywhere."""
+        return not self.origins.keys().isdisjoint(names)
 
     @property
     def is_asked(self) -> bool:
@@ -114,6 +121,14 @@ class Settings:
             given = values.get(option.name) or [_number(getattr(self, attribute))]
             words += [f"{option.flag}={value}" for value in given]
         return tuple(words)
+
+    def replaying(self, layouts: Iterable[str]) -> tuple[str, ...]:
+        """Return the options without which a test on these layouts would be another one.
+
+        A layout may be one that no run selects by itself.
+        """
+        names = ",".join(layouts)
+        return (*([f"--linkmode-layout={names}"] if names else []), *self.typed(*REPLAYED))
 
     def _fs_words(self) -> list[str]:
         words = [AUTO] if self.auto else []

@@ -141,7 +141,13 @@ def linkmode_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
     session = session_of(request.config)
     session.listener.observe(request.node)
     settings = session.settings
-    with faults_of(request, settings.fault, settings.budget, session.witness) as runner:
+    with faults_of(
+        request,
+        settings.fault,
+        settings.budget,
+        session.witness,
+        lambda: session.alone(request.node),
+    ) as runner:
         yield runner
 
 
@@ -154,7 +160,9 @@ def linkmode_interleave(request: pytest.FixtureRequest) -> Interleaver:
     session = session_of(request.config)
     session.listener.observe(request.node)
     settings = session.settings
-    return interleaver_of(request, settings.schedule, settings.budget)
+    return interleaver_of(
+        request, settings.schedule, settings.budget, lambda: session.alone(request.node)
+    )
 
 
 @pytest.fixture(scope="session")

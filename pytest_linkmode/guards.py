@@ -21,7 +21,8 @@ def unmet(
     files or tests to run: then an ini file that asks for filesystems on behalf of the whole
     suite does not speak of this run, unless a test of it uses them.
     """
-    sentences = [*_vacuous(settings, ledger, narrowed=narrowed)]
+    sentences = [*_not_replayed(settings, ledger)]
+    sentences = sentences or [*_vacuous(settings, ledger, narrowed=narrowed)]
     sentences += [
         f"--linkmode-require={capability}: no test was executed on it ({_near(ledger, capability)})"
         for capability in settings.require
@@ -61,6 +62,16 @@ def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[
         yield (
             f"{asked}: no test that uses fixtures of linkmode came to a result "
             f"({happened(ledger)}); why, their reasons say, and what is missing `linkmode doctor`"
+        )
+
+
+def _not_replayed(settings: Settings, ledger: Ledger) -> Iterator[str]:
+    """Yield what is to be said of a case to replay that no test could be about."""
+    if settings.is_asking("fault", "schedule") and not any(trial.said for trial in ledger):
+        asked = " ".join(settings.typed("fault", "schedule"))
+        yield (
+            f"{asked}: no test that ran sweeps or explores, so nothing was replayed "
+            f"({happened(ledger)}); name the test beside it, as the failure does"
         )
 
 

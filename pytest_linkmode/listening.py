@@ -52,6 +52,17 @@ class Listener:
             self._listening.enter_context(recording(self._recorder))
         return self._recorder
 
+    def layouts_of(self, item: pytest.Item) -> tuple[str, ...]:
+        """Return the names of the layouts and filesystems that the test that runs was given."""
+        from pytest_linkmode.selection import Choice
+
+        callspec = getattr(item, "callspec", None)
+        params = callspec.params.values() if callspec else ()
+        names = [each.name for each in params if isinstance(each, Choice) and each.spec]
+        if not names and self._recorder is not None and self._recorder.layout:
+            names = [self._recorder.layout]
+        return tuple(dict.fromkeys(names))
+
     def gave(self, layout: str, can: Iterable[str]) -> None:
         """Take note of what a test was given, unless it has a layout of its own already."""
         if self._recorder is not None and not self._recorder.can:
@@ -105,7 +116,10 @@ def enter(report: pytest.TestReport, ledger: Ledger) -> None:
 SUMMARIES = ("linkmode_sweep", "linkmode_exploration")
 """The properties of a test by which its sweeps and explorations say what they came to."""
 
-_REPLAY = re.compile(r"--linkmode-(?:fault|schedule)=(?:'(?:[^']|'\"'\"')*'|[^\s'])+")
+_WORD = r"""(?:'[^']*'|"'"|[\w@%+=:,./-])+"""
+"""A word as `shlex.quote` writes it: it ends where anything else follows, such as a quote."""
+_OPTION = rf"--linkmode-(?:fault|schedule)={_WORD}"
+_REPLAY = re.compile(rf"{_OPTION}(?: {_OPTION})*", re.ASCII)
 _HEAD, _TAIL = 2000, 2000
 """How many letters of a failure are kept: what begins it, and what ends it."""
 
@@ -117,8 +131,12 @@ def _failure(report: pytest.TestReport, kind: str) -> Failure:
     text = report.longreprtext
     context = getattr(report, "context", None)
     where = str(getattr(context, "msg", "") or kind) if kind == "subtest" else kind
-    replay = tuple(dict.fromkeys(_REPLAY.findall(text)))
-    return Failure(where, _cut(text), replay)
+    return Failure(where, _cut(text), replays_in(text))
+
+
+def replays_in(text: str) -> tuple[str, ...]:
+    """Return the options by which each case of a failure is seen again, as they were written."""
+    return tuple(dict.fromkeys(_REPLAY.findall(text)))
 
 
 def _cut(text: str) -> str:

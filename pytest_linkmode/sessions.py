@@ -98,15 +98,19 @@ class Session:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """What was asked for. Raises UsageError."""
-        from pytest_linkmode.config import read
-
-        settings = read(self.config, self._options)
+        """What was asked for, as this process is to understand it. Raises UsageError."""
         if "LINKMODE_GUEST" in os.environ:
             from pytest_linkmode.guests.uml import within
 
-            return within(settings)
-        return settings
+            return within(self.asked)
+        return self.asked
+
+    @functools.cached_property
+    def asked(self) -> Settings:
+        """What was asked for, as it was typed. Raises UsageError."""
+        from pytest_linkmode.config import read
+
+        return read(self.config, self._options)
 
     @functools.cached_property
     def ledger(self) -> Ledger:
@@ -296,6 +300,16 @@ class Session:
             kind = f"{self.place.kind} {'user ' if self.place.user else ''}namespace"
             who = ", ".join(filter(None, (f"{kind}{note}", who)))
         return who
+
+    def alone(self, item: pytest.Item) -> str:
+        """Return the command line that runs this test as it runs here, and no other."""
+        import shlex
+
+        path, colons, name = item.nodeid.partition("::")
+        path = os.path.join(self.config.rootpath, path)
+        test = os.path.relpath(path, self.config.invocation_params.dir) + colons + name
+        options = self.asked.replaying(self.listener.layouts_of(item))
+        return shlex.join(["pytest", test, *options])
 
     # Between processes
 

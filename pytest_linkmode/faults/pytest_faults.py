@@ -26,6 +26,7 @@ def faults_of(
     replay: Iterable[str] = (),
     budget: int | None = None,
     witness: Callable[[Run], None] | None = None,
+    alone: Callable[[], str] = str,
 ) -> Iterator[FaultRunner]:
     """Give a test its `FaultRunner`, or skip it, saying why, where programs cannot have faults.
 
@@ -33,7 +34,8 @@ def faults_of(
     and a program is refused with the reason.
 
     `replay` are the lines of ``--linkmode-fault``, `budget` is ``--linkmode-budget``; `witness` is
-    told of every run of a program. Raises UsageError for a line that cannot be read.
+    told of every run of a program, and `alone` returns the command line of this test. Raises
+    UsageError for a line that cannot be read.
     """
     from pytest_linkmode.faults.runner import FaultRunner
     from pytest_linkmode.faults.spec import parse_all
@@ -50,6 +52,7 @@ def faults_of(
         say=saying(request),
         failures=(Exception, pytest.fail.Exception),
         witness=witness,
+        alone=alone,
     )
     yield runner
     runner.close()

@@ -54,7 +54,8 @@ class FaultRunner:
 
     `budget` bounds sweeps, `replay` narrows them to one case, `subtests` and `say` are where they
     report to, `failures` are the exceptions that make a case fail; see `sweep`. `witness` is told
-    of every program that has run.
+    of every program that has run. `alone` returns the command line that runs this test and no
+    other, to which the options that replay a case belong.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class FaultRunner:
         failures: tuple[type[BaseException], ...] = (Exception,),
         zygotes: Zygotes | None = None,
         witness: Callable[[Run], None] | None = None,
+        alone: Callable[[], str] = str,
     ) -> None:
         self._witness = witness
+        self.alone = alone
         self.budget = budget
         self.replay = tuple(replay)
         self._subtests = subtests
@@ -243,7 +246,7 @@ class FaultRunner:
 
         reports, self._reports = self._reports, []
         for report in reports:
-            failed = failure(report)
+            failed = failure(report, self.alone() if report.failed else "")
             if failed is not None:
                 raise failed
 

@@ -248,6 +248,7 @@ class Sweep:
         self._subtests = subtests
         self._run = run
         self._replay = runner.replay
+        self._alone = runner.alone
         self._calls: tuple[Call, ...] = ()
         self.report = Report(_name(command))
 
@@ -314,7 +315,8 @@ class Sweep:
         if error is None or not isinstance(error, self._failures):
             return False
         if case.replay:
-            error.add_note(f"{case}\nreplay this case with {case.replay}")
+            line = f"{self._alone()} {case.replay}".lstrip()
+            error.add_note(f"{case}\nreplay this case with {line}")
         self.report.failed.append((case, error))
         if self._subtests is None:
             return True
@@ -335,8 +337,11 @@ def _fail(subtests: SubTests, name: str, error: BaseException) -> None:
         raise error
 
 
-def failure(report: Report) -> SweepFailed | None:
-    """Return the error that tells of the failed cases which nobody has reported yet."""
+def failure(report: Report, alone: str = "") -> SweepFailed | None:
+    """Return the error that tells of the failed cases which nobody has reported yet.
+
+    `alone` is the command line to which the options belong that replay a case.
+    """
     failed = report.failed[report.reported :]
     if not failed:
         return None
@@ -345,7 +350,7 @@ def failure(report: Report) -> SweepFailed | None:
         said = str(error).strip().splitlines()
         lines.append(f"{case}: {type(error).__name__}{': ' + said[0] if said else ''}")
         if case.replay:
-            lines.append(f"  {case.replay}")
+            lines.append(f"  {alone} {case.replay}" if alone else f"  {case.replay}")
     if len(failed) > SHOWN:
         lines.append(f"… and {len(failed) - SHOWN} more")
     raised = SweepFailed("\n".join(lines))

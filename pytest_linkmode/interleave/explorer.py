@@ -91,7 +91,8 @@ class Interleaver:
     """Explores schedules. The fixture `linkmode_interleave`.
 
     `budget` bounds explorations, `replay` is the one schedule to run instead, `say` is told what
-    each exploration came to, `failures` are the exceptions that make a schedule fail.
+    each exploration came to, `failures` are the exceptions that make a schedule fail. `alone`
+    returns the command line that runs this test and no other.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class Interleaver:
         replay: str | None = None,
         say: Callable[[str], None] | None = None,
         failures: tuple[type[BaseException], ...] = (Exception,),
+        alone: Callable[[], str] = str,
     ) -> None:
         self.budget = budget
+        self._alone = alone
         self.replay = replay
         self._say = say
         self._failures = failures
@@ -327,6 +330,7 @@ class Interleaver:
         has = execution.preemptions()
         found = "" if has == had else f" (found with {had})"
         why = f"{type(last[0]).__name__}: {last[0]}"
+        options = f"{self._alone()} --linkmode-schedule='{line}'".lstrip()
         message = "\n".join(
             [
                 f"a schedule with {_preemptions(has)}{found} fails: {why}",
@@ -334,7 +338,7 @@ class Interleaver:
                 side_by_side(execution, Places(places).roots, everything=not prunes),
                 "",
                 str(explored),
-                f"replay this schedule with --linkmode-schedule='{line}'",
+                f"replay this schedule with {options}",
             ]
         )
         failure = ScheduleFailed(message, execution, line)

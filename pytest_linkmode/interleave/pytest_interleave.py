@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
 
 
 def interleaver_of(
-    request: pytest.FixtureRequest, replay: str | None = None, budget: int | None = None
+    request: pytest.FixtureRequest,
+    replay: str | None = None,
+    budget: int | None = None,
+    alone: Callable[[], str] = str,
 ) -> Interleaver:
     """Return what explores schedules for a test, and says in the summary what it did.
 
-    `replay` is the line of ``--linkmode-schedule``, `budget` is ``--linkmode-budget``. Raises
-    Unavailable on Windows.
+    `replay` is the line of ``--linkmode-schedule``, `budget` is ``--linkmode-budget``, `alone`
+    returns the command line of this test. Raises Unavailable on Windows.
     """
     refuse_windows()
     from pytest_linkmode.interleave.explorer import Interleaver
@@ -29,4 +33,5 @@ def interleaver_of(
         replay=replay,
         say=saying(request),
         failures=(Exception, pytest.fail.Exception),
+        alone=alone,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -180,10 +180,8 @@ def _proofs(line: Line, indices: Mapping[str, int]) -> dict[str, list[int]]:
     }
 
 
-def _failed(trial: Trial, replaying: Sequence[str]) -> dict[str, Any]:
-    # The layout of the test may be one that no run selects by itself.
-    layout = [f"--linkmode-layout={trial.layout}"] if trial.layout else []
-    options = shlex.join([*layout, *replaying])
+def _failed(trial: Trial, replaying: Callable[[Iterable[str]], tuple[str, ...]]) -> dict[str, Any]:
+    options = shlex.join(replaying(filter(None, [trial.layout])))
     return {
         "test": trial.test,
         "outcome": str(trial.outcome),

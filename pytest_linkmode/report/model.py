@@ -7,7 +7,7 @@ this and nothing else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from linker.policy import Edge, Policy
 
 MODES = ("clone", "hardlink", "symlink", "copy")
-REPLAYED = ("tmp", "dir", "provider", "namespace", "linker", "policy")
-"""The options that decide what a test of some layout does, beside the layout."""
 NO_MODE = ""
 """The column of tests that do not vary the link mode."""
 
@@ -103,8 +101,8 @@ class Verdict:
     """
 
     typed: tuple[str, ...]
-    replaying: tuple[str, ...]
-    """Those of the options without which a test of this run would be another one."""
+    replaying: Callable[[Iterable[str]], tuple[str, ...]]
+    """Returns the options without which a test on some layouts would be another one."""
     place: str
     platform: str
     policy: Policy
@@ -182,7 +180,7 @@ def verdict(
     known = sorted({capability for trial in ledger for capability in trial.can})
     return Verdict(
         typed=settings.typed(),
-        replaying=settings.typed(*REPLAYED),
+        replaying=settings.replaying,
         place=place,
         platform=platform,
         policy=policy,

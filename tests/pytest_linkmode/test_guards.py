@@ -120,6 +120,22 @@ def test_what_is_not_there_or_not_applicable_was_not_skipped() -> None:
     assert sentences(BY_POLICY, ledger) == ()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(fault=("copy:EIO",), origins={"fault": "command line"}),
+        Settings(schedule="A2-B", origins={"schedule": "command line"}),
+    ],
+    ids=["fault", "schedule"],
+)
+def test_a_case_that_nothing_replays_is_not_mended(settings: Settings) -> None:
+    (sentence,) = sentences(settings, ledger_of())
+    assert sentence.startswith(f"{settings.typed()[0]}: no test that ran sweeps or explores")
+    ledger = ledger_of()
+    ledger.add("test_it", "teardown", "passed", said=["swept 1 cases of cp: 0 failed"])
+    assert sentences(settings, ledger) == ()
+
+
 def test_a_directory_in_the_environment_asks_for_nothing() -> None:
     settings = Settings(dirs={"btrfs": "/b"}, origins={"dir": "environment"})
     assert sentences(settings, ledger_of(outcome="skipped")) == ()

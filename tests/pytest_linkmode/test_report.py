@@ -393,6 +393,27 @@ def test_the_line_that_replays_a_case_does_so_as_it_stands_in_the_report(
     assert "--linkmode-fault=clone:EXDEV:path=* *" in again.stdout.str()
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("x --linkmode-fault=copy:EIO:nth=2", ["--linkmode-fault=copy:EIO:nth=2"]),
+        ("'--linkmode-fault=copy:EIO'", ["--linkmode-fault=copy:EIO"]),
+        ('"--linkmode-schedule=A2-B", (x)', ["--linkmode-schedule=A2-B"]),
+        ("(--linkmode-schedule='one two=A2-B')", ["--linkmode-schedule='one two=A2-B'"]),
+        ("--linkmode-fault='a b'\"'\"'c'\n", ["--linkmode-fault='a b'\"'\"'c'"]),
+        (
+            "pytest x --linkmode-layout=xfs --linkmode-fault=copy:EIO --linkmode-fault='a b' y",
+            ["--linkmode-fault=copy:EIO --linkmode-fault='a b'"],
+        ),
+        ("--linkmode-fault=…", []),
+    ],
+)
+def test_the_options_that_replay_a_case_are_taken_as_a_shell_takes_them(
+    text: str, lines: list[str]
+) -> None:
+    assert listening.replays_in(text) == tuple(lines)
+
+
 def test_what_replays_a_case_has_the_options_that_it_depends_on_and_no_others() -> None:
     ledger = Ledger()
     for name, layout in (("test_a", "xfs:btrfs"), ("test_b", "")):

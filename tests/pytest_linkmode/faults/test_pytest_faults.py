@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
 import pytest
 
@@ -74,6 +76,61 @@ def test_one_case_is_replayed_as_it_was_printed(project: pytest.Pytester) -> Non
     other = "--linkmode-fault=symlink:EPERM:nth=1:path=*/c"
     result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep", other)
     result.assert_outcomes(passed=1, deselected=1)
+
+
+PLACED = """
+import os, sys
+
+import pytest
+
+PROGRAM = '''
+import os, sys
+source, target = sys.argv[1:]
+try:
+    os.link(source + "/a", target + "/it's")
+except OSError:
+    os.symlink("x", target + "/it's")
+'''
+
+@pytest.mark.parametrize("word", ["one two", "three"])
+def test_place(linkmode_layout, linkmode_fs, linkmode_faults, word):
+    layout = linkmode_layout
+    (layout.source / "a").touch()
+    command = [sys.executable, "-I", "-S", "-c", PROGRAM, layout.source, layout.target]
+    for case in linkmode_faults.sweep(
+        command, ops=("hardlink",), errors=("EPERM",), kills=False, target=layout.target
+    ):
+        with case:
+            assert not os.path.islink(layout.target / "it's"), word
+"""
+
+
+@pytest.mark.parametrize("subtests", ["subtests", "no:subtests"])
+def test_the_printed_line_shows_the_case_again_when_it_is_pasted(
+    pytester: pytest.Pytester, faultable: None, subtests: str
+) -> None:
+    (pytester.path / "sub dir").mkdir()
+    (pytester.path / "sub dir" / "test_placed.py").write_text(PLACED)
+    (pytester.path / "pytest.ini").write_text("[pytest]\n")
+    options = ("-p", "no:cacheprovider") + (() if subtests == "subtests" else ("-p", subtests))
+    asked = "--linkmode-layout=disk", "--linkmode-namespace=host", "--linkmode-report=r.json"
+    result = pytester.runpytest_subprocess(*options, *asked)
+    lines = re.findall(r"^\S* +(?:replay this case with )?(pytest .*)$", str(result.stdout), re.M)
+    lines = list(dict.fromkeys(lines))
+    assert len(lines) == 2  # disk, in both words
+    for line, word in zip(lines, ("one two", "three"), strict=True):
+        program, test, *arguments = shlex.split(line)
+        assert program == "pytest"
+        assert test == f"sub dir/test_placed.py::test_place[disk-disk-{word}]"
+        assert arguments[:2] == ["--linkmode-layout=disk", "--linkmode-namespace=host"]
+        again = pytester.runpytest_subprocess(*options, test, *arguments)
+        assert again.parseoutcomes()["failed"] in (1, 2)  # the subtest, and the test that holds it
+        assert "passed" not in again.parseoutcomes()
+        again.stdout.fnmatch_lines(["*swept 1 cases of *: 1 failed*"])
+    run = json.loads((pytester.path / "r.json").read_text())["runs"][0]
+    cases = [case for failed in run["failures"] for case in failed["cases"]]
+    told = {line for case in cases for line in case["replay"]}
+    assert told == {line[line.index("--linkmode-layout") :] for line in lines}
 
 
 def test_a_budget_is_said(project: pytest.Pytester) -> None:

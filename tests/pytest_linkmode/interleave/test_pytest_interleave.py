@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_race_is_found_and_shown_side_by_side(project: pytest.Pytester) -> Non
             "*|*stat lock = ENOENT*",
             "*|*create lock*",
             "*create lock*|*",
-            "*replay this schedule with --linkmode-schedule='A*-B'*",
+            "*replay this schedule with pytest *::test_careless --linkmode-schedule='A*-B'*",
         ]
     )
     result.stdout.fnmatch_lines(["*test_careless: explored * schedules*one failed*"])
@@ -95,6 +96,16 @@ def test_the_line_replays_that_schedule_alone(project: pytest.Pytester) -> None:
     )
     other = run(project, "-k", "careless", "--linkmode-schedule=B-A")
     other.assert_outcomes(passed=1, deselected=1)
+
+
+def test_the_line_is_a_command_that_shows_that_race_again(project: pytest.Pytester) -> None:
+    found = re.search(r"replay this schedule with (pytest .*)", run(project).stdout.str())
+    assert found is not None
+    program, test, *options = shlex.split(found[1])
+    assert (program, test.rpartition("::")[2]) == ("pytest", "test_careless")
+    again = run(project, test, *options)
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines([f"*replay this schedule with {found[1]}"])
 
 
 def test_a_budget_is_kept_and_what_was_not_run_is_said(project: pytest.Pytester) -> None:

@@ -39,8 +39,9 @@ LINK: Mapping[str, dict[str, Any]] = {
     },
     "--policy": {
         "choices": sorted([*ALL, *ALIASES]),
+        "metavar": "POLICY",
         "default": "reference",
-        "help": "whose fallbacks to follow; default: reference",
+        "help": f"whose fallbacks to follow: {', '.join([*ALL, *ALIASES])}; default: reference",
     },
     "--existing": {
         "choices": [each.value for each in Existing],

@@ -54,11 +54,20 @@ exit status:
   130  interrupted: what had been done was undone
 """
 
+STATUSES_OF_ADDING = """\
+exit status:
+  0    added, and the manifest was written
+  1    failed: what was added by then stays, each file whole
+  2    wrong usage: nothing was done
+  4    added, but the manifest could not be written to stdout
+  130  interrupted
+"""
+
 DESCRIPTION = """\
-Link the tree below the directory SOURCE into the directory TARGET, which is merged into if it
-exists. With --store, SOURCE is a manifest ('-' reads it from stdin) that names files of the store.
-`add` puts the files of a directory into a store, and prints their manifest. (A directory that is
-called 'add' is written './add'.)
+Link the tree below the directory SOURCE into the directory TARGET, which is
+merged into if it exists. With --store, SOURCE is a manifest ('-' reads it from
+stdin) that names files of the store. `add` puts the files of a directory into
+a store, and prints their manifest. (A directory called 'add' is './add'.)
 """
 
 
@@ -121,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "       %(prog)s [options] --store STORE MANIFEST TARGET\n"
         "       %(prog)s add --store STORE [options] SOURCE",
         description="Put the files of a directory into a store." if adding else DESCRIPTION,
-        epilog=STATUSES,
+        epilog=STATUSES_OF_ADDING if adding else STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -35,24 +35,35 @@ if TYPE_CHECKING:
 PROBED = ("reference", "uv", "pnpm", "bun")
 """The policies whose outcomes `probe` shows where nobody asks for others."""
 
-STATUSES = """\
-exit status:
-  0    done; yes: linked in that mode, all that was named can be had
-  1    failed; no
-  2    wrong usage: nothing was done
-  3    `link` failed, and the names told as "could not be undone" remain
-  4    done, but what was found could not be written
-  130  interrupted
-"""
+STATUSES = {
+    Status.USAGE: "wrong usage: nothing was done",
+    Status.UNTOLD: "done, but what is to be told could not be written",
+    Status.INTERRUPTED: "interrupted",
+}
+"""What these exit statuses mean, whatever the command."""
+
+
+def statuses(done: str, failed: str) -> str:
+    """Return how a command ends, as the last lines of its help."""
+    said = {Status.DONE: done, Status.FAILED: failed, **STATUSES}
+    return "exit status:\n" + "".join(f"  {each:<3}  {words}\n" for each, words in said.items())
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that breaks no name of a policy in two."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand: a row of the table at the end."""
+    """One subcommand: a row of the table at the end. `ends` is the end of its help."""
 
     name: str
     help: str
     configure: Callable[[argparse.ArgumentParser], None]
+    ends: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="linkmode",
         description="Test every link mode on every filesystem, and prove what really happened.",
-        epilog=STATUSES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=statuses("done; yes", "failed; no") + "\nlinkmode COMMAND --help says more of each.",
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -69,9 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         below = subparsers.add_parser(
             command.name,
             help=command.help,
-            description=command.help,
-            epilog=STATUSES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog=command.ends,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
         command.configure(below)
@@ -542,22 +553,74 @@ def aligned(
 
 
 COMMANDS = (
-    Command("doctor", "what this machine can make, and what would add more", _configure_doctor),
-    Command("probe", "what can be done between two directories", _configure_probe),
-    Command("verify", "whether a target is linked in a mode, proven from disk", _configure_verify),
+    Command(
+        "doctor",
+        "what this machine can make, and what would add more",
+        _configure_doctor,
+        statuses("all that was named can be had", "something that was named cannot be had"),
+    ),
+    Command(
+        "probe",
+        "what can be done between two directories",
+        _configure_probe,
+        statuses("found out", "nothing can be found out there"),
+    ),
+    Command(
+        "verify",
+        "whether a target is linked in a mode, proven from disk",
+        _configure_verify,
+        statuses("proven: it is", "it is not, or that cannot be proven"),
+    ),
     Command(
         "explain",
-        "the fallback graph of a policy, or what its system would do in a layout",
+        "the fallback graph of a policy, or what it leads to in a layout",
         commands_explain.configure,
+        statuses("shown, whatever happened in the layout", "the layout cannot be had here"),
     ),
-    Command("link", "link a tree with the reference linker", linker_cli.configure_link),
-    Command("add", "put the files of a directory into a store", linker_cli.configure_add),
-    Command("run", "run a command with filesystems of its own", commands_run.configure),
-    Command("mount", "mount a filesystem on a directory", commands_mount.configure),
     Command(
-        "merge", "the reports of many runs as one, held against a list", commands_merge.configure
+        "link",
+        "link a tree with the reference linker",
+        linker_cli.configure_link,
+        linker_cli.STATUSES,
     ),
-    Command("matrix", "what real installers do, against their policies", commands_matrix.configure),
-    Command("clean", "undo what a killed run left on this machine", _configure_clean),
+    Command(
+        "add",
+        "put the files of a directory into a store",
+        linker_cli.configure_add,
+        linker_cli.STATUSES_OF_ADDING,
+    ),
+    Command(
+        "run",
+        "run a command with filesystems of its own",
+        commands_run.configure,
+        commands_run.EPILOG,
+    ),
+    Command(
+        "mount",
+        "mount a filesystem on a directory",
+        commands_mount.configure,
+        statuses("mounted", "it cannot be had, or not there"),
+    ),
+    Command(
+        "merge",
+        "the reports of many runs as one, held against a list",
+        commands_merge.configure,
+        statuses(
+            "every run was green, and all that was asked for is verified",
+            "not so; everything was written all the same",
+        ),
+    ),
+    Command(
+        "matrix",
+        "what real installers do, against their policies",
+        commands_matrix.configure,
+        statuses("every outcome is as expected", "one is not"),
+    ),
+    Command(
+        "clean",
+        "undo what a killed run left on this machine",
+        _configure_clean,
+        statuses("nothing is left", "something could not be undone"),
+    ),
 )
 """Every subcommand, in the order in which they are shown."""

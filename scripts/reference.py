@@ -60,6 +60,7 @@ def commands() -> str:
         ]
         parts += [f"## `linkmode {command.name}`\n", f"{_sentence(command.help)}.\n"]
         parts += [table(["argument", "meaning"], rows) + "\n"]
+        parts += [f"```text\n{command.ends.rstrip()}\n```\n"]
     return "\n".join(parts).rstrip()
 
 

@@ -33,12 +33,16 @@ NOT_FOUND = 127
 
 EPILOG = f"""\
 environment of the command:
-  LINKMODE_DIR_<FS>  an empty directory on each filesystem of --fs; a pytest in there uses it
+  LINKMODE_DIR_<FS>  an empty directory on each filesystem of --fs; a pytest
+                     that the command runs uses it
   TMPDIR             one on the filesystem of --tmp
   NAME               one on FS, for each --env NAME=FS
 
-exit status: that of the command (or its signal); {OURS} if what was asked for cannot be had,
-{NOT_EXECUTABLE} if the command cannot be executed, {NOT_FOUND} if there is none, 2 for wrong usage
+exit status: that of the command (or its signal), or
+  {OURS}  what was asked for cannot be had
+  {NOT_EXECUTABLE}  the command cannot be executed
+  {NOT_FOUND}  there is no such command
+  2    wrong usage: nothing was done
 """
 
 
@@ -52,10 +56,15 @@ FORWARDED = KEYS | _known("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
 """What is passed on, if a process has sent it."""
 
 
+_COMMAND = "what is run, with its arguments: all that follows the two dashes"
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what `linkmode run` takes."""
-    parser.epilog = EPILOG
-    parser.usage = "linkmode run [--fs NAMES] [--tmp FS] [--env NAME=FS] [--fault SPEC] -- COMMAND"
+    parser.usage = (
+        "linkmode run [--fs NAMES] [--tmp FS] [--env NAME=FS] [--fault SPEC]\n"
+        "                    [--provider NAME] [--image-size SIZE] -- COMMAND"
+    )
     parser.add_argument(
         "--fs",
         action="append",
@@ -80,7 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--provider", metavar="NAME", help="get filesystems in this way only")
     parser.add_argument("--image-size", metavar="SIZE", help="of each, as in 512M; default: 2G")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help=_COMMAND)
     parser.set_defaults(run=run, json=False)
 
 

@@ -68,7 +68,7 @@ class Report:
                 f"; {self.total - self.chosen} of {self.total} not run, evenly sampled "
                 f"(--linkmode-budget={self.chosen})"
             )
-        elif self.ran < self.chosen:
+        if self.ran < self.chosen:
             text += f"; left after {self.ran} of {self.chosen}"
         return text
 
@@ -273,9 +273,9 @@ class Sweep:
             self.report.calls = {
                 op: len({call.nth for call in self._calls if call.op == op}) for op in self._ops
             }
-            yield self._finished((), first)
             chosen = sample(found, self._budget)
             self.report.total, self.report.chosen = len(found), len(chosen)
+            yield self._finished((), first)
             for fault in chosen:
                 yield from self._case((fault,))
 

@@ -47,6 +47,10 @@ NOTHING_RAN = "no test that uses fixtures of linkmode came to a result"
 """What is said where that fails nothing: nobody asked for anything."""
 
 
+UNFINISHED = ("not run", "not all", "left after")
+"""What stands in the line of a sweep or an exploration of which not everything was run."""
+
+
 class Style(NamedTuple):
     """How the number of tests that ended in one way is written: at length, in short, marked."""
 
@@ -321,7 +325,7 @@ def _summaries(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
         yield from ((Span(f"{trial.test}: {line}"),) for trial, line in told)
         return
     failed = [(trial, line) for trial, line in told if trial.outcome is not Outcome.PASSED]
-    cut = [(trial, line) for trial, line in told if "not run" in line or "not all" in line]
+    cut = [(trial, line) for trial, line in told if any(words in line for words in UNFINISHED)]
     if verbosity < 0:
         told, failed = cut, []
     first = (*failed, *cut) if len(told) > SUMMARIES_SHOWN else told

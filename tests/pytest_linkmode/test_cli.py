@@ -478,15 +478,25 @@ def test_link_and_add_are_those_of_the_reference_linker(
 # --- what the commands share --------------------------------------------------------------------
 
 
-def test_every_command_documents_its_statuses(linkmode: Linkmode) -> None:
+def test_every_command_documents_its_own_statuses_in_eighty_columns(
+    linkmode: Linkmode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     overview = linkmode("--help")
     assert overview.status == 0
+    ends = set()
     for command in cli.COMMANDS:
         assert f"    {command.name} " in overview.out
         told = linkmode(command.name, "--help")
         assert told.status == 0
         assert told.out.startswith(f"usage: linkmode {command.name} ")
-        assert "exit status:" in told.out
+        ends.add(told.out.partition("exit status:")[2])
+        assert ("could not be undone" in told.out) == (command.name in ("link", "clean"))
+        for name in ("pnpm-12-clone-or-copy", "coreutils-9-0"):
+            assert told.out.count(name) == (command.name in ("explain", "link"))
+        assert max(map(len, told.out.splitlines())) < 80
+    assert "" not in ends
+    assert len(ends) == len(cli.COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,16 @@ def test_a_quiet_run_says_what_was_not_run_and_prints_no_empty_section(
     result.stdout.no_fnmatch_line("*= linkmode =*")
 
 
+def test_a_sweep_that_was_left_is_said_in_a_quiet_run_too(
+    pytester: pytest.Pytester, faultable: None
+) -> None:
+    first, _, rest = TEST.partition("        with case:")
+    pytester.makepyfile(f"{first}        break\n" + rest.partition("\n\n")[2])
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-q", "-k", "test_sweep")
+    result.assert_outcomes(passed=1, deselected=1)
+    result.stdout.fnmatch_lines(["test_sweep: swept 0 cases of *; left after 0 of *"])
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [

@@ -198,12 +198,16 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
     except Failed as failed:
         return condition(platform, failed) is Condition.MISSING
     try:
-        if not _own(platform, directory, name, handle):
-            return False
-        for entry in platform.entries(handle).files:
-            if entry.startswith(_PENDING):
-                _finish(platform, directory, platform.read_record(handle, entry))
-        return not remove_tree(platform, directory, name)
+        for _ in range(2):
+            if not _own(platform, directory, name, handle):
+                return False
+            for entry in platform.entries(handle).files:
+                if entry.startswith(_PENDING):
+                    _finish(platform, directory, platform.read_record(handle, entry))
+            remaining = remove_tree(platform, directory, name)
+            if remaining != [name]:  # else another linker's mark may have come meanwhile
+                break
+        return not remaining
     except Failed:
         return False
     finally:

@@ -394,7 +394,14 @@ class WindowsPlatform:
     def _unlock(self, path: str) -> None:
         """Let go of a lock of ours on a directory that is about to go or to be renamed."""
         for number in [each for each in self._locks if self._paths[each] == path]:
-            self.calls.close(self._locks.pop(number))
+            self._let_go(self._locks.pop(number))
+
+    def _let_go(self, held: int) -> None:
+        """Close the handle of a lock; it is gone whatever the call says."""
+        try:
+            self.calls.close(held)
+        except OSError:
+            return
 
     # Looking.
 
@@ -423,7 +430,7 @@ class WindowsPlatform:
     def close(self, directory: int) -> None:
         held = self._locks.pop(directory, None)
         if held is not None:
-            self.calls.close(held)
+            self._let_go(held)
         self._removed.pop(directory, None)
         del self._paths[directory]
 
@@ -903,10 +910,11 @@ class WindowsPlatform:
     def remove_directory(self, directory: int, name: str) -> None:
         try:
             path = self._path(directory, name)
-            self._unlock(path)
             handles = [number for number, other in self._paths.items() if other == path]
             facts = self._facts(path) if handles else None
             self.calls.rmdir(path)
+            # Only now: who got the lock before would work in a directory that is about to go.
+            self._unlock(path)
         except OSError as error:
             raise Failed(Primitive.RMDIR, error) from error
         if facts is not None:
@@ -918,6 +926,8 @@ class WindowsPlatform:
         """Open the directory for adding files, sharing that with nobody: who wants the same lock
         meets a sharing violation, who lists it or works in it does not.
         """
+        if directory in self._locks:
+            return True
         share = SHARE_READ | SHARE_DELETE
         access = FILE_ADD_FILE | FILE_READ_ATTRIBUTES
         try:
@@ -934,9 +944,12 @@ class WindowsPlatform:
         calls = self.calls
         try:
             path = self._new(directory, name)
+            if not data:  # made by one call, so that no handle keeps a stage from being removed
+                calls.mkdir(path)
+                return
             writing = calls.open(path, GENERIC_WRITE, SHARE_ALL, CREATE_NEW, 0)
             try:
-                if data and calls.write(writing, memoryview(data)) != len(data):
+                if calls.write(writing, memoryview(data)) != len(data):
                     raise short(0, len(data))
             finally:
                 calls.close(writing)

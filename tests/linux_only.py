@@ -79,9 +79,7 @@ MODULES: Mapping[str, str] = {
     "pytest_linkmode/interleave/test_actors.py": CALLS,
     "pytest_linkmode/interleave/test_historical.py": CALLS,
     "pytest_linkmode/interleave/test_programs.py": PROGRAMS,
-    "pytest_linkmode/interleave/test_pytest_interleave.py": CALLS,
     "pytest_linkmode/interleave/test_reference_races.py": CALLS,
-    "pytest_linkmode/interleave/test_search.py": CALLS,
     "pytest_linkmode/ladder/test_gateways.py": FILESYSTEMS,
     "pytest_linkmode/ladder/test_guests.py": FILESYSTEMS,
     "pytest_linkmode/ladder/test_ladder.py": FILESYSTEMS,
@@ -328,6 +326,9 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_without_subtests_the_test_fails_with_all_of_them",
         ),
         CALLS: ("test_what_the_reference_linker_did_about_a_fault_counts_as_injected",),
+    },
+    "pytest_linkmode/interleave/test_pytest_interleave.py": {
+        WORKERS: ("test_workers_say_what_they_explored",),
     },
     "pytest_linkmode/test_adapters.py": {
         COMMANDS: (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import importlib
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -176,7 +177,8 @@ def _hanging() -> LinkmodeError:
 
 def gather(count: int, perform: Perform) -> Crew:
     """Return a crew of the fastest kind that can be had."""
-    if threading.current_thread() is threading.main_thread():  # which alone can be interrupted
+    # The main thread alone can be interrupted while it waits, and on Windows not even that.
+    if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
         try:
             return Greenlets(count, perform)
         except ImportError:  # the extra is not installed

@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_linkmode.coverage import disturbing
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.faults.fresh import Fresh
+from pytest_linkmode.interleave import refuse_windows
 from pytest_linkmode.interleave.picture import side_by_side
-from pytest_linkmode.interleave.places import Places
+from pytest_linkmode.interleave.places import places_of
 from pytest_linkmode.interleave.schedule import follow, shrunk, written
-from pytest_linkmode.interleave.seam import Seam
 from pytest_linkmode.interleave.search import Counts, Growing, Search, Shared
 from pytest_linkmode.interleave.standing import random_names, standing
 from pytest_linkmode.interleave.world import Diverged, Execution, InProcess, World, names_of
@@ -197,6 +198,7 @@ class Interleaver:
         LinkmodeError if they wait for each other.
         """
         __tracebackhide__ = True
+        refuse_windows()
         from pytest_linkmode.interleave.programs import HELD_BEFORE, Programs, Setting
 
         named = commands if isinstance(commands, Mapping) else names_of(commands)
@@ -226,12 +228,12 @@ class Interleaver:
         *,
         python: bool,
     ) -> Iterator[InProcess]:
-        world = InProcess(actors, places, prepare)
-        seam = Seam(world, guarded=False)
+        folds = sys.platform == "win32" or any(map(_is_windows, self._tables))
+        world = InProcess(actors, places, prepare, folds=folds)
         own = [getattr(one, name) for one, name in self._tables]
         try:
             for (one, name), functions in zip(self._tables, own, strict=True):
-                setattr(one, name, seam.table(functions))
+                setattr(one, name, _scheduled(world, one, functions))
             turns = standing(world) if python else random_names(world)
             with turns, disturbing(lambda: True):
                 yield world
@@ -335,7 +337,7 @@ class Interleaver:
             [
                 f"a schedule with {_preemptions(has)}{found} fails: {why}",
                 "",
-                side_by_side(execution, Places(places).roots, everything=not prunes),
+                side_by_side(execution, places_of(places).roots, everything=not prunes),
                 "",
                 str(explored),
                 f"replay this schedule with {options}",
@@ -373,6 +375,23 @@ def _places(
     if not places or (prepare is None and target is None):
         raise UsageError("where do the actors meet?", hint="give target=, or below= and prepare=")
     return places
+
+
+def _is_windows(scheduled: tuple[Any, str]) -> bool:
+    """Return whether a platform makes the calls of Windows, there or over a model."""
+    return getattr(scheduled[0], "name", "") == "windows"
+
+
+def _scheduled(world: InProcess, platform: Any, functions: Any) -> Any:
+    """Return the table of functions of a platform as turns."""
+    if _is_windows((platform, "")):
+        from pytest_linkmode.interleave.windows import WindowsSeam, forgetting
+
+        world.ends.append(forgetting(platform))
+        return WindowsSeam(world, guarded=False).table(functions)
+    from pytest_linkmode.interleave.seam import Seam
+
+    return Seam(world, guarded=False).table(functions)
 
 
 def _preemptions(count: int) -> str:

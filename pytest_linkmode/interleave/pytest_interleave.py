@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_linkmode.faults.pytest_faults import saying
-from pytest_linkmode.interleave import refuse_windows
 
 if TYPE_CHECKING:
     from pytest_linkmode.interleave.explorer import Interleaver
@@ -23,9 +22,8 @@ def interleaver_of(
     """Return what explores schedules for a test, and says in the summary what it did.
 
     `replay` is the line of ``--linkmode-schedule``, `budget` is ``--linkmode-budget``, `alone`
-    returns the command line of this test. Raises Unavailable on Windows.
+    returns the command line of this test.
     """
-    refuse_windows()
     from pytest_linkmode.interleave.explorer import Interleaver
 
     return Interleaver(

@@ -9,9 +9,9 @@ not reached.
 from __future__ import annotations
 
 import builtins
-import fcntl
 import io
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +20,16 @@ from typing import Any
 
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE
-from pytest_linkmode.interleave.seam import Function, Seam
 from pytest_linkmode.interleave.world import InProcess
+
+if sys.platform == "win32":
+    from pytest_linkmode.interleave.windows import Function, WindowsSeam, others
+
+    Seam = WindowsSeam
+else:
+    import fcntl
+
+    from pytest_linkmode.interleave.seam import Function, Seam
 
 OF_OS = (
     *("access", "chmod", "chown", "close", "copy_file_range", "fchmod", "fchown"),
@@ -44,9 +52,13 @@ def standing(world: InProcess) -> Iterator[None]:
                 _replace(stack, os, name, seam.function(name, getattr(os, name)))
         for module in (builtins, io):
             _replace(stack, module, "open", _opening(world, seam, module.open))
-        _replace(stack, fcntl, "flock", seam.function("flock", fcntl.flock))
-        _replace(stack, fcntl, "lockf", _refused(world, fcntl.lockf))
-        _replace(stack, fcntl, "ioctl", _ioctl(seam, fcntl.ioctl))
+        if sys.platform == "win32":
+            for module, name in others():
+                _replace(stack, module, name, seam.function(name, getattr(module, name)))
+        else:
+            _replace(stack, fcntl, "flock", seam.function("flock", fcntl.flock))
+            _replace(stack, fcntl, "lockf", _refused(world, fcntl.lockf))
+            _replace(stack, fcntl, "ioctl", _ioctl(seam, fcntl.ioctl))
         _replace(stack, time, "sleep", seam.function("sleep", time.sleep))
         stack.enter_context(random_names(world))
         yield

@@ -8,6 +8,7 @@ linker, or any other table of functions (`seam`), and from Python's own function
 from __future__ import annotations
 
 import os
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from pytest_linkmode.interleave.footprints import (
     conflict,
     union,
 )
-from pytest_linkmode.interleave.places import Places
+from pytest_linkmode.interleave.places import places_of
 
 What = TypeVar("What")
 Sleeping = Mapping[int, Footprint]
@@ -164,7 +165,7 @@ class InProcess:
 
     `below` are the directories whose names the actors share: operations elsewhere are none that
     anybody could notice. `prepare` is called before each schedule and puts
-    everything back as it was.
+    everything back as it was. Where the filesystem `folds`, upper and lower case are the same.
     """
 
     def __init__(
@@ -172,14 +173,18 @@ class InProcess:
         actors: Mapping[str, Callable[[], Any]],
         below: Iterable[str],
         prepare: Callable[[], object],
+        *,
+        folds: bool = sys.platform == "win32",
     ) -> None:
         self.actors = tuple(actors)
-        places = Places(below)
+        places = places_of(below)
         self.roots, self.spelled = places.roots, places.spelled
         self.find = places.find
         self._prepare = prepare
-        self.reads, self.writes = Reads(self.roots), Writes(self.roots)
-        self.lists, self.removals = Lists(self.roots), Removals(self.roots)
+        self.reads, self.writes, self.lists, self.removals = (
+            way(self.roots) if not folds else _folded(way, self.roots)
+            for way in (Reads, Writes, Lists, Removals)
+        )
         self.pairs = Pairs({"reads": self.reads, "writes": self.writes})
         self._upward = frozenset(
             path[:end] or "/"
@@ -194,6 +199,8 @@ class InProcess:
         self.opened: set[int] = set()
         """Those that nobody closes by himself where a schedule is broken off."""
         self.locked: dict[int, str] = {}
+        self.ends: list[Callable[[bool], object]] = []
+        """Called after each schedule, and told whether it was broken off."""
         self.until = 0
         """How many events there must be before `turn` need be called."""
         self.drowsy = False
@@ -251,6 +258,8 @@ class InProcess:
         for descriptor in self.opened:
             os.close(descriptor)
         self.opened.clear()
+        for end in self.ends:
+            end(self._cut)
 
     # What actors call, one at a time.
 
@@ -437,6 +446,15 @@ class InProcess:
                 if path and descriptor and (path == before or path.startswith(before + "/")):
                     self.track(descriptor, after + path[len(before) :])
                     break
+
+
+def _folded(
+    way: Callable[[tuple[str, ...]], Mapping[str, Footprint]], roots: tuple[str, ...]
+) -> Mapping[str, Footprint]:
+    from linker.tree import fold
+    from pytest_linkmode.interleave.windows_places import Folded
+
+    return Folded(way(tuple(map(fold, roots))))
 
 
 def is_plain(path: str) -> bool:

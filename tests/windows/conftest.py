@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,13 +15,16 @@ import pytest
 from linker.platforms.windows import Calls, WindowsPlatform
 from pytest_linkmode.config import from_environment
 from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.filesystems import FILESYSTEMS, missing
 
 if TYPE_CHECKING:
     from pytest_linkmode.models.refs import RefsModel, Volume
 
 
-collect_ignore = [] if sys.platform.startswith("win") else ["test_windows_plugin.py"]
+collect_ignore = (
+    [] if sys.platform.startswith("win") else ["test_windows_plugin.py", "test_windows_actors.py"]
+)
 """The plugin on Windows is tested there, and under Wine."""
 
 
@@ -89,3 +94,15 @@ def stand(
     )
     yield Stand(here, there, elsewhere, model.calls, model)
     assert not model.opened, "a handle stays open"
+
+
+@pytest.fixture
+def ground() -> Iterator[str]:
+    """An empty directory, in memory where there is such a place."""
+    memory = sys.platform == "linux" and os.access("/dev/shm", os.W_OK | os.X_OK)
+    place = os.path.realpath(
+        tempfile.mkdtemp(prefix="schedules-", dir="/dev/shm" if memory else None)
+    )
+    yield place
+    empty(place)
+    shutil.rmtree(place)

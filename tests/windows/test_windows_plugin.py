@@ -14,6 +14,7 @@ PROJECT = """
 import os, shutil, sys
 import pytest
 from linker import LinkMode, link_tree
+from linker.platforms import current
 from pytest_linkmode import Fault, Kill, assert_linked, evidence
 from pytest_linkmode.errors import Unavailable
 
@@ -42,6 +43,23 @@ def test_a_function_meets_a_fault(linkmode_faults, tmp_path):
     run = linkmode_faults.run(lambda: os.mkdir(tmp_path / "made"))
     assert run.counts["mkdir"] == 1 and run.error is None
 
+def test_two_linkers_are_explored(linkmode_interleave, tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+
+    def actor(name):
+        (tmp_path / name / "ns").mkdir(parents=True)
+        (tmp_path / name / "ns" / f"{name}.py").write_text(name)
+        platform = linkmode_interleave.platform(current())
+        return lambda: link_tree(tmp_path / name, target, mode=LinkMode.COPY, platform=platform)
+
+    def check(run):
+        assert sorted(os.listdir(target / "ns")) == ["a.py", "b.py"]
+
+    actors = [actor("a"), actor("b")]
+    explored = linkmode_interleave.explore(actors, target=target, check=check, budget=10)
+    assert explored.counts.ran == 10 and not explored.unseen
+
 def test_no_module_of_linux_is_there():
     if sys.platform == "win32":
         assert not [name for name in LINUX if name in sys.modules]
@@ -53,11 +71,9 @@ def test_a_program_cannot_have_faults_here_and_is_told_why(linkmode_faults):
         linkmode_faults.run([sys.executable, "-c", ""])
 
 @pytest.mark.skipif(sys.platform != "win32", reason="on Linux they can")
-def test_schedules_cannot_be_explored_here_and_the_reason_is_told(request):
-    with pytest.raises(Unavailable, match="fcntl"):
-        request.getfixturevalue("linkmode_interleave")
-    with pytest.raises(Unavailable, match="fcntl"):
-        from pytest_linkmode.interleave import Interleaver
+def test_programs_cannot_be_scheduled_here_and_the_reason_is_told(linkmode_interleave, tmp_path):
+    with pytest.raises(Unavailable, match="seccomp"):
+        linkmode_interleave.programs([["a"], ["b"]], target=tmp_path, check=lambda run: None)
 """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,25 +16,26 @@ from dataclasses import dataclass
 from linker import LinkError, LinkMode, LinkReport, link_tree
 from linker.journal import RESERVED
 from linker.platforms.base import Platform
-from linker.platforms.linux import LinuxPlatform
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.interleave import Execution, Explored, Interleaver
-from pytest_linkmode.models.clonefile import Model, Quirk
 from tests.linker import trees
-from tests.linker.seams import REFLINKING, Fault, Tap
+from tests.linker.seams import REFLINKING, Fault, MachinePlatform, Tap
 from tests.linker.trees import Directory, Entry, File, Symlink, Tree
+
+if sys.platform != "win32":
+    from pytest_linkmode.models.clonefile import Model, Quirk
 
 Making = Callable[[Interleaver, Fault | None, str], tuple[Platform, Tap | None]]
 """Makes the platform of one linker, whose calls are turns, and which meets a fault or none; with
 what counts its calls. The last argument is a directory where its targets will lie."""
 
 
-def linux(
+def machine(
     interleaver: Interleaver, fault: Fault | None, _ground: str
 ) -> tuple[Platform, Tap | None]:
-    """The Linux platform on a filesystem with reflinks, wherever the test runs."""
+    """The platform of this system on a filesystem with reflinks, wherever the test runs."""
     tap = None if fault is None else Tap(fault, REFLINKING)
-    platform = LinuxPlatform(REFLINKING, proof="injected") if tap is None else tap.platform
+    platform = MachinePlatform(REFLINKING, proof="injected") if tap is None else tap.platform
     return interleaver.platform(platform), tap
 
 
@@ -134,7 +136,7 @@ class Race:
         ground: str,
         scenario: Scenario,
         mode: LinkMode,
-        making: Making = linux,
+        making: Making = machine,
         faults: Mapping[int, Fault] | None = None,
     ) -> None:
         self._scenario = scenario

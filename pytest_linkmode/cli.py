@@ -390,7 +390,8 @@ def _rows(findings: Sequence[_Finding], *, named: bool) -> Iterator[tuple[str, .
 
     What a layout lacks is said by its filesystem already, if that is all.
     """
-    said = {f.missing.checked for f in findings if f.missing and f.kind != "layout"}
+    elsewhere = (f.missing for f in findings if f.missing and f.kind != "layout")
+    said = {line for missing in elsewhere for line in missing.checked}
     there: dict[str, list[str]] = {}
     for finding in findings:
         missing = finding.missing
@@ -398,7 +399,7 @@ def _rows(findings: Sequence[_Finding], *, named: bool) -> Iterator[tuple[str, .
             if missing is None:
                 there.setdefault(re.split("[:+]", finding.name)[0], []).append(finding.name)
                 continue
-            if missing.checked in said:
+            if said.issuperset(missing.checked):
                 continue
         here = "yes" if missing is None else "no"
         yield (finding.kind, finding.name, here, finding.how if missing is None else "")

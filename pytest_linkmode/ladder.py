@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_linkmode.errors import Unavailable
+from pytest_linkmode.systems import CLONING, name_of
 
 if TYPE_CHECKING:
     from pytest_linkmode.config import Settings
@@ -120,7 +121,7 @@ def _look_root(settings: Settings) -> Unavailable | None:
 
     what = "no filesystems by root"
     if sys.platform != "linux":
-        return Unavailable(what, checked=[f"mounts of our own: not on {sys.platform}"])
+        return Unavailable(what, checked=[f"mounts of our own: not on {name_of(sys.platform)}"])
     if not kernel.may_mount():
         checked = "the right to mount (CAP_SYS_ADMIN): missing"
     elif privileges.in_user_namespace():
@@ -134,7 +135,9 @@ def _look_sudo(settings: Settings) -> Unavailable | None:
     from pytest_linkmode import kernel
 
     if sys.platform != "linux":
-        return Unavailable("no sudo", checked=[f"mounts of our own: not on {sys.platform}"])
+        return Unavailable(
+            "no sudo", checked=[f"mounts of our own: not on {name_of(sys.platform)}"]
+        )
     if sys.platform == "linux" and kernel.may_mount() and settings.provider is None:
         # Nobody needs it, and nothing is imported.
         return Unavailable(
@@ -149,10 +152,14 @@ def _look_sudo(settings: Settings) -> Unavailable | None:
 def _look_directory(settings: Settings) -> Unavailable | None:
     if settings.dirs:
         return None
+    kind = CLONING[sys.platform if sys.platform in CLONING else "linux"]
     return Unavailable(
         "no directories were named",
         checked=["--linkmode-dir, LINKMODE_DIR_*: not given"],
-        mends=["name a directory on a btrfs: --linkmode-dir=btrfs=PATH or LINKMODE_DIR_BTRFS=PATH"],
+        mends=[
+            f"name a directory on {kind}: "
+            f"--linkmode-dir={kind}=PATH or LINKMODE_DIR_{kind.upper()}=PATH"
+        ],
     )
 
 
@@ -167,7 +174,9 @@ def _look_user_namespace(settings: Settings) -> Unavailable | None:
     from pytest_linkmode import namespaces, privileges
 
     if sys.platform != "linux":
-        return Unavailable("no user namespace", checked=[f"user namespaces: not on {sys.platform}"])
+        return Unavailable(
+            "no user namespace", checked=[f"user namespaces: not on {name_of(sys.platform)}"]
+        )
     if privileges.in_user_namespace():
         return None
     refusal = namespaces.try_private(user=True)
@@ -182,7 +191,9 @@ def _look_user_namespace(settings: Settings) -> Unavailable | None:
 
 def _look_uml(settings: Settings) -> Unavailable | None:
     if sys.platform != "linux":
-        return Unavailable("no guests", checked=[f"User-Mode Linux: not on {sys.platform}"])
+        return Unavailable(
+            "no guests", checked=[f"User-Mode Linux: not on {name_of(sys.platform)}"]
+        )
     from pytest_linkmode.guests import uml
 
     return uml.look(settings)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, privileges
+from pytest_linkmode import kernel, privileges, systems
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 
 VARIABLE = "LINKMODE_PLACE"
@@ -98,6 +98,8 @@ class Refusal:
 
 def mount_mends() -> tuple[str, ...]:
     """Return what gives a process of this machine the right to mount."""
+    if sys.platform != "linux":
+        return systems.mends(("linux",))
     if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
         return ("run the container with --privileged",)
     return ("run as root: sudo --preserve-env=PATH pytest ...",)
@@ -273,7 +275,9 @@ def missing_right(namespace: str = AUTO) -> Unavailable | None:
     mounts anything.
     """
     if sys.platform != "linux":
-        return Unavailable("mounts", checked=[f"mounts of our own: not on {sys.platform}"])
+        return Unavailable(
+            "mounts", checked=[f"mounts of our own: not on {systems.name_of(sys.platform)}"]
+        )
     if kernel.may_mount():
         return None
     if namespace == HOST or _places.get(HOST):

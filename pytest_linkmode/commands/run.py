@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,11 +32,14 @@ OURS = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
+TEMPORARY = ("TMPDIR", "TEMP", "TMP") if sys.platform == "win32" else ("TMPDIR",)
+"""The variables by which programs of this system find the directory for temporary files."""
+
 EPILOG = f"""\
 environment of the command:
   LINKMODE_DIR_<FS>  an empty directory on each filesystem of --fs; a pytest
                      that the command runs uses it
-  TMPDIR             one on the filesystem of --tmp
+  {", ".join(TEMPORARY):<17}  one on the filesystem of --tmp
   NAME               one on FS, for each --env NAME=FS
 
 exit status: that of the command (or its signal), or
@@ -72,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="filesystems to make, as in btrfs,xfs; 'btrfs?' means if it can be had",
     )
-    parser.add_argument("--tmp", metavar="FS", help="the filesystem on which TMPDIR lies")
+    parser.add_argument("--tmp", metavar="FS", help="the filesystem for temporary files")
     parser.add_argument(
         "--env",
         action="append",
@@ -146,6 +150,8 @@ def _wishes(arguments: argparse.Namespace, settings: Settings) -> Wishes:
         variable, equals, name = text.partition("=")
         if not (variable and equals and name):
             raise UsageError(f"--env {text}", why="not NAME=FS", hint="as in UV_CACHE_DIR=btrfs")
+        if sys.platform == "win32":
+            variable = variable.upper()  # as all are there
         wishes.append((variable, name, False))
     for _, name, _ in wishes:
         ladder(kind_of(name), settings)
@@ -169,6 +175,9 @@ def _made(stack: ExitStack, settings: Settings, wishes: Wishes) -> Mapping[str, 
                 causes.append(cause)
     if causes:
         raise Unavailable.all_of("not everything can be had here", causes)
+    if TEMPORARY[0] in environment:
+        for variable in TEMPORARY:
+            environment.setdefault(variable, environment[TEMPORARY[0]])
     if place.note and wishes:
         complain(printable(place.note))
     return environment
@@ -176,7 +185,7 @@ def _made(stack: ExitStack, settings: Settings, wishes: Wishes) -> Mapping[str, 
 
 def _directory(workshop: Workshop, variable: str, name: str) -> str:
     path = workshop.directory(name)
-    if variable == "TMPDIR":
+    if variable == TEMPORARY[0]:
         everybodys = sys.platform != "win32" and os.geteuid() == 0
         os.chmod(path, 0o1777 if everybodys else 0o700)  # as /tmp is
     return path
@@ -189,13 +198,24 @@ def _plain(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command on our own streams; return its status, negative for a signal."""
     told_of_senders = hasattr(signal, "sigwaitinfo")  # not on macOS, nor on Windows
     try:
-        return (_run_telling if told_of_senders else _run_handling)(command, environment)
+        run = _run_telling if told_of_senders else _run_handling
+        return run(_resolved(command, environment), environment)
     except FileNotFoundError:
         complain(f"{command[0]}: not found")
         return NOT_FOUND
     except OSError as error:
         complain(f"{command[0]}: {error.strerror}")
         return NOT_EXECUTABLE
+
+
+def _resolved(command: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+    """Return a command by the path of its program, where the system itself finds fewer than its
+    shell does: on Windows what ends in .exe, and not what PATHEXT names besides.
+    """
+    if sys.platform == "win32":
+        found = shutil.which(command[0], path=environment.get("PATH"))
+        return command if found is None else [found, *command[1:]]
+    return command
 
 
 def _run_telling(command: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -17,11 +17,13 @@ from pytest_linkmode.config import suggestion
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems.base import (
     MIB,
+    SYSTEMS,
     Elsewhere,
     Filesystem,
     Kind,
     Provider,
     directory_mends,
+    is_foreign,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FILESYSTEMS",
     "PROVIDERS",
+    "SYSTEMS",
     "Fact",
     "Filesystem",
     "Kind",
@@ -331,14 +334,6 @@ def kind_of(name: str) -> Kind:
     raise UsageError(f"no filesystem is called {name!r}", hint=suggestion(name, FILESYSTEMS))
 
 
-SYSTEMS: dict[str, str] = {
-    **dict.fromkeys(("loop", "sudo", "tmpfs", "overlay", "fuse", "uml"), "linux"),
-    "hdiutil": "darwin",
-    "vhdx": "win32",
-}
-"""Providers that are of one system (`sys.platform`); elsewhere they are not even imported."""
-
-
 def of_system(kind: Kind, system: str = sys.platform) -> bool:
     """Return whether a system has a way to get one, besides directories that a person names."""
     return any(
@@ -409,12 +404,23 @@ def survey(settings: Settings) -> tuple[Fact, ...]:
 
 def _fact(kind: Kind, settings: Settings) -> Fact:
     causes: list[Unavailable] = []
-    for provider in ladder(kind, settings):
+    for provider in _asked(kind, settings):
         cause = provider.missing(kind, settings)
         if cause is None:
             return Fact(kind, provider.name, None)
         causes.append(cause)
     return Fact(kind, "", _unavailable(kind, settings, causes))
+
+
+def _asked(kind: Kind, settings: Settings) -> Iterator[Provider]:
+    """Yield the providers that have something to say here: of what other systems have nobody wants
+    to hear where this one can make one, nor of what this machine has where only others can.
+    """
+    foreign = is_foreign(kind)
+    for provider in ladder(kind, settings):
+        idle = provider.name == "machine" if foreign else isinstance(provider, Elsewhere)
+        if settings.provider is not None or not idle:
+            yield provider
 
 
 def _unavailable(kind: Kind, settings: Settings, causes: list[Unavailable]) -> Unavailable:
@@ -442,7 +448,7 @@ def opened(name: str, place: Place, settings: Settings) -> Iterator[Filesystem]:
     kind = kind_of(name)
     causes: list[Unavailable] = []
     with ExitStack() as stack:
-        for provider in ladder(kind, settings):
+        for provider in _asked(kind, settings):
             cause = provider.missing(kind, settings)
             if cause is None:
                 try:

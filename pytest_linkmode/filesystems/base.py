@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from pytest_linkmode import systems
 from pytest_linkmode.config import DIRECTORY_VARIABLE
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 
@@ -101,6 +102,28 @@ class Provider(Protocol):
         """Return a context in which the filesystem exists. Entering it raises Unavailable."""
 
 
+SYSTEMS: Mapping[str, str] = {
+    **dict.fromkeys(("loop", "sudo", "tmpfs", "overlay", "fuse", "uml"), "linux"),
+    "hdiutil": "darwin",
+    "vhdx": "win32",
+}
+"""Providers that are of one system (`sys.platform`); elsewhere they are not even imported."""
+
+
+def systems_of(kind: Kind) -> tuple[str, ...]:
+    """Return the systems that can make one, none if that is not known of all of its providers."""
+    ways = [word for word in kind.providers if word not in ("directory", "machine")]
+    if not all(isinstance(word, str) and word in SYSTEMS for word in ways):
+        return ()
+    return tuple(dict.fromkeys(SYSTEMS[str(word)] for word in ways))
+
+
+def is_foreign(kind: Kind, here: str = sys.platform) -> bool:
+    """Return whether only other systems can make one."""
+    those = systems_of(kind)
+    return bool(those) and here not in those
+
+
 @dataclass(frozen=True)
 class Elsewhere:
     """A way that another system has: it stands in the ladder, and is never gone here."""
@@ -116,9 +139,11 @@ class Elsewhere:
     def missing(self, kind: Kind, settings: Settings) -> Unavailable | None:
         """Return on which system this works."""
         del settings
+        those = systems_of(kind) if is_foreign(kind) else (self.system,)
+        names, here = " and ".join(map(systems.name_of, those)), systems.name_of(sys.platform)
         return Unavailable(
             f"no {kind.name} by {self.name}",
-            checked=[f"{self.name}: works on {self.system}, and this is {sys.platform}"],
+            checked=[f"{kind.name}: made on {names}, and this is {here}"],
             mends=directory_mends(kind),
         )
 
@@ -175,8 +200,12 @@ def attempted(
         yield value
 
 
-def directory_mends(kind: Kind) -> tuple[str, ...]:
-    """Return the option that gives a filesystem of this kind where none can be made."""
+def directory_mends(kind: Kind, here: str = sys.platform) -> tuple[str, ...]:
+    """Return what gives a filesystem of this kind where none can be made: an option, or a system
+    that has it.
+    """
+    if is_foreign(kind, here):
+        return systems.mends(systems_of(kind), here)
     variable = DIRECTORY_VARIABLE + kind.name.upper().replace("-", "_")
     return (f"name a directory on one: --linkmode-dir={kind.name}=PATH or {variable}=PATH",)
 

@@ -19,6 +19,7 @@ from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import mounts
 from pytest_linkmode.filesystems.base import Filesystem, Kind, attempted, directory_mends
 from pytest_linkmode.namespaces import Place
+from pytest_linkmode.systems import name_of
 
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
@@ -147,6 +148,11 @@ def _look(kind: Kind) -> tuple[str, Unavailable | None]:
     """Return the first directory of this machine that can serve as `kind`, or why none can."""
     places = [kind.name] if kind.name in MACHINE else list(MACHINE)
     checked: list[str] = []
+    if kind.fstype and sys.platform != "linux":
+        checked.append(
+            f"{', '.join(places)}: nobody tells on {name_of(sys.platform)} what they are"
+        )
+        places = []
     for place in places:
         for path in MACHINE[place]():
             unfit = _unfit(path, kind)

@@ -218,7 +218,8 @@ class Tool:
     """One tool: the system it is of, the steps, and its word for each filesystem.
 
     `suffix` is what the tool ends an image's name with; `ways` are how to let go of an image of
-    which nobody knows how far it got, one an attempt; `right` says why this user may not.
+    which nobody knows how far it got, one an attempt; `right` says why this user may not, and
+    `mend` what gives it.
     """
 
     program: str
@@ -229,6 +230,7 @@ class Tool:
     ways: Sequence[Way]
     formats: Mapping[str, str]
     right: Callable[[], str]
+    mend: str = ""
 
 
 def _nothing() -> str:
@@ -276,6 +278,7 @@ DISKPART = Tool(
     tuple(_by_script(command) for command in (diskpart_detach, *[diskpart_force] * 4)),
     {"refs": "refs", "ntfs": "ntfs", "fat32": "fat32", "exfat": "exfat"},
     _administrator,
+    "open the shell as an administrator",
 )
 
 
@@ -397,17 +400,17 @@ class Images:
         """Return what stands in the way."""
         del settings
         absent = []
+        mends = directory_mends(kind)
         if sys.platform != self.tool.system:
             absent.append(f"{self.tool.program}: not on {sys.platform}")
         elif processes.which(self.tool.program) is None:
             absent.append(f"{self.tool.program}: not in PATH")
         elif self.tool.right():
             absent.append(self.tool.right())
+            mends = (self.tool.mend, *mends)
         if not absent:
             return None
-        return Unavailable(
-            f"no {kind.name} by {self.name}", checked=absent, mends=directory_mends(kind)
-        )
+        return Unavailable(f"no {kind.name} by {self.name}", checked=absent, mends=mends)
 
     @contextmanager
     def open(self, kind: Kind, place: Place, settings: Settings) -> Iterator[Filesystem]:

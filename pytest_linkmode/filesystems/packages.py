@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from pytest_linkmode import processes
@@ -65,7 +66,9 @@ PACKAGES: Mapping[str, Mapping[str, str]] = {
 
 
 def install(tool: str) -> tuple[str, ...]:
-    """Return the command that installs `tool` here, or, on an unknown system, all of them."""
+    """Return the command that installs `tool` here, or, on an unknown Linux, all of them."""
+    if sys.platform != "linux":
+        return ()
     packages = PACKAGES.get(tool, {})
     here = {manager: name for manager, name in packages.items() if processes.which(manager)}
     return tuple(

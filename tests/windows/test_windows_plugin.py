@@ -114,13 +114,19 @@ def test_what_cannot_be_had_is_refused_before_anything_runs(tmp_path: Path) -> N
     other = "apfs"
     done = run(tmp_path, f"--linkmode-fs={other}")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
-    assert "works on darwin" in done.stdout
+    assert "apfs: made on macOS, and this is Windows" in done.stdout
+    assert "run it on macOS" in done.stdout
 
 
-def linkmode_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def linkmode_run(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    return linkmode("run", *arguments, path=path)
+
+
+def linkmode(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
     code = "import sys; from pytest_linkmode import cli; sys.exit(cli.main())"
     return subprocess.run(
-        (sys.executable, "-c", code, "run", *arguments),
+        (sys.executable, "-c", code, *arguments),
+        env={**os.environ, "PATH": os.pathsep.join((*path.split(), os.environ["PATH"]))},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -132,7 +138,8 @@ def linkmode_run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_command_has_directories_of_its_own_and_they_are_gone_afterwards() -> None:
     code = (
-        "import os, sys; names = ('LINKMODE_DIR_DISK', 'TMPDIR', 'CACHE');"
+        "import os, sys; names = ('LINKMODE_DIR_DISK', 'TMPDIR', 'TEMP', 'TMP', 'CACHE');"
+        "assert len({os.environ[name] for name in names}) == 3;"
         "print(*(os.listdir(os.environ[name]) for name in names));"
         "print(os.environ['CACHE']); sys.exit(7)"
     )
@@ -140,8 +147,36 @@ def test_a_command_has_directories_of_its_own_and_they_are_gone_afterwards() -> 
     done = linkmode_run(*flags, "--", sys.executable, "-c", code)
     assert done.returncode == 7, done.stderr
     empty, cache = done.stdout.splitlines()
-    assert empty == "[] [] []"
+    assert empty == "[] [] [] [] []"
     assert not os.path.exists(cache)
+
+
+@pytest.mark.parametrize("suffix", [".cmd", ".bat"])
+def test_a_command_is_found_that_the_shell_would_find(tmp_path: Path, suffix: str) -> None:
+    script = f"@echo {suffix} %1 %LINKMODE_DIR_DISK%\r\n@exit /b 7\r\n"
+    (tmp_path / f"build{suffix}").write_text(script, encoding="ascii", newline="")
+    done = linkmode_run("--fs=disk", "--", "build", "it", path=str(tmp_path))
+    assert done.returncode == 7, done.stderr
+    found, argument, directory = done.stdout.split()
+    assert (found, argument) == (suffix, "it")
+    assert "linkmode-disk" in directory
+
+
+def test_doctor_advises_what_can_be_done_on_windows() -> None:
+    told = linkmode("doctor", "--json")
+    assert told.returncode == 0, told.stderr
+    findings = json.loads(told.stdout)["findings"]
+    mends = {mend for finding in findings for mend in finding["mends"]}
+    assert "run it on Linux, as in WSL 2 (wsl --install) or in CI" in mends
+    assert not [mend for mend in mends if "sudo" in mend or "apt-get" in mend or "mkfs" in mend]
+    by_name = {finding["name"]: finding for finding in findings}
+    assert by_name["btrfs"]["checked"] == [
+        "--linkmode-dir=btrfs=PATH: not given",
+        "btrfs: made on Linux, and this is Windows",
+    ]
+    assert any("LINKMODE_DIR_REFS=PATH" in mend for mend in by_name["refs"]["mends"])
+    words = linkmode("doctor").stdout
+    assert len(words.partition("What would add more")[0].splitlines()) < 120
 
 
 def test_how_a_command_ended_is_how_we_end() -> None:

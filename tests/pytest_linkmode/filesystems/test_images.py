@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from pytest_linkmode import processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import (
@@ -29,6 +30,7 @@ from pytest_linkmode.filesystems import (
     provider_of,
     registry,
 )
+from pytest_linkmode.filesystems.base import directory_mends
 from pytest_linkmode.filesystems.images import DISKPART, HDIUTIL, Image, Tool
 from pytest_linkmode.filesystems.registry import FOUND, KEPT, UNDONE
 from pytest_linkmode.processes import CommandFailed
@@ -445,7 +447,42 @@ def test_every_format_is_a_filesystem_that_can_be_asked_for(provider: str, name:
 def test_what_this_system_cannot_make_is_refused_with_the_reason(name: str) -> None:
     error = missing(FILESYSTEMS[name], Settings())
     assert error is not None
-    assert any(system in line for line in error.checked for system in ("darwin", "win32"))
+    system = "macOS" if "hdiutil" in FILESYSTEMS[name].providers else "Windows"
+    assert error.checked == (
+        f"--linkmode-dir={name}=PATH: not given",
+        f"{name}: made on {system}, and this is Linux",
+    )
+    assert error.mends == (f"run it on {system}, as in CI",)
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "mend"),
+    [
+        ("btrfs", "linux", "name a directory on one: --linkmode-dir=btrfs=PATH"),
+        ("btrfs", "win32", "run it on Linux, as in WSL 2"),
+        ("btrfs", "darwin", "run it on Linux, as in a virtual machine"),
+        ("refs", "win32", "name a directory on one: --linkmode-dir=refs=PATH"),
+        ("refs", "darwin", "run it on Windows"),
+        ("exfat", "darwin", "name a directory on one"),
+        ("disk", "win32", "name a directory on one"),
+    ],
+)
+def test_what_mends_it_is_something_that_can_be_done_on_this_system(
+    name: str, here: str, mend: str
+) -> None:
+    assert directory_mends(FILESYSTEMS[name], here)[0].startswith(mend)
+
+
+def test_who_may_not_attach_disks_is_told_what_gives_the_right(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", DISKPART.system)
+    monkeypatch.setattr(processes, "which", lambda tool: str(stand.bin / tool))
+    error = images.vhdx().missing(FILESYSTEMS["refs"], Settings())
+    assert error is not None
+    assert error.checked == ("the right to attach disks (an administrator): missing",)
+    assert error.mends[0] == "open the shell as an administrator"
+    assert stand.asked == []
 
 
 def test_what_only_another_system_has_is_not_even_imported() -> None:

@@ -3,15 +3,16 @@
 A list of link types, by default clone and copy. Certain errors strike the type from the list of the
 files that are transferred together; every other ends that file. A copy is made under a temporary
 name and renamed, by Python's shutil, which goes from sendfile to read and write after any error of
-the first call but ENOSPC; a clone gets the permission bits of a new file, exec bits or not.
+the first call but ENOSPC: what ends a copy is what both meet. A clone gets the permission bits of a
+new file, exec bits or not.
 """
 
 from __future__ import annotations
 
 from linker.conditions import Condition as C
 from linker.modes import LinkMode
-from linker.policies.rows import LINUX, Rows, all_but, falls, graph, modelled, told_apart
-from linker.policy import PRIMITIVES, Memory, Step, edges
+from linker.policies.rows import Rows, falls, graph, modelled, told_apart
+from linker.policy import Memory, Step
 
 _FALLING = (C.CROSS_DEVICE, C.UNSUPPORTED, C.DENIED)
 
@@ -22,11 +23,6 @@ def _platform(platform: str) -> Rows:
         rows += falls(platform, mode, LinkMode.COPY, (*_FALLING, C.AGAIN, C.ATTRIBUTE))
         rows += told_apart(platform, mode, Step.ABORT, ("EACCES",))
     rows += told_apart(platform, LinkMode.CLONE, Step.ABORT, ("EBADF", "EISDIR"))
-    if platform == LINUX:
-        rows += edges(
-            platform, LinkMode.COPY, PRIMITIVES[LinkMode.COPY], all_but(C.NO_SPACE), Step.RETRY
-        )
-        rows += told_apart(platform, LinkMode.COPY, Step.RETRY, ("EDQUOT",))
     return graph(platform, rows)
 
 
@@ -37,5 +33,4 @@ DVC = modelled(
     "2026, and python/cpython Lib/shutil.py (3.11: _fastcopy_sendfile)",
     default=LinkMode.CLONE,
     memory=Memory.TREE,
-    retries=1,
 )

@@ -191,7 +191,7 @@ def _survives_oddity(cell: Cell) -> bool | None:
 
 
 def _tidies(cell: Cell) -> bool | None:
-    if _kind(cell) not in ("fault", "umask", "kill") or not cell.seen:
+    if _kind(cell) not in ("plain", "fault", "umask", "kill") or not cell.seen:
         return None
     if _kind(cell) == "kill" and not _seen(cell, "resumed"):
         return None

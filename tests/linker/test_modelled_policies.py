@@ -138,8 +138,6 @@ ENDS: tuple[tuple[str, LinkMode, tuple[str, ...], dict[LinkMode, int]], ...] = (
     ("coreutils-9-2", CLONE, ("clone:ETXTBSY:nth=2",), ONE_COPY),
     ("coreutils-9-0", CLONE, ("clone:EIO:nth=2",), ONE_COPY),
     ("coreutils-8", CLONE, ("clone:ENOSPC",), ALL_OF["copy"]),
-    ("dvc", COPY, ("copy:EIO:nth=3",), ALL_OF["copy"]),
-    ("dvc", COPY, ("copy:EDQUOT:nth=3",), ALL_OF["copy"]),
     ("pip", COPY, (), ALL_OF["copy"]),
     ("pdm", SYMLINK, (), ALL_OF["symlink"]),
     ("pdm", HARDLINK, ("hardlink:EPERM:nth=3",), ALL_OF["hardlink"]),
@@ -202,6 +200,8 @@ STOPS: tuple[tuple[str, LinkMode, str, int], ...] = (
     ("coreutils-9-2", CLONE, "clone:EISDIR", 0),
     ("coreutils-always", CLONE, "clone:EXDEV:nth=2", FILES - 1),
     ("dvc", COPY, "copy:ENOSPC:nth=3", 2),
+    ("dvc", COPY, "copy:EIO:nth=3", 2),
+    ("dvc", COPY, "copy:EDQUOT:nth=3", 2),
     # symlinks of one directory are made elsewhere, and placed together
     ("pdm", SYMLINK, "symlink:EPERM:nth=3", 0),
     ("pdm", HARDLINK, "hardlink:EXDEV", 0),

@@ -64,8 +64,8 @@ class Capabilities:
     """
 
     names: frozenset[str]
-    results: Mapping[Primitive, Condition | None]
-    why: Mapping[str, str] = field(default_factory=dict, compare=False)
+    results: Mapping[Primitive, Condition | None] = field(repr=False)
+    why: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     platform: str = "linux"
     mkdir: Condition | None = None
 

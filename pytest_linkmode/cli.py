@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,11 +18,13 @@ from linker import cli as linker_cli
 from linker.cli import Status, complain, tell, tell_json
 from linker.failures import printable
 from linker.modes import LinkMode
+from pytest_linkmode.commands import doctor as commands_doctor
 from pytest_linkmode.commands import explain as commands_explain
 from pytest_linkmode.commands import matrix as commands_matrix
 from pytest_linkmode.commands import merge as commands_merge
 from pytest_linkmode.commands import mount as commands_mount
 from pytest_linkmode.commands import run as commands_run
+from pytest_linkmode.commands.words import Paint, add_json, aligned
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _configure_verify(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="names that are not looked at on either side; may be repeated",
     )
-    _add_json(parser)
+    add_json(parser)
     parser.set_defaults(run=_verify)
 
 
@@ -200,7 +200,7 @@ def _configure_probe(parser: argparse.ArgumentParser) -> None:
         help="whose fallbacks to follow: a name that `linkmode explain --help` lists, or 'all'; "
         "may be repeated; default: " + ", ".join(PROBED),
     )
-    _add_json(parser)
+    add_json(parser)
     parser.set_defaults(run=_probe)
 
 
@@ -324,144 +324,12 @@ def _plain_probe(
     }
 
 
-# --- doctor -------------------------------------------------------------------------------------
-
-
-def _configure_doctor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "names",
-        metavar="NAME",
-        nargs="*",
-        help="filesystems and layouts that must be there; default: all, and none must",
-    )
-    _add_json(parser)
-    parser.set_defaults(run=_doctor)
-
-
-@dataclass(frozen=True)
-class _Finding:
-    """Whether one filesystem or layout can be had here."""
-
-    kind: str
-    name: str
-    how: str
-    missing: Unavailable | None
-
-    def plain(self) -> dict[str, Any]:
-        missing = self.missing
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "available": missing is None,
-            "how": self.how,
-            "checked": list(missing.checked) if missing else [],
-            "mends": list(missing.mends) if missing else [],
-        }
-
-
-def _doctor(arguments: argparse.Namespace) -> Status:
-    findings = _findings(arguments.names)
-    bad = arguments.names and any(finding.missing for finding in findings)
-    if arguments.json:
-        tell_json(
-            {
-                "format": "linkmode-doctor",
-                "version": 1,
-                "findings": [finding.plain() for finding in findings],
-            }
-        )
-        return Status.FAILED if bad else Status.DONE
-    paint = Paint.of_stdout()
-    lines = [("", "name", "here", "how, or why not"), *_rows(findings, named=bool(arguments.names))]
-    tell("\n".join(aligned(lines, paint, {"yes": paint.green, "no": paint.red})))
-    mends: dict[str, list[str]] = {}
-    for finding in findings:
-        for mend in finding.missing.mends if finding.missing else ():
-            mends.setdefault(mend, []).append(finding.name)
-    if mends:
-        tell("\n" + paint.bold("What would add more:"))
-        for mend, names in mends.items():
-            tell(f"- {mend}\n    for {', '.join(names)}")
-    return Status.FAILED if bad else Status.DONE
-
-
-def _rows(findings: Sequence[_Finding], *, named: bool) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of the table; of many layouts those that can be had as lists of names.
-
-    What a layout lacks is said by its filesystem already, if that is all.
-    """
-    elsewhere = (f.missing for f in findings if f.missing and f.kind != "layout")
-    said = {line for missing in elsewhere for line in missing.checked}
-    there: dict[str, list[str]] = {}
-    for finding in findings:
-        missing = finding.missing
-        if finding.kind == "layout" and not named:
-            if missing is None:
-                there.setdefault(re.split("[:+]", finding.name)[0], []).append(finding.name)
-                continue
-            if said.issuperset(missing.checked):
-                continue
-        here = "yes" if missing is None else "no"
-        yield (finding.kind, finding.name, here, finding.how if missing is None else "")
-        yield from (("", "", "", line) for line in (missing.checked if missing else ()))
-    for source, names in there.items():
-        first, *rest = textwrap.wrap(
-            ", ".join(names), _LIST_WIDTH, break_long_words=False, break_on_hyphens=False
-        )
-        yield ("layouts", source, "yes", first)
-        yield from (("", "", "", line) for line in rest)
-
-
-_LIST_WIDTH = 64
-
-
-def _findings(names: Sequence[str]) -> list[_Finding]:
-    from pytest_linkmode import config, ladder, layouts
-    from pytest_linkmode.filesystems import FILESYSTEMS, survey
-
-    settings = config.from_environment()
-    rungs = () if names else ladder.survey(settings)
-    surveyed = {fact.kind.name: fact for fact in survey(settings)}
-    every = list(FILESYSTEMS)
-    specs = (*layouts.select(every), *layouts.specials(every))
-    if names:
-        wanted = [name for name in names if name not in FILESYSTEMS]
-        surveyed = {name: fact for name, fact in surveyed.items() if name in names}
-        specs = tuple(layouts.parse(name) for name in wanted)
-    else:
-        specs = tuple(spec for spec in specs if spec.name not in FILESYSTEMS)
-    found = [
-        _Finding("rung", footing.rung.name, footing.rung.adds, footing.unavailable)
-        for footing in rungs
-    ]
-    found += [
-        _Finding("filesystem", name, fact.provider, fact.unavailable)
-        for name, fact in surveyed.items()
-    ]
-    found += [
-        _Finding(
-            "layout",
-            spec.name,
-            _shortly(spec.row.purpose),
-            layouts.missing(spec, settings),
-        )
-        for spec in specs
-    ]
-    return found
-
-
-def _shortly(purpose: str) -> str:
-    """Return what stands before the first colon that is in no parentheses."""
-    found = re.match(r"(?:[^:(]|\([^)]*\))*", purpose)
-    return found[0] if found else purpose
-
-
 # --- clean --------------------------------------------------------------------------------------
 
 
 def _configure_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what would be removed")
-    _add_json(parser)
+    add_json(parser)
     parser.set_defaults(run=_clean)
 
 
@@ -501,63 +369,11 @@ def _clean(arguments: argparse.Namespace) -> Status:
     return Status.FAILED if kept else Status.DONE
 
 
-# --- what the commands share --------------------------------------------------------------------
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
-
-
-@dataclass(frozen=True)
-class Paint:
-    """Colour, where the terminal has it and nobody minds (no-color.org)."""
-
-    on: bool = False
-
-    @classmethod
-    def of_stdout(cls) -> Paint:
-        """Return the paint for what goes to stdout."""
-        minded = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        return cls(sys.stdout is not None and sys.stdout.isatty() and not minded)
-
-    def bold(self, text: str) -> str:
-        """Return a text in bold."""
-        return self._in("1", text)
-
-    def green(self, text: str) -> str:
-        """Return a text in green."""
-        return self._in("32", text)
-
-    def red(self, text: str) -> str:
-        """Return a text in red."""
-        return self._in("31", text)
-
-    def _in(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.on and text else text
-
-
-def aligned(
-    lines: Sequence[tuple[str, ...]],
-    paint: Paint,
-    colours: Mapping[str, Callable[[str], str]] | None = None,
-) -> list[str]:
-    """Return rows as lines of a table whose head is bold; `colours` paint certain cells."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    made = []
-    for number, line in enumerate(lines):
-        cells = []
-        for cell, width in zip(line, widths, strict=True):
-            painted = paint.bold(cell) if number == 0 else (colours or {}).get(cell, str)(cell)
-            cells.append(painted + " " * (width - len(cell)))
-        made.append("  ".join(cells).rstrip())
-    return made
-
-
 COMMANDS = (
     Command(
         "doctor",
         "what this machine can make, and what would add more",
-        _configure_doctor,
+        commands_doctor.configure,
         statuses("all that was named can be had", "something that was named cannot be had"),
     ),
     Command(

@@ -283,8 +283,8 @@ class Layout:
     source: pathlib.Path
     target: pathlib.Path
     can: Capabilities
-    policy: Policy = REFERENCE
-    inside: Capabilities | None = None
+    policy: Policy = field(default=REFERENCE, repr=False)
+    inside: Capabilities | None = field(default=None, repr=False)
     bench: Bench | None = field(default=None, repr=False, compare=False)
     row: Special = field(default=SAME, repr=False, compare=False)
 

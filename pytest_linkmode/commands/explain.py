@@ -82,7 +82,7 @@ def _explain(arguments: argparse.Namespace) -> Status:
 def _show_graph(policy: Policy, arguments: argparse.Namespace) -> Status:
     from pytest_linkmode import graphs
     from pytest_linkmode.capabilities import PLATFORMS
-    from pytest_linkmode.cli import Paint, aligned
+    from pytest_linkmode.commands.words import Paint, aligned
     from pytest_linkmode.config import suggestion
 
     known = policy.platforms()
@@ -250,7 +250,7 @@ def _show_happening(policy: Policy, arguments: argparse.Namespace) -> Status:
 
 def _lines(seen: Happening) -> list[str]:
     """Return a happening as people read it."""
-    from pytest_linkmode.cli import Paint, aligned
+    from pytest_linkmode.commands.words import Paint, aligned
 
     paint = Paint.of_stdout()
     with_faults = f", with {', '.join(seen.faults)}" if seen.faults else ""

@@ -110,7 +110,7 @@ def _progress(total: int) -> Callable[[str], None]:
 
 
 def _show(table: Sequence[Sequence[str]]) -> None:
-    from pytest_linkmode.cli import Paint, aligned
+    from pytest_linkmode.commands.words import Paint, aligned
 
     paint = Paint.of_stdout()
     colours = {"yes": paint.green, "no": paint.red}

@@ -327,7 +327,8 @@ def test_doctor_lists_every_filesystem_and_every_layout(linkmode: Linkmode) -> N
     assert {each["name"] for each in findings if each["kind"] == "layout"} == layouts
     words = linkmode("doctor")
     assert words.status == Status.DONE
-    assert all(each["name"] in words.out for each in findings)
+    assert all(name in words.out for name in FILESYSTEMS)
+    assert all(each["name"] in words.out for each in findings if each["available"])
     for each in findings:
         assert each["available"] is not bool(each["checked"])
         assert each["available"] or each["mends"] or each["name"] == "sudo"  # root needs none
@@ -370,11 +371,71 @@ def test_doctor_says_all_that_is_missing_and_each_mend_once(linkmode: Linkmode) 
     out = linkmode("doctor").out
     table, _, mends = out.partition("What would add more:")
     rows = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
-    assert ["filesystem", "btrfs", "no"] in rows
-    assert ["mkfs.btrfs: not found in PATH"] in rows
+    assert ["filesystem", "btrfs", "no", "mkfs.btrfs: not found in PATH"] in rows
+    assert ["/dev/loop-control: there"] in rows
     assert ["filesystem", "xfs", "yes", "loop"] in rows
-    assert mends.count("apt-get install btrfs-progs") == 1
-    assert "for btrfs, btrfs+" in mends
+    assert "btrfs+" not in out  # what they lack is said with btrfs
+    assert "- apt-get install btrfs-progs\n    for btrfs\n" in mends
+
+
+POOR = {
+    "btrfs": ("--linkmode-dir=btrfs=PATH: not given", "/tmp: on ext4, not on btrfs"),
+    "xfs": ("--linkmode-dir=xfs=PATH: not given", "/tmp: on ext4, not on xfs"),
+    "hfs": ("--linkmode-dir=hfs=PATH: not given", "hdiutil: works on darwin"),
+}
+"""Filesystems that cannot be had -> why, each in words of its own."""
+
+
+def test_doctor_tells_what_is_missing_for_the_same_reasons_together_and_each_reason_once(
+    linkmode: Linkmode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = {
+        name: Unavailable(
+            name,
+            checked=reasons,
+            mends=[
+                f"name a directory on one: --linkmode-dir={name}=PATH or "
+                f"LINKMODE_DIR_{name.upper()}=PATH"
+            ],
+        )
+        for name, reasons in POOR.items()
+    }
+    facts = tuple(
+        Fact(kind, "" if name in POOR else "loop", missing.get(name))
+        for name, kind in FILESYSTEMS.items()
+    )
+    monkeypatch.setattr("pytest_linkmode.filesystems.survey", lambda _: facts)
+    monkeypatch.setattr("pytest_linkmode.ladder.survey", lambda _: ())
+    refused = Unavailable("it", checked=["root, to become another user: missing"])
+    monkeypatch.setattr(
+        "pytest_linkmode.layouts.missing",
+        lambda spec, _: (
+            missing.get(spec.source)
+            or missing.get(spec.target)
+            or (refused if spec.name.endswith("+other-owner") else None)
+        ),
+    )
+    table, _, mends = linkmode("doctor").out.partition("What would add more:")
+    lines = [line.rstrip() for line in table.splitlines()]
+    start = next(n for n, line in enumerate(lines) if re.match(r"filesystem +btrfs ", line))
+    block = [re.split(r"\s{2,}", line.strip()) for line in lines[start : start + 3]]
+    assert block == [
+        ["filesystem", "btrfs", "no", "--linkmode-dir, LINKMODE_DIR_*: not given"],
+        ["xfs", "/tmp: on ext4"],
+        ["filesystem", "hfs", "no", "hdiutil: works on darwin"],
+    ]
+    assert table.count("not given") == 1
+    start = next(
+        n for n, line in enumerate(lines) if re.match(r"layouts +\S+other-owner +no", line)
+    )
+    assert lines[start].endswith("  root, to become another user: missing")
+    assert lines[start + 1].split() in (["tmpfs+other-owner"], ["ext4+other-owner"])
+    assert mends.split("\n") == [
+        "",
+        "- name a directory on one: --linkmode-dir=NAME=PATH or LINKMODE_DIR_NAME=PATH",
+        "    for btrfs, xfs, hfs",
+        "",
+    ]
 
 
 @pytest.mark.usefixtures("without_btrfs")

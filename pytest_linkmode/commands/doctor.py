@@ -1,7 +1,8 @@
 """`linkmode doctor`: which filesystems and layouts this machine can make, and what would add more.
 
-Every reason is told once, and what is missing for the same reasons is told together: an ordinary
-user lacks much, and all of it for two or three causes. `--json` has each finding by itself.
+What a rung of the ladder has said is not repeated, and what is missing for the same reasons is told
+together: an ordinary user lacks much, and all of it for two or three causes. `--json` has each
+finding by itself.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -125,15 +126,15 @@ def _together(findings: Sequence[_Finding]) -> Iterator[Row]:
     A layout whose filesystem cannot be had is told with that.
     """
     kinds = {kind: [each for each in findings if each.kind == kind] for kind in KINDS}
-    said: dict[str, None] = {}
     for rung in kinds["rung"]:
         how = rung.reasons if rung.missing else (rung.how,)
-        said |= dict.fromkeys(rung.reasons)
         yield from _block("rung", [rung.name], "no" if rung.missing else "yes", how)
     for finding in kinds["filesystem"]:
         if not finding.missing:
             yield from _block("filesystem", [finding.name], "yes", [finding.how])
+    said = {reason for rung in kinds["rung"] for reason in rung.reasons}
     yield from _groups("filesystem", kinds["filesystem"], said)
+    said |= {reason for filesystem in kinds["filesystem"] for reason in filesystem.reasons}
     gone = {each.name for each in kinds["filesystem"] if each.missing}
     layouts = [each for each in kinds["layout"] if gone.isdisjoint(each.filesystems)]
     yield from _groups("layouts", layouts, said)
@@ -145,16 +146,15 @@ def _together(findings: Sequence[_Finding]) -> Iterator[Row]:
         yield from _block("layouts", [source], "yes", _wrapped(names))
 
 
-def _groups(kind: str, findings: Iterable[_Finding], said: dict[str, None]) -> Iterator[Row]:
+def _groups(kind: str, findings: Iterable[_Finding], said: Collection[str]) -> Iterator[Row]:
     """Yield the rows of what cannot be had, and why, as far as that was not said."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for finding in findings:
         if finding.missing:
-            groups.setdefault(finding.reasons, []).append(finding.name)
+            new = tuple(reason for reason in finding.reasons if reason not in said)
+            groups.setdefault(new, []).append(finding.name)
     for reasons, names in groups.items():
-        new = [reason for reason in reasons if reason not in said]
-        said |= dict.fromkeys(new)
-        yield from _block(kind, names, "no", new or (SAID,))
+        yield from _block(kind, names, "no", reasons or (SAID,))
 
 
 def _block(kind: str, names: Sequence[str], here: str, how: Sequence[str]) -> Iterator[Row]:

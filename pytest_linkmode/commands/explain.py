@@ -8,13 +8,9 @@ files is read back from disk, and every edge that was taken is told.
 from __future__ import annotations
 
 import argparse
-import stat
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from linker.cli import Status, tell, tell_json
 from linker.failures import printable
@@ -23,9 +19,8 @@ from pytest_linkmode.errors import UsageError
 
 if TYPE_CHECKING:
     from linker.policy import Policy
-    from linker.report import LinkReport, Transition
-    from pytest_linkmode.faults.spec import Spec
-    from pytest_linkmode.layouts import Layout
+    from linker.report import Transition
+    from pytest_linkmode.happening import Happening
 
 SHOWN = 12
 """How many edges and names are shown to people; JSON has them all."""
@@ -110,123 +105,10 @@ def _show_graph(policy: Policy, arguments: argparse.Namespace) -> Status:
 # --- what happens -------------------------------------------------------------------------------
 
 
-@dataclass
-class Happening:
-    """What the reference linker did as a system that is modelled, and what the disk says of it.
-
-    `found` counts files by what they became, `missing` are those of the source that the target
-    lacks, `left` what it has beside them. `ended` is "done", "failed" or "killed".
-    """
-
-    policy: str
-    layout: str
-    requested: LinkMode
-    faults: tuple[str, ...]
-    ended: str = "done"
-    found: dict[str, int] = field(default_factory=dict)
-    missing: int = 0
-    transitions: list[Transition] = field(default_factory=list)
-    fired: int = 0
-    error: str = ""
-    left: tuple[str, ...] = ()
-
-    def transition(self, transition: Transition) -> None:
-        """Take note of an edge that was taken."""
-        self.transitions.append(transition)
-
-    def linked(self, report: LinkReport) -> None:
-        """Do nothing: the disk is asked."""
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as JSON has it: ``linkmode-happening``, version 1."""
-        return {
-            "format": "linkmode-happening",
-            "version": 1,
-            "policy": self.policy,
-            "layout": self.layout,
-            "requested": self.requested.value,
-            "faults": list(self.faults),
-            "fired": self.fired,
-            "ended": self.ended,
-            "files": self.found,
-            "missing": self.missing,
-            "edges": [
-                {
-                    "id": each.edge.id,
-                    "then": str(each.edge.then),
-                    "path": each.path,
-                    "error": str(each.error) if each.error else None,
-                    "scope": str(each.scope),
-                    "proof": each.proof,
-                }
-                for each in self.transitions
-            ],
-            "error": self.error or None,
-            "left": list(self.left),
-        }
-
-
-def happening(
-    policy: Policy,
-    layout: Layout,
-    mode: LinkMode,
-    faults: Sequence[Spec] = (),
-    *,
-    strict: bool = False,
-) -> Happening:
-    """Link the source of a layout by a policy, with faults in the linker's calls, and look.
-
-    The source must be filled. What is remembered for the whole process is forgotten before; with
-    `strict`, every fallback is an error.
-    """
-    from linker import LinkError, link_tree
-    from linker.choices import forget_process
-    from pytest_linkmode.evidence import evidence_tree
-    from pytest_linkmode.faults.inprocess import Injection
-    from pytest_linkmode.faults.linking import faulty
-
-    seen = Happening(policy.name, layout.name, mode, tuple(map(str, faults)), ended="killed")
-    layout.seal()
-    forget_process()
-    with (
-        Injection(faults, standing_in=False) as injection,
-        layout.acting(),
-        faulty(injection) as platform,
-    ):
-        try:
-            link_tree(
-                layout.source,
-                layout.target,
-                mode=mode,
-                policy=policy,
-                platform=platform,
-                observer=seen,
-                strict=strict,
-            )
-        except LinkError as error:
-            seen.ended, seen.error, seen.left = "failed", str(error), error.left
-        else:
-            seen.ended = "done"
-    seen.fired = sum(injection.fired.values())
-    counted: Counter[str] = Counter()
-    strangers = []
-    for one in evidence_tree(layout.source, layout.target):
-        if one.source is None:
-            strangers.append(one.path)
-        elif stat.S_ISREG(one.source.st_mode):
-            if one.target is None:
-                seen.missing += 1
-            else:
-                counted[one.evidence.found] += 1
-    seen.found = dict(counted.most_common())
-    if seen.ended == "killed":
-        seen.left = tuple(strangers)
-    return seen
-
-
 def _show_happening(policy: Policy, arguments: argparse.Namespace) -> Status:
     from pytest_linkmode import config, layouts, namespaces
     from pytest_linkmode.faults.spec import parse_all
+    from pytest_linkmode.happening import happening
     from pytest_linkmode.samples import sample_tree
 
     try:

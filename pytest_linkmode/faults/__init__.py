@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_linkmode.faults.log import Call
-    from pytest_linkmode.faults.runner import FaultRunner, ProgramTimedOut
-    from pytest_linkmode.faults.running import Run
+    from pytest_linkmode.faults.runner import FaultRunner
+    from pytest_linkmode.faults.running import ProgramTimedOut, Run
     from pytest_linkmode.faults.spec import Fault, Kill
     from pytest_linkmode.faults.sweep import Case, SweepFailed
 
@@ -33,7 +33,7 @@ _HOMES = {
     "Fault": "spec",
     "FaultRunner": "runner",
     "Kill": "spec",
-    "ProgramTimedOut": "runner",
+    "ProgramTimedOut": "running",
     "Run": "running",
     "SweepFailed": "sweep",
 }

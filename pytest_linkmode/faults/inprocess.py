@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from pytest_linkmode.coverage import disturbing
+from pytest_linkmode.faults.current import CURRENT
 from pytest_linkmode.faults.judge import Action, Judge, Record, Seen
 from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.ops import Way
@@ -96,7 +97,7 @@ class Injection:
             from pytest_linkmode.faults import standins
 
             standins.install()
-        self._token = _current.set(self)
+        self._token = CURRENT.set(self)
         self._held.enter_context(disturbing(lambda: bool(self._judge.fired)))
         return self
 
@@ -107,7 +108,7 @@ class Injection:
         trace: TracebackType | None,
     ) -> bool:
         if self._token is not None:
-            _current.reset(self._token)
+            CURRENT.reset(self._token)
             self._token = None
         if self._standing_in:
             from pytest_linkmode.faults import standins
@@ -206,16 +207,6 @@ class Injection:
                 self._count += 1
                 self._made[key] = self._count
             return self._made.get(key)
-
-
-_current: contextvars.ContextVar[Injection | None] = contextvars.ContextVar(
-    "linkmode_injection", default=None
-)
-
-
-def current() -> Injection | None:
-    """Return the injection that the running code is in, or None."""
-    return _current.get()
 
 
 def _noted(record: Record | None, do: Callable[[], Any], tongue: Tongue | None) -> Any:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
+from pytest_linkmode.errors import Unavailable, UsageError
 from pytest_linkmode.faults.ops import architecture
 from pytest_linkmode.faults.plan import Plan
-from pytest_linkmode.faults.running import Run, Running
+from pytest_linkmode.faults.running import Command, ProgramTimedOut, Run, Running
 from pytest_linkmode.faults.spec import OPS, WINDOWS, WITHIN, Spec, parse
 from pytest_linkmode.faults.support import unavailable
 
@@ -28,25 +28,6 @@ __all__ = ["Command", "FaultRunner", "ProgramTimedOut", "Run"]
 
 WITNESSED = frozenset({"clone", "hardlink", "symlink", "copy", "create"})
 """The ops of which a witness wants to know."""
-
-Command = Sequence[str | os.PathLike[str]] | Callable[[], object]
-"""A program with its arguments, or a function that is called in this process."""
-
-
-class ProgramTimedOut(LinkmodeError):
-    """The program did not end in time. It has been ended with all that it started.
-
-    `run` is what there was of it until then.
-    """
-
-    def __init__(self, run: Run, timeout: float) -> None:
-        super().__init__(
-            f"{run.command[0]} did not end within {timeout:g} s",
-            why=f"after {len(run.calls)} calls, the last: {run.calls[-1]}" if run.calls else "",
-            hint="give it a longer timeout=, or look whether it retries a fault for ever",
-        )
-        self.run = run
-        self.timeout = timeout
 
 
 class FaultRunner:
@@ -215,7 +196,6 @@ class FaultRunner:
             )
 
         sweep = Sweep(
-            self,
             command,
             ops=wanted,
             errors=errors,
@@ -228,6 +208,8 @@ class FaultRunner:
             failures=self._failures,
             subtests=self._subtests,
             run=run,
+            replay=self.replay,
+            alone=self.alone,
         )
         return self._swept(sweep)
 

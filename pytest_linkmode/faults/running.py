@@ -12,6 +12,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from pytest_linkmode.errors import LinkmodeError
 from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.looking import SystemCalls
 from pytest_linkmode.faults.plan import Plan
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pytest_linkmode.faults.channel import Message
     from pytest_linkmode.faults.supervisor import Supervisor
     from pytest_linkmode.faults.zygote import Zygote
+
+Command = Sequence[str | os.PathLike[str]] | Callable[[], object]
+"""A program with its arguments, or a function that is called in this process."""
 
 _CHUNK = 65536
 PATIENCE = 1.0
@@ -58,6 +62,22 @@ class Run:
     def of(self, *ops: str) -> tuple[Call, ...]:
         """Return the calls of some ops, in order."""
         return tuple(call for call in self.calls if call.op in ops)
+
+
+class ProgramTimedOut(LinkmodeError):
+    """The program did not end in time. It has been ended with all that it started.
+
+    `run` is what there was of it until then.
+    """
+
+    def __init__(self, run: Run, timeout: float) -> None:
+        super().__init__(
+            f"{run.command[0]} did not end within {timeout:g} s",
+            why=f"after {len(run.calls)} calls, the last: {run.calls[-1]}" if run.calls else "",
+            hint="give it a longer timeout=, or look whether it retries a fault for ever",
+        )
+        self.run = run
+        self.timeout = timeout
 
 
 class Running:

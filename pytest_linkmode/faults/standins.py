@@ -22,10 +22,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_linkmode.faults.inprocess import Injection, current
+from pytest_linkmode.faults.current import current
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE, Way
+
+if TYPE_CHECKING:
+    from pytest_linkmode.faults.inprocess import Injection
 
 Function = Callable[..., Any]
 

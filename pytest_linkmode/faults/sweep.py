@@ -20,7 +20,7 @@ from typing import Protocol
 from pytest_linkmode.errors import LinkmodeError, UsageError
 from pytest_linkmode.faults.fresh import Fresh
 from pytest_linkmode.faults.log import Call
-from pytest_linkmode.faults.runner import Command, FaultRunner, ProgramTimedOut, Run
+from pytest_linkmode.faults.running import Command, ProgramTimedOut, Run
 from pytest_linkmode.faults.spec import EFFECTS, MET, OPS, Fault, Kill, Spec, matcher
 
 SHOWN = 10
@@ -213,7 +213,6 @@ class Sweep:
 
     def __init__(
         self,
-        runner: FaultRunner,
         command: Command,
         *,
         ops: Iterable[str],
@@ -227,6 +226,8 @@ class Sweep:
         failures: tuple[type[BaseException], ...],
         subtests: SubTests | None,
         run: Callable[[Sequence[Spec]], Run],
+        replay: Sequence[Spec],
+        alone: Callable[[], str],
     ) -> None:
         if target is None and prepare is None:
             raise UsageError(
@@ -247,8 +248,8 @@ class Sweep:
         self._failures = failures
         self._subtests = subtests
         self._run = run
-        self._replay = runner.replay
-        self._alone = runner.alone
+        self._replay = replay
+        self._alone = alone
         self._calls: tuple[Call, ...] = ()
         self.report = Report(_name(command))
 

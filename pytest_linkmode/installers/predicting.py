@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from linker.modes import LinkMode
 from linker.policies import ALL
 from linker.policy import Policy, Promise
-from pytest_linkmode.commands.explain import happening
+from pytest_linkmode.happening import happening
 from pytest_linkmode.installers import sample
 from pytest_linkmode.installers.disturbing import DISTURBANCES, ORDINARY, Scene
 from pytest_linkmode.installers.observing import (

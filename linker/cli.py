@@ -151,8 +151,9 @@ def run(arguments: Arguments) -> int:
     except Untold as untold:
         complain(f"cannot write to stdout: {untold}")
         return Status.UNTOLD
-    except KeyboardInterrupt:
-        complain("interrupted")
+    except KeyboardInterrupt as interrupt:
+        for line in ("interrupted", *getattr(interrupt, "__notes__", ())):
+            complain(printable(line))
         return Status.INTERRUPTED
 
 

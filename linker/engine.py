@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from linker.choices import Choices, StartAgain
 from linker.cloning import cloner_for
 from linker.conditions import Condition, Primitive
-from linker.failures import condition, link_error
+from linker.failures import condition, insist, link_error, name_left
 from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode, parse_processes
-from linker.journal import RESERVED, STAGE, Record, Undo, recover
+from linker.journal import RESERVED, STAGE, Undo, recover
 from linker.making import LEAST, Maker, Tally
 from linker.merging import PATIENCE, Merger, refuse_conflict
 from linker.modes import Existing, LinkMode
@@ -69,9 +70,20 @@ class _Run:
         self.symlink_base = ""
         self.root: int | None = None
         self.target_vanished = False
+        self.is_linked = False
         self.folding: list[tuple[Node, str, str]] = []
 
     # From paths to two open directories and a scanned tree.
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Say of an error that nothing was undone because of it."""
+        try:
+            yield
+        except BaseException as error:
+            if self.is_linked:
+                error.add_note("it came when all was linked, which stays")
+            raise
 
     def tree(self, source: Source, target: str) -> LinkReport:
         """Link the whole of `source` into `target`."""
@@ -95,7 +107,7 @@ class _Run:
             self._make_parents(container)
             return self._link(way, container, base)
         except BaseException as error:
-            self._remove_parents()
+            self._leave(error)
             if isinstance(error, LinkError) and error.condition is Condition.MISSING:
                 self.target_vanished = base is top and not self._still_there(container)
             raise
@@ -147,7 +159,7 @@ class _Run:
             way = Trail(self.platform, source_root, base, Primitive.READ)
             return self._link(way, os.path.realpath(container), base)
         except BaseException as error:
-            self._remove_parents()
+            self._leave(error)
             if isinstance(error, Failed):
                 raise link_error(self.platform, error, target) from error.error
             raise
@@ -177,19 +189,31 @@ class _Run:
                 raise link_error(self.platform, Failed(Primitive.MKDIR, error), path) from error
             self.made_parents.append(path)
 
+    def _leave(self, error: BaseException) -> None:
+        """Remove the directories above the target after an error; raise what interrupts that."""
+        _, interrupt = insist(self._remove_parents)
+        if interrupt is not None:
+            raise interrupt from error
+
     def _remove_parents(self) -> None:
-        for path in reversed(self.made_parents):
+        while self.made_parents:
             try:
-                os.rmdir(path)
+                os.rmdir(self.made_parents[-1])
+            except FileNotFoundError:  # we were interrupted right after that
+                self.made_parents.pop()
             except OSError:  # another's by now
                 return
 
     def _close(self) -> None:
+        _, interrupt = insist(self._close_handles)
+        if interrupt is not None:
+            raise interrupt
+
+    def _close_handles(self) -> None:
         if self.stages is not None:
             self.stages.close()
-        for handle in self.handles:
-            self.platform.close(handle)
-        self.handles.clear()
+        while self.handles:
+            self.platform.close(self.handles.pop())
 
     # The whole of it.
 
@@ -225,7 +249,7 @@ class _Run:
             new_name=self.new_name,
             advance=advance,
             processes=processes if self.policy.undo else 1,
-            take_back=lambda records: self._take_back(root, base, stages, records),
+            take_back=lambda records: self._undoing(root, base, stages).run(records),
         )
         try:
             self._hold_against_target()
@@ -237,15 +261,13 @@ class _Run:
             if self.choices.skipped is not None:
                 raise self.choices.skipped
             self.choices.settle()
+            return self._finish(stages)
         except BaseException as error:
-            left = self._undo(root, base, stages)
-            if isinstance(error, LinkError):
-                error.left = tuple(dict.fromkeys((*error.left, *left)))
+            self._give_up(error, self._undoing(root, base, stages), stages)
             raise
         finally:
             self.source.reset()
             self.target.reset()
-        return self._finish(stages)
 
     def _processes(self) -> int:
         """Return how many processes may make entries: one where more would not be worth it, or
@@ -256,6 +278,7 @@ class _Run:
         return 1
 
     def _finish(self, stages: Stages) -> LinkReport:
+        self.is_linked = True
         leftovers = self._clean(stages)
         if not self.policy.undo and Promise.DIRECTORY_TIMES not in self.policy.waives:
             self._stamp_directories()
@@ -300,22 +323,37 @@ class _Run:
         except Failed as failed:
             raise link_error(self.platform, failed, node.path) from failed.error
 
-    def _undo(self, root: int, base: Node, stages: Stages) -> list[str]:
-        """Put the target back as it was, as far as the policy does that; return what is left."""
+    def _give_up(self, error: BaseException, undo: Undo, stages: Stages) -> None:
+        """End a link that raised, and name what is left of it; raise what interrupts that.
+
+        From when the stages are emptied, and what was replaced with them, there is no way back:
+        then what was linked stays, and only the stages go.
+        """
+
+        def end() -> list[str]:
+            return self._clean(stages) if self.is_linked else self._undo(undo, stages)
+
+        left, interrupt = insist(end)
+        if left is None:
+            left = stages.names()
+        name_left(interrupt or error, tuple(left))
         self.choices.tell_suspects()
+        if interrupt is not None:
+            raise interrupt from error
+
+    def _undo(self, undo: Undo, stages: Stages) -> list[str]:
+        """Put the target back as it was, as far as the policy does that; return what is left."""
         self.source.reset()
         self.target.reset()
         left: list[str] = []
         records = self.merger.records
         if self.policy.undo and any(record.changes for record in records):
-            left = self._take_back(root, base, stages, records)
-            self.source.reset()
+            left = undo.run(records)
         return left + self._clean(stages)
 
-    def _take_back(self, root: int, base: Node, stages: Stages, records: list[Record]) -> list[str]:
-        """Undo changes; return what is left of them."""
-        undo = Undo(self.platform, root, base, self._source_inode, company=stages.had_company)
-        return undo.run(records)
+    def _undoing(self, root: int, base: Node, stages: Stages) -> Undo:
+        """Return who undoes changes."""
+        return Undo(self.platform, root, base, self._source_inode, company=stages.had_company)
 
     def _source_inode(self, node: Node, name: str) -> int | None:
         """Return the inode number of a file of the source, None if it cannot be told."""
@@ -450,13 +488,16 @@ def _tree(begin: _Begin, source: Source, target: str) -> LinkReport:
         for _ in range(PATIENCE):
             run = begin(before)
             try:
-                return run.tree(source, target)
+                with run.telling():
+                    return run.tree(source, target)
             except StartAgain:
                 before = run.choices
             except LinkError:
                 if not run.target_vanished:
                     raise
-        return begin(before).tree(source, target)
+        run = begin(before)
+        with run.telling():
+            return run.tree(source, target)
     finally:
         if collecting:
             gc.enable()
@@ -558,4 +599,5 @@ def link_file(
     As `link_tree`, with the same promises: the name shows the old file or the whole new one.
     """
     run = _run(mode, policy, existing, (), platform, observer, None, strict=strict)
-    return run.file(text_of(source), text_of(target))
+    with run.telling():
+        return run.file(text_of(source), text_of(target))

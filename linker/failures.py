@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from linker.conditions import Condition, Primitive, condition_of
+from linker.light import TYPE_CHECKING
 from linker.platforms.base import Failed, Platform
 from linker.policy import Edge
-from linker.report import LinkError
+from linker.report import LinkError, left_line
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Found = TypeVar("_Found")
+
+_INTERRUPTS = 3
+"""How often what must come to its end may be interrupted before it is given up."""
 
 HINTS: dict[Condition, str] = {
     Condition.NO_SPACE: "free some space or inodes on the target's filesystem, or raise its quota",
@@ -71,3 +82,26 @@ def link_error(
         condition=meaning,
         edge=edge,
     )
+
+
+def insist(step: Callable[[], _Found]) -> tuple[_Found | None, BaseException | None]:
+    """Do what must not stop halfway; once more where it was interrupted, as Ctrl-C does.
+
+    Return what it found, None if it was given up, and the interrupt, which is the caller's to raise
+    when nothing is lost by that any more.
+    """
+    interrupt: BaseException | None = None
+    for _ in range(_INTERRUPTS):
+        try:
+            return step(), interrupt
+        except BaseException as error:  # noqa: BLE001  # whatever a signal's handler may raise
+            interrupt = error
+    return None, interrupt
+
+
+def name_left(error: BaseException, left: tuple[str, ...]) -> None:
+    """Say in an error what remains."""
+    if isinstance(error, LinkError):
+        error.left = tuple(dict.fromkeys((*error.left, *left)))
+    elif left:
+        error.add_note(left_line(left))

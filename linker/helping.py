@@ -14,6 +14,7 @@ import mmap
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from linker.light import TYPE_CHECKING, NamedTuple, Protocol
@@ -167,7 +168,10 @@ class Desk:
         for size in sizes:
             self._starts.append(self._starts[-1] + 1 + size)
         self._slots = memoryview(mmap.mmap(-1, 8 * self._starts[-1])).cast("Q")
-        self._pids: list[int] = []
+        self._helpers: list[tuple[int, int]] = []
+        """(process, descriptor of it): a number may be another process's once ours is gone, what a
+        descriptor stands for is the same for ever (pidfd_open(2)).
+        """
         self._tickets, writing = os.pipe()
         try:
             os.write(writing, bytes(range(len(sizes))))
@@ -186,16 +190,19 @@ class Desk:
         self.close()
 
     def close(self) -> None:
-        """End the helpers that are still there, and wait until they are gone."""
-        try:
-            for pid in self._pids:  # not waited for yet, so that nobody else has the number
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:  # the program reaps its children by itself
-                    continue
-        finally:
-            self.wait()
-            os.close(self._tickets)
+        """End the helpers that are still there, and wait until they are gone.
+
+        If that is interrupted it can be done once more.
+        """
+        for _, helper in self._helpers:
+            try:
+                signal.pidfd_send_signal(helper, signal.SIGKILL)
+            except ProcessLookupError:  # it is gone and waited for, by whom ever
+                continue
+        self.wait()
+        tickets, self._tickets = self._tickets, -1
+        if tickets >= 0:
+            os.close(tickets)
 
     def take(self) -> int | None:
         """Take a ticket; None if there is no more."""
@@ -211,7 +218,7 @@ class Desk:
             pid = os.fork()
             if pid == 0:
                 self._help(parent, mask, work)
-            self._pids.append(pid)
+            self._helpers.append((pid, _descriptor_of(pid)))
         except OSError:
             return False
         finally:
@@ -253,13 +260,11 @@ class Desk:
 
     def wait(self) -> None:
         """Wait until every helper is gone."""
-        while self._pids:
-            try:
-                os.waitpid(self._pids[-1], 0)
-            except ChildProcessError:  # the program reaps its children by itself
-                self._pids.pop()
-            else:
-                self._pids.pop()
+        while self._helpers:
+            with suppress(ChildProcessError):  # the program was faster, or we before an interrupt
+                os.waitid(os.P_PIDFD, self._helpers[-1][1], os.WEXITED)
+            _, helper = self._helpers.pop()
+            os.close(helper)
 
     def notes(self, ticket: int) -> memoryview:
         """Return the numbers of a ticket, vouched for or not."""
@@ -272,3 +277,24 @@ class Desk:
     def result(self, ticket: int) -> list[int] | None:
         """Return the numbers of a ticket, None if no helper has vouched for it."""
         return self.notes(ticket).tolist() if self.is_done(ticket) else None
+
+
+def _descriptor_of(child: int) -> int:
+    """Return a descriptor that stands for a child and can be waited for (Linux 5.4).
+
+    Raises OSError where there is none to be had; then the child is gone as well.
+    """
+    try:
+        helper = os.pidfd_open(child)
+        try:
+            os.waitid(os.P_PIDFD, helper, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except OSError:
+            os.close(helper)
+            raise
+    except (ProcessLookupError, ChildProcessError):  # the program reaps its children by itself
+        raise
+    except OSError:
+        os.kill(child, signal.SIGKILL)  # not waited for yet, so that nobody else has the number
+        os.waitpid(child, 0)
+        raise
+    return helper

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from linker.conditions import Condition, Primitive
-from linker.failures import condition
+from linker.failures import condition, insist, name_left
 from linker.light import TYPE_CHECKING, NamedTuple, cast
 from linker.platforms.base import ASIDE, Failed, Platform
 from linker.tree import Lost, Node, Trail, walk
@@ -151,15 +152,18 @@ def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], b
                 if _own(platform, parent, name, handle, goes_on):
                     return Stage(platform, parent, name, handle, inheritance)
             except BaseException as error:
-                if handle is not None:
-                    platform.close(handle)
-                if not isinstance(error, Failed):
-                    remove_again(platform, parent, name)
-                elif error.primitive is not Primitive.MKDIR:
-                    error.left = tuple(remove_again(platform, parent, name))
-                    if not error.left and condition(platform, error) is Condition.MISSING:
-                        continue  # somebody who cleans up was faster than we with the lock
-                raise
+                if isinstance(error, Failed) and error.primitive is Primitive.MKDIR:
+                    raise
+                try:
+                    _discard(platform, parent, name, error)
+                finally:
+                    if handle is not None:
+                        platform.close(handle)
+                if not isinstance(error, Failed) or error.left:
+                    raise
+                if condition(platform, error) is not Condition.MISSING:
+                    raise
+                continue  # somebody who cleans up was faster than we with the lock
             platform.close(handle)
             remove_again(platform, parent, name)  # it is empty, and they may have let go of it
         busy = OSError(0, "every stage was removed by another process before it was locked")
@@ -167,6 +171,22 @@ def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], b
     except BaseException:
         platform.close(parent)
         raise
+
+
+def _discard(platform: Platform, parent: int, name: str, error: BaseException) -> None:
+    """Remove a stage that is not to be, and name it in the error where that is refused.
+
+    Raises what interrupts it.
+    """
+    found, interrupt = insist(partial(remove_again, platform, parent, name))
+    left = (name,) if found is None else tuple(found)
+    if interrupt is not None:
+        name_left(interrupt, left)
+        raise interrupt from error
+    if isinstance(error, Failed):
+        error.left = left
+    else:
+        name_left(error, left)
 
 
 def _own(
@@ -264,14 +284,13 @@ def remove_tree(platform: Platform, directory: int, name: str) -> list[str]:
 
     Never raises `Failed`.
     """
-    # What cannot be listed cannot be removed either.
     remaining = list(dict.fromkeys(_remove_once(platform, directory, name)))
     try:
-        if not remaining and platform.look(directory, name) is not None:
-            remaining.append(name)
+        if platform.look(directory, name) is None:  # what could not be opened may be gone as well
+            return []
     except Failed:
-        remaining.append(name)
-    return remaining
+        return remaining or [name]
+    return remaining or [name]
 
 
 def remove_again(platform: Platform, directory: int, name: str) -> list[str]:
@@ -302,7 +321,7 @@ def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
                 trail.enter(name)
         except Failed as failed:
             if condition(platform, failed) is not Condition.MISSING:
-                remaining.append("/".join([*names, name]))
+                _remove(platform.remove_directory, name)  # it may be empty
             return None
         names.append(name)
         inside: list[str] = []
@@ -425,7 +444,12 @@ class Undo:
         self.left: list[str] = []
 
     def run(self, records: list[Record]) -> list[str]:
-        """Undo `records`, last first; return what is left. Never raises `Failed`."""
+        """Undo `records`, last first; return what is left. Never raises `Failed`.
+
+        If it was interrupted it can be done once more.
+        """
+        self._trail.reset()
+        self.left = []
         for record in reversed(records):
             if not record.changes:
                 continue
@@ -626,7 +650,7 @@ class Undo:
             facts = platform.facts(handle)
             if facts.inode != node.inode:
                 return
-            wanted = self._untouched.pop(node, None) != facts.atime_ns
+            wanted = self._untouched.get(node) != facts.atime_ns
             if wanted and not any(platform.entries(handle)):
                 platform.change_mode(handle, node.mode)
                 self.left.append(node.path or ".")

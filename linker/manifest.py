@@ -24,10 +24,12 @@ surrogates (``\udc80`` to ``\udcff``), as everywhere in Python. A digest is ``sh
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import secrets
+import stat as st
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -46,6 +48,10 @@ ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128}
 
 _DIGEST = re.compile("|".join(f"{name}-[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))
 _TWICE = "it is there twice"
+_NO_FILE = "it is no file"
+
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+"""Opening a fifo waits for who writes into it, for ever if there is nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +135,15 @@ class Manifest:
         """Make a file of it, whole or not at all. Raises `LinkError`."""
         name = text_of(path)
         draft = f"{name}.{secrets.token_hex(4)}"
+        if os.path.exists(name) and not os.path.isfile(name):  # a device would be one no more
+            raise LinkError(f"cannot write the manifest {printable(name)}", why=_NO_FILE, path=name)
         try:
             try:
                 with open(draft, "x", encoding="ascii") as file:
                     file.write(self.dumps())
                 os.replace(draft, name)
             except BaseException:
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):  # the first error is the one to tell
                     os.unlink(draft)
                 raise
         except OSError as error:
@@ -145,16 +153,28 @@ class Manifest:
 
     @classmethod
     def read(cls, path: StrPath) -> Manifest:
-        """Return the manifest in a file. Raises `LinkError`."""
+        """Return the manifest in a file, or in a pipe that somebody writes into.
+
+        Raises `LinkError`.
+        """
         name = text_of(path)
         try:
-            with open(name, "rb") as file:
+            with open(name, "rb", opener=_open) as file:
+                kind = os.fstat(file.fileno()).st_mode
+                if _NONBLOCK and st.S_ISFIFO(kind):
+                    os.set_blocking(file.fileno(), True)
+                elif not st.S_ISREG(kind):
+                    raise OSError(errno.EINVAL, _NO_FILE)
                 text = file.read()
         except OSError as error:
             raise LinkError(
                 f"cannot read the manifest {printable(name)}", why=str(error.strerror), path=name
             ) from error
         return cls.loads(text)
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | _NONBLOCK)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

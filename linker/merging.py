@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from linker.choices import Choices
 from linker.conditions import Condition, Primitive
-from linker.failures import condition, link_error
+from linker.failures import condition, insist, link_error
 from linker.journal import Change, Record, Stage, open_up, remove_tree
 from linker.light import TYPE_CHECKING, NamedTuple, cast
 from linker.making import Maker, Tally
@@ -112,7 +112,10 @@ class Merger:
             self._run([(True, base)])
         finally:
             if self._team is not None:
-                self.records += self._team.close()
+                records, interrupt = insist(self._team.close)
+                self.records += records or []
+                if interrupt is not None:
+                    raise interrupt
 
     def _run(self, pending: list[tuple[bool, Node]]) -> None:
         postponed: deque[_Postponed] = deque()

@@ -79,10 +79,15 @@ class LinkError(Exception):
     def __str__(self) -> str:
         lines = [self.what + (f": {self.why}" if self.why else "")]
         if self.left:
-            lines.append("could not be undone: " + ", ".join(self.left))
+            lines.append(left_line(self.left))
         if self.hint:
             lines.append(f"hint: {self.hint}")
         return "\n".join(lines)
+
+
+def left_line(left: tuple[str, ...]) -> str:
+    """Return the line that names what remains."""
+    return "could not be undone: " + ", ".join(left)
 
 
 class Observer(Protocol):

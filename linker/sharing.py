@@ -148,10 +148,11 @@ class Team:
         """Take over what helpers have done for a directory, once: what was placed, or was about to
         be, as an undo must know it; and the whole of it if a helper vouches for that.
         """
-        place = self._places.pop(node)
+        place = self._places[node]
         share, notes = place.share, self._notes(place)
         record = self._noted(share, notes)
         if not notes[0]:
+            del self._places[node]
             return record, None
         placed, staged = Tally(), Tally()
         self._count(placed, len(share.direct), notes[3])
@@ -161,7 +162,9 @@ class Team:
             node.inodes = dict(zip(names, notes[-len(names) :], strict=True))
             self._count(staged, len(share.staged), notes[4])
             staged.symlinks = len(node.symlinks)
-        return record, Done(share, placed, staged, numbers, notes[5])
+        done = Done(share, placed, staged, numbers, notes[5])
+        del self._places[node]  # last: until it is handed over `close` must know of it
+        return record, done
 
     def _notes(self, place: _Place) -> list[int]:
         return self._desk.notes(place.ticket)[place.start : place.end].tolist()

@@ -134,11 +134,14 @@ class Stages:
             return tuple(f"../{name}" for name in names)
         return tuple(node.join(name) for name in names)
 
+    def names(self) -> list[str]:
+        """Return the stages as paths relative to the target."""
+        return [path for stage in self.all for path in self.beside(stage.node, [stage.name])]
+
     def close(self) -> None:
         """Close every stage; the locks go with them."""
-        for stage in self.all:
-            stage.close()
-        self.all.clear()
+        while self.all:
+            self.all.pop().close()
 
 
 def stage_path(node: Node, stage: Stage) -> tuple[str, ...]:

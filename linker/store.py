@@ -28,7 +28,7 @@ from typing import Any, Final, TypeVar
 
 from linker.conditions import Condition, Primitive
 from linker.engine import Progress, link_source
-from linker.failures import condition, link_error, printable
+from linker.failures import condition, insist, link_error, printable
 from linker.inputs import check_roots
 from linker.journal import RESERVED, STAGE, Stage, open_stage, recover
 from linker.manifest import ALGORITHMS, Branch, Entry, Manifest
@@ -180,7 +180,8 @@ class Store:
         marker = os.path.join(self.path, _MARKER)
         try:
             with self._failing(marker), self._opened(marker) as file:
-                found: Any = json.load(file)
+                is_file = st.S_ISREG(os.fstat(file.fileno()).st_mode)
+                found: Any = json.load(file) if is_file else None
         except FileNotFoundError as error:
             raise LinkError(
                 f"{printable(self.path)} is no store",
@@ -250,8 +251,10 @@ class Store:
             try:
                 yield stage
             finally:
-                stage.remove()
+                _, interrupt = insist(stage.remove)
                 stage.close()
+                if interrupt is not None:
+                    raise interrupt
         finally:
             platform.close(root)
 
@@ -361,7 +364,7 @@ class Store:
         with self._telling(Primitive.READ, mark), self._failing(mark), ExitStack() as stack:
             path = os.path.join(self.path, mark)
             try:
-                file = stack.enter_context(self._opened(path, _open))
+                file = stack.enter_context(self._opened(path))
             except FileNotFoundError:
                 return _GONE
             seen = os.fstat(file.fileno())
@@ -374,12 +377,12 @@ class Store:
             found = self._digest(file, algorithm)
         return "" if found == digest else f"is corrupt: its content is {algorithm}-{found}"
 
-    def _opened(self, path: str, opener: Callable[[str, int], int] | None = None) -> io.FileIO:
+    def _opened(self, path: str) -> io.FileIO:
         """Open a file that others may be giving its name just now. Raises FileNotFoundError."""
 
         def opened() -> io.FileIO:
             try:
-                return open(path, "rb", buffering=0, opener=opener)
+                return open(path, "rb", buffering=0, opener=_open)
             except FileNotFoundError:
                 raise
             except OSError as error:

@@ -230,10 +230,12 @@ class Trail:
 
     def reset(self) -> None:
         """Go back to the root, trusting no handle in between."""
-        for handle in self._handles[1:]:
+        handles = self._handles
+        while len(handles) > 1:
+            handle = handles.pop()  # first, should an interrupt come between: never closed twice
             if handle != _SHUT:
                 self._platform.close(handle)
-        del self._handles[1:], self._nodes[1:]
+        del self._nodes[1:]
         self._shut.clear()
 
 

@@ -37,6 +37,7 @@ MODULES: Mapping[str, str] = {
     "linker/test_every_edge.py": CALLS,
     "linker/test_every_fault.py": CALLS,
     "linker/test_helping.py": PROCESSES,
+    "linker/test_interrupted.py": CALLS,
     "linker/test_kill.py": CALLS,
     "linker/test_linux.py": CALLS,
     "linker/test_letters.py": FILESYSTEMS,
@@ -232,6 +233,8 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         NAMES: (
             "test_a_path_that_could_lead_elsewhere_is_refused[file-no bytes]",
             "test_a_path_that_could_lead_elsewhere_is_refused[directory-no bytes]",
+            "test_nobody_is_waited_for_who_might_write_a_manifest",
+            "test_a_manifest_takes_the_place_of_files_only",
         ),
     },
     "linker/test_merging.py": {
@@ -285,7 +288,10 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         NAMES: (
             "test_a_file_that_is_not_what_it_was_is_refused_before_anything_is_written[a fifo-*",
+            "test_a_file_that_is_not_what_it_was_is_refused_before_anything_is_written[a device-*",
             "test_adding_again_mends_a_store[a fifo]",
+            "test_adding_again_mends_a_store[a device]",
+            "test_a_store_without_a_file_that_says_so_is_none",
             "test_a_source_that_no_manifest_can_name_is_not_kept",
             "test_a_tree_deeper_than_any_path_is_kept_and_linked",
         ),

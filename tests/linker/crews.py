@@ -76,9 +76,9 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     def hiring(desk: Desk, work: Any) -> bool:
         hired = hire(desk, work)
         if hired:
-            made.pids.append(desk._pids[-1])
+            made.pids.append(desk._helpers[-1][0])
             if made.patient:
-                os.waitid(os.P_PID, desk._pids[-1], os.WEXITED | os.WNOWAIT)
+                os.waitid(os.P_PID, made.pids[-1], os.WEXITED | os.WNOWAIT)
         return hired
 
     def telling(desk: Desk, ticket: int) -> list[int] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from linker import LinkReport, Transition
+from linker.policy import Edge
 from tests.linker import trees
 from tests.linker.trees import Directory, File, Snapshot, Symlink, Tree
 
@@ -34,6 +36,25 @@ EXISTING: Tree = {
     "kept": Directory(0o750),
 }
 """A target with something to replace, to merge with, and to leave alone."""
+
+
+class Watcher:
+    """An observer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.transitions: list[Transition] = []
+        self.reports: list[LinkReport] = []
+
+    def transition(self, transition: Transition) -> None:
+        self.transitions.append(transition)
+
+    def linked(self, report: LinkReport) -> None:
+        self.reports.append(report)
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The edges taken, in their order."""
+        return [told.edge for told in self.transitions]
 
 
 class Scene:

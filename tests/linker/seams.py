@@ -175,16 +175,21 @@ class Tap:
             if self._deed is not None:
                 try:
                     self._deed(self.count, name)
-                except OSError:
+                except (OSError, KeyboardInterrupt) as error:
                     late = getattr(self._deed, "late", False)
                     if name == "close" or late:  # a descriptor is gone even where close fails
-                        done = call(*arguments, **options)
+                        try:
+                            done = call(*arguments, **options)
+                        except OSError:
+                            if isinstance(error, OSError):
+                                raise
+                            raise error from None  # an interrupt comes before what it has to say
                         if name == "open":
                             CALLS.close(done)
                         if name in ("listdir", "scandir"):
                             done.close()
                         self._open.difference_update(arguments if name == "close" else ())
-                    if name == "access":  # it has no errors, only an answer
+                    if name == "access" and isinstance(error, OSError):  # only an answer, no error
                         return False
                     raise
             result = call(*arguments, **options)

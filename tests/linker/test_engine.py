@@ -17,7 +17,6 @@ from linker import (
     Existing,
     LinkError,
     LinkMode,
-    LinkReport,
     Transition,
     link_file,
     link_tree,
@@ -26,7 +25,7 @@ from linker import (
 from linker.conditions import Condition
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees
-from tests.linker.scenes import Scene
+from tests.linker.scenes import Scene, Watcher
 from tests.linker.seams import REFLINKING, RENAME_NOREPLACE, MachinePlatform, Tap, descriptors
 from tests.linker.trees import PAST, Directory, File, Symlink, Tree
 
@@ -47,18 +46,6 @@ def read(path: str) -> bytes:
 
 def platform(**calls: Any) -> MachinePlatform:
     return MachinePlatform(dataclasses.replace(REFLINKING, **calls))
-
-
-class Watcher:
-    def __init__(self) -> None:
-        self.transitions: list[Transition] = []
-        self.reports: list[LinkReport] = []
-
-    def transition(self, transition: Transition) -> None:
-        self.transitions.append(transition)
-
-    def linked(self, report: LinkReport) -> None:
-        self.reports.append(report)
 
 
 # Reports.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from linker import LinkError, LinkMode, LinkReport, link_tree
+from linker import LinkError, LinkMode, link_tree
 from linker.conditions import Primitive, Scope, condition_of
 from linker.platforms.linux import CALLS
 from linker.policies import REFERENCE
@@ -25,7 +25,7 @@ from pytest_linkmode.faults.inprocess import Injection
 from pytest_linkmode.faults.linking import faulty
 from pytest_linkmode.faults.spec import EFFECTS, ERRORS, OPS, Fault, Kill, Spec
 from tests.linker import trees, users
-from tests.linker.scenes import Scene
+from tests.linker.scenes import Scene, Watcher
 from tests.linker.seams import descriptors
 from tests.linker.trees import Directory, File, Symlink, Tree
 from tests.linker.verdicts import Ended, Ends, wrong
@@ -80,21 +80,9 @@ class Case(Ended):
     killed: bool = False
 
 
-class Met:
-    """Takes note of every edge that a link takes."""
-
-    def __init__(self) -> None:
-        self.edges: list[Transition] = []
-
-    def transition(self, transition: Transition) -> None:
-        self.edges.append(transition)
-
-    def linked(self, report: LinkReport) -> None: ...
-
-
 def link(stage: Scene, mode: LinkMode, *faults: Spec) -> Case:
     """Link with faults."""
-    met, case = Met(), Case(None, None)
+    met, case = Watcher(), Case(None, None)
     with ExitStack() as held:
         held.enter_context(observing(met))
         injection = held.enter_context(Injection(faults, log=(), standing_in=False))
@@ -103,7 +91,7 @@ def link(stage: Scene, mode: LinkMode, *faults: Spec) -> Case:
             case.report = link_tree(stage.source, stage.target, mode=mode, platform=platform)
         except LinkError as error:
             case.error = error
-    case.met = tuple(met.edges)
+    case.met = tuple(met.transitions)
     case.fired, case.counts = dict(injection.fired), dict(injection.counts)
     case.killed = injection.killed
     return case

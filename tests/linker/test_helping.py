@@ -237,6 +237,59 @@ def test_where_no_process_can_be_had_one_does_it_all(
     assert not crew.pids
 
 
+@pytest.mark.parametrize("name", ["pidfd_open", "waitid"])
+def test_where_no_descriptor_of_a_process_can_be_had_one_does_it_all(
+    ground: str, crew: Crew, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The one call is Linux 5.3, with it for the other 5.4; and descriptors may run out."""
+    forked: list[int] = []
+    fork = os.fork
+
+    def forking() -> int:
+        pid = fork()
+        forked.append(pid)
+        return pid
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fork", forking)
+    monkeypatch.setattr(os, name, refuse)
+    trees.build(f"{ground}/source", TREE)
+    before = descriptors()
+    compare(ground, LinkMode.COPY)
+    assert descriptors() == before
+    assert not crew.pids
+    (helper,) = forked
+    with pytest.raises(ProcessLookupError):
+        os.kill(helper, 0)
+
+
+def test_a_helper_that_was_waited_for_is_not_ended_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An interrupt comes right then; its number may be another process's when helpers are ended."""
+    waitid, before = os.waitid, descriptors()
+    desk = helping.Desk(LinuxPlatform(), [1])
+    try:
+        assert desk.hire(lambda ticket, notes: None)
+
+        def waited_for(kind: int, helper: int, options: int) -> None:
+            waitid(kind, helper, options)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "waitid", waited_for)
+        with pytest.raises(KeyboardInterrupt):
+            desk.wait()
+    finally:
+        monkeypatch.setattr(os, "waitid", waitid)
+        monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a number is no process"))
+        desk.close()
+        monkeypatch.undo()
+    assert descriptors() == before
+    assert desk.is_done(0)
+
+
 @pytest.mark.parametrize(("module", "name"), [(os, "pipe"), (mmap, "mmap")])
 def test_where_no_pipe_or_memory_can_be_had_one_does_it_all(
     ground: str, crew: Crew, monkeypatch: pytest.MonkeyPatch, module: Any, name: str

@@ -14,7 +14,6 @@ from linker import (
     LinkError,
     LinkMode,
     LinkReport,
-    Transition,
     link_file,
     link_tree,
 )
@@ -27,7 +26,7 @@ from linker.policy import Edge, State
 from linker.sources import DirectorySource
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
-from tests.linker.scenes import Scene
+from tests.linker.scenes import Scene, Watcher
 from tests.linker.seams import REFLINKING, MachinePlatform, Tap
 from tests.linker.trees import Directory, File, Symlink, Tree
 
@@ -43,20 +42,6 @@ def stages(root: str) -> set[str]:
     return {path for path in trees.snapshot(root) if path.rpartition("/")[2].startswith(STAGE)} - {
         path for path in trees.snapshot(root) if f"/{STAGE}" in os.path.dirname(f"/{path}")
     }
-
-
-class Watching:
-    """An observer."""
-
-    def __init__(self) -> None:
-        self.transitions: list[Transition] = []
-        self.reports: list[LinkReport] = []
-
-    def transition(self, transition: Transition) -> None:
-        self.transitions.append(transition)
-
-    def linked(self, report: LinkReport) -> None:
-        self.reports.append(report)
 
 
 def without_clones() -> MachinePlatform:
@@ -299,7 +284,7 @@ def test_one_file_gets_its_new_name_and_no_other_is_touched(ground: str) -> None
 @pytest.mark.parametrize("mode", LinkMode)
 def test_one_file_tells_observers_and_falls_back_unless_strict(ground: str, mode: LinkMode) -> None:
     scene = Scene(ground, {"f": File(b"f")}, {})
-    watching = Watching()
+    watching = Watcher()
     report = link_file(
         f"{scene.source}/f",
         f"{scene.target}/new/g",
@@ -343,7 +328,7 @@ def test_one_file_that_failed_leaves_what_was_there(ground: str) -> None:
 
 def test_any_source_is_linked_with_every_promise(ground: str) -> None:
     scene = Scene(ground, {"f": File(b"f"), "RECORD": File(b"r"), "d/g": File(b"g")}, {})
-    source, watching = DirectorySource(scene.source), Watching()
+    source, watching = DirectorySource(scene.source), Watcher()
     seen: list[tuple[int, int]] = []
     report = link_source(
         source,

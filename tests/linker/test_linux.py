@@ -623,8 +623,9 @@ def test_a_handle_that_is_closed_twice_is_an_error(room: Room) -> None:
     """It could have hit another's descriptor."""
     handle = os.open(room.there, os.O_RDONLY)
     room.platform.close(handle)
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
         room.platform.close(handle)
+    assert caught.value.errno == errno.EBADF
 
 
 def test_a_directory_is_writable_or_not_wherever_we_are(
@@ -660,8 +661,10 @@ def test_what_close_has_to_say_is_too_late_to_matter(room: Room) -> None:
         os.close(handle)
         raise injected(errno.EIO)
 
-    platform = room.with_calls(close=close)
-    platform.close(os.open(room.there, os.O_RDONLY))
+    handle = os.open(room.there, os.O_RDONLY)
+    room.with_calls(close=close).close(handle)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handle)
 
 
 # Names.
@@ -748,7 +751,17 @@ def test_what_others_do_behind_a_placing_is_not_taken_for_nothing(
             os.rename(f"{room.there}/m", f"{room.root}/away")
             put_there(room, "m", Symlink("nowhere"))
 
+    before = trees.snapshot(room.here)["n"]
     room.with_calls(renameat2=renameat2).place(room.source, "n", room.target, "m")
+    here, there = trees.snapshot(room.here), trees.snapshot(room.there)
+    ours = trees.snapshot(room.root)["away"] if others != "have a name like ours" else there["m"]
+    assert ours == before
+    if others == "took it away":
+        assert not (here.keys() | there.keys()) - {""}
+    else:
+        assert here["n"].content == b"theirs"
+    if others == "both":
+        assert there["m"].kind == "symlink"
 
 
 @KINDS
@@ -770,8 +783,11 @@ def test_an_exchange_that_is_claimed_and_did_nothing_is_noticed(
 def test_an_exchange_of_two_names_of_one_file_is_none_that_did_nothing(room: Room) -> None:
     room.put("n", File(b"n"))
     os.link(f"{room.here}/n", f"{room.there}/m")
+    before = trees.snapshot(room.here), trees.snapshot(room.there)
     room.platform.exchange(room.source, "n", room.target, "m")
     room.with_calls(renameat2=lambda *_: None).exchange(room.source, "n", room.target, "m")
+    assert (trees.snapshot(room.here), trees.snapshot(room.there)) == before
+    assert os.path.samefile(f"{room.here}/n", f"{room.there}/m")
 
 
 @pytest.mark.parametrize(("place", "exchange", "calls"), BOTH_WAYS)

@@ -20,14 +20,13 @@ from linker.platforms.base import Failed
 from linker.platforms.macos import NUMBERS
 from linker.policies import RATTLER, REFERENCE, UV
 from linker.policy import Policy
-from linker.report import Transition
 from linker.store import Store
 from pytest_linkmode.faults.inprocess import injected
 from pytest_linkmode.models import clonefile
 from pytest_linkmode.models.clonefile import Quirk
 from tests.linker import model, trees, users
 from tests.linker.macs import MacTap
-from tests.linker.scenes import Scene
+from tests.linker.scenes import Scene, Watcher
 from tests.linker.seams import REFLINKING
 from tests.linker.trees import Directory, File, Symlink, Tree
 
@@ -48,20 +47,12 @@ PACKAGE: Tree = {
 Function = Callable[..., Any]
 
 
-class Told:
+class Told(Watcher):
     """What an observer is told."""
 
-    def __init__(self) -> None:
-        self.transitions: list[Transition] = []
-
-    def transition(self, transition: Transition) -> None:
-        self.transitions.append(transition)
-
-    def linked(self, report: LinkReport) -> None: ...
-
     @property
-    def edges(self) -> list[str]:
-        return [each.edge.id.removeprefix("macos/") for each in self.transitions]
+    def ids(self) -> list[str]:
+        return [edge.id.removeprefix("macos/") for edge in self.edges]
 
 
 def link(
@@ -133,7 +124,7 @@ def test_a_new_directory_costs_one_clone_whatever_is_in_it(scene: str, way: str)
     assert counts["mkdir"] == 1  # the stage
     assert report.counts == {LinkMode.CLONE: 5}
     assert (report.directories, report.symlinks) == (5, 2)
-    assert told.edges == []
+    assert told.ids == []
     assert problems(stage) == []
 
 
@@ -152,7 +143,7 @@ def test_a_directory_that_is_there_is_merged_and_what_it_lacks_is_cloned_whole(s
     report, told, counts = link(stage)
     assert counts["clonefileat"] == 2  # ns/bin, ns/data; one that is empty is made
     assert report.replaced == 1
-    assert told.edges == ["*/rename/exists"]
+    assert told.ids == ["*/rename/exists"]
     assert problems(stage) == []
 
 
@@ -162,7 +153,7 @@ def test_files_that_must_be_copies_are_copied_in_the_midst_of_a_clone(scene: str
     assert counts["clonefileat"] == 1
     assert report.counts == {LinkMode.CLONE: 2, LinkMode.COPY: 3}
     assert problems(stage, copied=["ns/a.py", "RECORD"]) == []
-    assert not told.edges
+    assert not told.ids
 
 
 def test_setuid_and_setgid_of_files_are_dropped_and_those_of_directories_kept(scene: str) -> None:
@@ -207,7 +198,7 @@ def test_an_attribute_that_a_clone_did_not_take_over_is_no_trouble(scene: str) -
     report, told, counts = link(stage, wrap=instead("fremovexattr", twice))
     assert counts["fremovexattr"] == 1
     assert report.counts == {LinkMode.CLONE: 5}
-    assert told.edges == []
+    assert told.ids == []
 
 
 def refusing(name: str, error: int) -> Callable[[], MacTap]:
@@ -383,7 +374,7 @@ def test_a_file_whose_quarantine_stays_on_its_clone_is_copied_and_told(scene: st
     report, told, counts = link(stage, quirks={Quirk.QUARANTINE})
     assert report.counts == {LinkMode.CLONE: 4, LinkMode.COPY: 1}
     assert [(each.path, each.proof) for each in report.transitions] == [("ns/a.py", "modelled")]
-    assert told.edges == ["clone/clone-file/attribute"]
+    assert told.ids == ["clone/clone-file/attribute"]
     assert counts["clonefileat"] == 1
     assert problems(stage, copied=["ns/a.py"]) == []
 
@@ -464,7 +455,7 @@ def test_a_clone_that_is_not_what_the_source_was_is_made_entry_by_entry(
             change(given[2], os.fsdecode(given[3]))
 
     report, told, counts = link(stage, wrap=after("clonefileat", act))
-    assert told.edges == [f"clone/clone-directory/{edge}"]
+    assert told.ids == [f"clone/clone-directory/{edge}"]
     assert counts["clonefileat"] == 3  # once more for bin and data
     assert report.counts == {LinkMode.CLONE: 5}
     assert report.transitions == ()  # every file is a clone all the same
@@ -478,14 +469,14 @@ def test_a_clone_of_a_file_that_is_too_short_is_made_anew(scene: str) -> None:
     )
     assert counts["fclonefileat"] == 2  # RECORD, and the file again
     assert report.counts == {LinkMode.CLONE: 5}
-    assert told.edges == []
+    assert told.ids == []
     assert problems(stage) == []
 
 
 def test_a_success_that_made_nothing_is_noticed(scene: str) -> None:
     stage = Scene(scene, PACKAGE, {})
     report, told, _ = link(stage, wrap=instead("clonefileat", lambda _call, _given: 0))
-    assert set(told.edges) == {"clone/clone-directory/no-effect"}
+    assert set(told.ids) == {"clone/clone-directory/no-effect"}
     assert report.counts == {LinkMode.CLONE: 5}
     assert problems(stage) == []
 
@@ -497,7 +488,7 @@ def test_a_volume_that_cannot_clone_is_asked_once_for_directories_and_falls_to_c
     report, told, counts = link(stage, quirks={Quirk.HFS})
     assert counts["clonefileat"] == 1
     assert report.counts == {LinkMode.COPY: 3}
-    assert "clone/clone-directory/unsupported" in told.edges
+    assert "clone/clone-directory/unsupported" in told.ids
     assert {each.edge.id for each in report.transitions} == {"macos/clone/clone-file/unsupported"}
     assert problems(stage, mode="copy") == []
 
@@ -531,7 +522,7 @@ def test_a_passing_enoent_is_tried_again(scene: str) -> None:
     told = Told()
     report = link_tree(stage.source, stage.target, platform=tap.platform, observer=told)
     assert tap.names.count("clonefileat") == 3
-    assert told.edges == ["clone/clone-directory/missing"]
+    assert told.ids == ["clone/clone-directory/missing"]
     (tried,) = told.transitions
     assert (tried.path, tried.scope) == ("ns", Scope.ABORT)
     assert tried.error is not None
@@ -640,7 +631,7 @@ def test_what_was_there_in_other_letters_is_put_back_by_the_undo(scene: str) -> 
 def test_strict_allows_what_ends_in_clones_all_the_same(scene: str) -> None:
     stage = Scene(scene, PACKAGE, {})
     report, told, _ = link(stage, strict=True, wrap=instead("clonefileat", lambda _call, _given: 0))
-    assert told.edges
+    assert told.ids
     assert report.counts == {LinkMode.CLONE: 5}
     assert problems(stage) == []
 
@@ -680,7 +671,7 @@ def test_a_policy_that_undoes_nothing_clones_directories_whole_too(
     assert (counts["clonefileat"], counts["fclonefileat"]) == (1, 1)
     assert report.counts == {LinkMode.CLONE: 5}
     assert (report.directories, report.symlinks) == (5, 2)
-    assert told.edges == []
+    assert told.ids == []
     assert seen[-1] == (5, 5)
     assert problems(stage) == []
 
@@ -729,7 +720,7 @@ def test_a_directory_that_appears_meanwhile_is_merged_and_keeps_what_another_put
     assert seen["ns/theirs.py"].content == b"theirs"
     assert seen["ns/a.py"].content == b"a = 1\n"
     assert report.counts == {LinkMode.CLONE: 5}
-    assert "*/rename/exists" in told.edges
+    assert "*/rename/exists" in told.ids
 
 
 def test_where_nothing_may_exist_a_directory_that_appears_meanwhile_ends_the_link(

@@ -6,6 +6,7 @@ import json
 import ntpath
 import os
 import posixpath
+import threading
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from linker import LinkError
 from linker.manifest import FORMAT, VERSION, Entry, Manifest
+from tests.linker.patience import in_time
 
 PROFILE = settings.get_profile(os.environ.get("LINKER_PROFILE", "linker"))
 
@@ -222,3 +224,59 @@ def test_a_manifest_that_cannot_be_read_is_an_error_of_ours(ground: str) -> None
         Manifest.read(f"{ground}/nothing")
     with pytest.raises(LinkError, match="cannot read the manifest"):
         Manifest.read(ground)
+
+
+def test_the_first_error_of_a_manifest_that_is_not_written_is_the_one_that_is_told(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, *_: Any) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    class Broken(Manifest):
+        def dumps(self) -> str:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(LinkError, match="No space left"):
+        Broken({}).write(f"{ground}/manifest.json")
+
+
+def test_nobody_is_waited_for_who_might_write_a_manifest(ground: str) -> None:
+    path, manifest = f"{ground}/fifo", Manifest({"a": EMPTY})
+    os.mkfifo(path)
+    with in_time(), pytest.raises(LinkError, match="this is no manifest"):
+        Manifest.read(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writing = os.open(path, os.O_WRONLY)
+    os.close(reading)
+
+    def write() -> None:
+        for part in (manifest.dumps()[:20], manifest.dumps()[20:]):
+            started.wait(0.05)  # so that reading has to wait for it
+            os.write(writing, part.encode("ascii"))
+        os.close(writing)
+
+    started = threading.Event()
+    writer = threading.Thread(target=write)
+    writer.start()
+    with in_time():
+        assert Manifest.read(path) == manifest
+    writer.join()
+
+
+def test_a_manifest_takes_the_place_of_files_only(ground: str) -> None:
+    os.mkfifo(f"{ground}/fifo")
+    os.symlink("/dev/null", f"{ground}/null")
+    os.mkdir(f"{ground}/directory")
+    for name in ("fifo", "null", "directory"):
+        before = os.lstat(f"{ground}/{name}")
+        with in_time(), pytest.raises(LinkError, match="it is no file") as caught:
+            Manifest({}).write(f"{ground}/{name}")
+        assert caught.value.path == f"{ground}/{name}"
+        assert os.lstat(f"{ground}/{name}") == before
+    with pytest.raises(LinkError, match="it is no file"):
+        Manifest.read(f"{ground}/null")
+    assert sorted(os.listdir(ground)) == ["directory", "fifo", "null"]
+    os.symlink("nothing", f"{ground}/dangling")
+    Manifest({}).write(f"{ground}/dangling")
+    assert Manifest.read(f"{ground}/dangling") == Manifest({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import json
 import os
 from typing import Any
@@ -23,7 +24,7 @@ from linker.staging import Stages, stage_path
 from linker.tree import Node
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
-from tests.linker.scenes import Scene
+from tests.linker.scenes import Scene, Watcher
 from tests.linker.seams import (
     REFLINKING,
     RENAME_EXCHANGE,
@@ -81,10 +82,15 @@ def test_a_file_takes_no_directorys_place() -> None:
     assert error.condition is Condition.IS_DIRECTORY
 
 
-def test_what_can_be_merged_or_replaced_is_not_refused() -> None:
-    refuse_conflict(Existing.MERGE, "n", Kind.DIRECTORY, Kind.DIRECTORY)
-    for theirs in (Kind.FILE, Kind.SYMLINK, Kind.OTHER):
-        refuse_conflict(Existing.MERGE, "n", Kind.FILE, theirs)
+def test_of_all_that_can_be_merged_or_replaced_nothing_is_refused() -> None:
+    refused = set()
+    for ours, theirs in itertools.product((Kind.FILE, Kind.SYMLINK, Kind.DIRECTORY), Kind):
+        try:
+            refuse_conflict(Existing.MERGE, "n", ours, theirs)
+        except LinkError:
+            refused.add((ours is Kind.DIRECTORY, theirs))
+    no_directory = {kind for kind in Kind if kind is not Kind.DIRECTORY}
+    assert refused == {(False, Kind.DIRECTORY), *((True, kind) for kind in no_directory)}
 
 
 # Stages.
@@ -233,32 +239,30 @@ def test_names_are_tried_whatever_the_umask(
         folding = [(Node("d", Node("", None)), "readme", "README")]
         stages = Stages(MachinePlatform(), choices, Node("", None), folding, base_is_above=False)
         try:
-            stages.open(handle, Node("", None)).remove()
+            stage = stages.open(handle, Node("", None))
+            assert os.listdir(stage.handle) == [], "what was tried is gone"
+            assert stage.remove() == []
         finally:
             os.umask(before)
+        assert os.listdir(handle) == []
         stages.close()
         os.close(handle)
 
 
 def test_observers_are_told_that_a_stage_has_no_lock(ground: str) -> None:
     scene = Scene(ground, {"a": File(b"a")}, {})
-    seen: list[Transition] = []
-
-    class Observing:
-        def transition(self, transition: Transition) -> None:
-            seen.append(transition)
-
-        def linked(self, report: LinkReport) -> None:
-            assert report.counts == {LinkMode.COPY: 1}
+    watcher = Watcher()
 
     def flock(handle: int, how: int) -> None:
         raise injected(errno.ENOLCK)
 
     platform = MachinePlatform(dataclasses.replace(REFLINKING, flock=flock))
-    link_tree(
-        scene.source, scene.target, mode=LinkMode.COPY, platform=platform, observer=Observing()
+    report = link_tree(
+        scene.source, scene.target, mode=LinkMode.COPY, platform=platform, observer=watcher
     )
-    (told,) = seen
+    assert report.counts == {LinkMode.COPY: 1}
+    assert watcher.reports == [report]
+    (told,) = watcher.transitions
     assert (told.path, told.edge.primitive) == ("the stage", Primitive.LOCK)
     assert told.edge.then is Step.PROCEED
 

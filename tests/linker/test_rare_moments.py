@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from linker import LinkError, LinkMode, link_tree, scanning
+from linker import LinkError, LinkMode, LinkReport, link_tree, scanning
 from linker.conditions import Condition, Primitive
 from linker.engine import link_source
 from linker.journal import STAGE
@@ -156,33 +156,44 @@ def test_a_read_only_directory_that_stays_so_is_named(shut: Scene) -> None:
     assert not shut.untouched()
 
 
+class Unopened:
+    """A directory that cannot be opened when all is linked, for so many tries."""
+
+    def __init__(self, name: str, error: int, refusals: int) -> None:
+        self._name = name
+        self._error = error
+        self.refusals = refusals
+        self._ended = False
+
+    def _open(self, name: str, *arguments: Any, **where: Any) -> int:
+        if self._ended and name == self._name and self.refusals:
+            self.refusals -= 1
+            raise injected(self._error)
+        return os.open(name, *arguments, **where)
+
+    def _progress(self, done: int, total: int) -> None:
+        self._ended = done == total
+
+    def link(self, scene: Scene) -> LinkReport:
+        """Link as an ordinary user."""
+        with users.ordinary_user():
+            return link_tree(
+                scene.source,
+                scene.target,
+                mode=LinkMode.COPY,
+                platform=with_calls(open=self._open),
+                progress=self._progress,
+            )
+
+
 @pytest.mark.parametrize("refusals", [1, 2])
 def test_permission_bits_that_cannot_be_given_back_at_the_end_are_told(
     shut: Scene, refusals: int
 ) -> None:
     """The directory cannot be opened: it is tried twice."""
-    left, ended = refusals, False
-
-    def opening(name: str, *arguments: Any, **where: Any) -> int:
-        nonlocal left
-        if ended and name == "ro" and left:
-            left -= 1
-            raise injected(errno.EIO)
-        return os.open(name, *arguments, **where)
-
-    def end(done: int, total: int) -> None:
-        nonlocal ended
-        ended = done == total
-
-    with users.ordinary_user():
-        report = link_tree(
-            shut.source,
-            shut.target,
-            mode=LinkMode.COPY,
-            platform=with_calls(open=opening),
-            progress=end,
-        )
-    assert left == 0
+    at_the_end = Unopened("ro", errno.EIO, refusals)
+    report = at_the_end.link(shut)
+    assert at_the_end.refusals == 0
     (stage, *_) = [*(name for name in os.listdir(shut.target) if name.startswith(STAGE)), ""]
     bits = os.stat(f"{shut.target}/ro").st_mode & 0o7777
     if refusals == 1:
@@ -199,28 +210,9 @@ def test_a_read_only_directory_that_is_not_there_for_a_moment_gets_its_bits_back
     shut: Scene,
 ) -> None:
     """Another program puts it aside and back, as `mv` does."""
-    ended = moved = False
-
-    def opening(name: str, *arguments: Any, **where: Any) -> int:
-        nonlocal moved
-        if ended and name == "ro" and not moved:
-            moved = True
-            raise injected(errno.ENOENT)
-        return os.open(name, *arguments, **where)
-
-    def end(done: int, total: int) -> None:
-        nonlocal ended
-        ended = done == total
-
-    with users.ordinary_user():
-        report = link_tree(
-            shut.source,
-            shut.target,
-            mode=LinkMode.COPY,
-            platform=with_calls(open=opening),
-            progress=end,
-        )
-    assert moved
+    at_the_end = Unopened("ro", errno.ENOENT, 1)
+    report = at_the_end.link(shut)
+    assert at_the_end.refusals == 0
     assert report.leftovers == ()
     assert os.stat(f"{shut.target}/ro").st_mode & 0o7777 == 0o555
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from linker import Existing, LinkError, LinkMode, Policy, Transition, link_file, link_tree, policies
+from linker import Existing, LinkError, LinkMode, Policy, link_file, link_tree, policies
 from linker.conditions import Condition, Primitive, condition_of
 from linker.journal import RESERVED, STAGE
 from linker.policy import PRIMITIVES, Edge, Step
@@ -24,7 +24,7 @@ from pytest_linkmode.evidence import evidence
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import model, trees
-from tests.linker.scenes import EXISTING, Scene
+from tests.linker.scenes import EXISTING, Scene, Watcher
 from tests.linker.seams import (
     REFLINKING,
     RENAME_NOREPLACE,
@@ -478,19 +478,6 @@ PROVOKED = [
 ]
 
 
-class Watcher:
-    """Remembers the edges taken."""
-
-    def __init__(self) -> None:
-        self.taken: list[Edge] = []
-
-    def transition(self, transition: Transition) -> None:
-        self.taken.append(transition.edge)
-
-    def linked(self, report: object) -> None:
-        pass
-
-
 def test_without_edges_nothing_is_ever_tried_twice(ground: str) -> None:
     nothing = Policy("nothing", (), "this test")
     scene = Scene(ground, {"f": File(b"f")}, {})
@@ -567,7 +554,7 @@ def test_the_edge_is_what_decides(ground: str, edge: Edge) -> None:
         return None
 
     error = link(REFERENCE)
-    assert edge in watcher.taken
+    assert edge in watcher.edges
     ends = edge.otherwise if edge.then is Step.RETRY and edge.primitive not in ONCE else edge.then
     if ends is Step.ABORT:
         assert error is not None

@@ -68,9 +68,9 @@ def helper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Helper]:
         if made.refused or not hire(desk, work):
             return False
         made.hired += 1
-        pids.append(desk._pids[-1])
+        pids.append(desk._helpers[-1][0])
         if made.patient:
-            os.waitid(os.P_PID, desk._pids[-1], os.WEXITED | os.WNOWAIT)
+            os.waitid(os.P_PID, pids[-1], os.WEXITED | os.WNOWAIT)
         return True
 
     def telling(desk: Desk, ticket: int) -> list[int] | None:
@@ -248,6 +248,8 @@ def test_a_process_with_threads_scans_alone(
     finally:
         end.set()
         thread.join()
+    ours, theirs = (trees.snapshot(f"{ground}/{name}") for name in ("source", "target"))
+    assert trees.content(theirs) == trees.content(ours)
 
 
 def test_a_source_that_cannot_be_linked_leaves_nothing(

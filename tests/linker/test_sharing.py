@@ -381,6 +381,39 @@ def test_what_a_helper_placed_is_undone_when_the_link_is_interrupted(
     assert placed > 20, "the helper was in the target before its parent knew"
 
 
+@pytest.mark.parametrize("where", ["ended", "collected"])
+def test_an_interrupt_while_helpers_are_ended_or_asked_loses_none_of_their_names(
+    ground: str, crew: Crew, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    scene, pressed = Scene(ground, SOURCE, BARE), 0
+
+    def pressing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def press(*given: Any) -> Any:
+            nonlocal pressed
+            if given[0] == os.P_PID:  # the test's own
+                return call(*given)
+            pressed += 1
+            found = call(*given)
+            if pressed == 1:
+                raise KeyboardInterrupt
+            return found
+
+        return press
+
+    def progress(done: int, total: int) -> None:
+        if crew.pids and where == "ended":
+            monkeypatch.setattr(os, "waitid", pressing(os.waitid))
+            raise ZeroDivisionError
+
+    if where == "collected":
+        monkeypatch.setattr(Team, "_noted", pressing(Team._noted))
+    with pytest.raises(KeyboardInterrupt):
+        link(ground, "target", LinkMode.COPY, 2, progress=progress)
+    assert pressed > 1
+    assert crew.pids
+    assert not scene.untouched()
+
+
 @pytest.mark.parametrize("by", ["its helper", "itself"])
 @pytest.mark.parametrize("there", ["bare", "half"])
 def test_after_a_kill_of_the_parent_names_are_whole_and_the_next_run_finishes(

@@ -202,6 +202,40 @@ def test_a_stage_that_can_be_neither_locked_nor_removed_is_named(place: Place, n
     assert caught.value.left == (stage,)
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_stage_that_is_gone_is_not_named_for_want_of_descriptors(
+    place: Place, number: int
+) -> None:
+    """Nothing can be opened any more, not even to see what is left."""
+    made = False
+
+    def mkdir(*arguments: Any, **options: Any) -> None:
+        nonlocal made
+        os.mkdir(*arguments, **options)
+        made = True
+
+    def opening(*arguments: Any, **options: Any) -> int:
+        if made:
+            raise injected(number)
+        return os.open(*arguments, **options)
+
+    with pytest.raises(Failed) as caught:
+        open_stage(with_calls(mkdir=mkdir, open=opening), place.handle, never)
+    assert made
+    assert caught.value.error.errno == number
+    assert caught.value.left == ()
+    assert place.names() == ["kept"]
+
+
+def test_an_empty_directory_is_removed_without_a_descriptor(place: Place) -> None:
+    platform = with_calls(open=refusing(errno.EMFILE, call=os.open))
+    os.makedirs(f"{place.path}/empty")
+    os.makedirs(f"{place.path}/full/in")
+    assert remove_tree(platform, place.handle, "empty") == []
+    assert remove_tree(platform, place.handle, "full") == ["full"]
+    assert place.names() == ["full", "kept"]
+
+
 def test_a_stage_that_cannot_be_locked_is_removed_and_no_second_one_tried(place: Place) -> None:
     tried = 0
 

@@ -25,6 +25,7 @@ from pytest_linkmode import evidence
 from pytest_linkmode.faults.inprocess import Killed
 from pytest_linkmode.layouts import Layout
 from tests.linker import seams, trees, users
+from tests.linker.patience import in_time
 from tests.linker.seams import MachinePlatform
 from tests.linker.trees import Directory, File, Symlink
 
@@ -317,6 +318,39 @@ def test_a_store_of_another_version_is_left_alone(
     assert trees.differences(before, trees.snapshot(store.path)) == []
 
 
+ODD_MARKERS: dict[str, tuple[Callable[[str], None], str]] = {
+    "a fifo": (lambda path: os.mkfifo(path), "no store that this linker knows"),
+    "a device": (lambda path: _zeroes(path), "no store that this linker knows"),
+    "a symlink": (lambda path: os.symlink("elsewhere", path), "cannot read .*store.json"),
+    "a directory": (os.mkdir, "cannot read .*store.json"),
+}
+"""What may be in the place of the file that makes a store; the device is /dev/zero, without end."""
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "a fifo",
+        pytest.param("a device", marks=users.ROOT_ONLY),
+        "a symlink",
+        "a directory",
+    ],
+)
+def test_a_store_without_a_file_that_says_so_is_none(
+    ground: str, source: str, store: Store, manifest: Manifest, odd: str
+) -> None:
+    make, words = ODD_MARKERS[odd]
+    os.rename(f"{store.path}/store.json", f"{store.path}/elsewhere")
+    make(f"{store.path}/store.json")
+    with in_time():
+        with pytest.raises(LinkError, match=words):
+            store.link(manifest, f"{ground}/target", mode=LinkMode.COPY)
+        with pytest.raises(LinkError, match=words):
+            store.add(source)
+    assert sorted(os.listdir(ground)) == ["source", "store"]
+    assert sorted(os.listdir(store.path)) == ["elsewhere", "files", "store.json"]
+
+
 def test_an_empty_directory_becomes_a_store(ground: str, source: str) -> None:
     os.mkdir(f"{ground}/store")
     assert Store(os.fsencode(f"{ground}/store")).add(Path(source)).files == WANTED
@@ -508,6 +542,13 @@ def _flip(path: str) -> None:
     _rewrite(path, bytes(content))
 
 
+def _zeroes(path: str) -> None:
+    """Make a device like /dev/zero, which has no end."""
+    os.mknod(path, 0o444 | stat.S_IFCHR, os.makedev(1, 5))
+    os.chmod(path, 0o444)
+    os.utime(path, (MTIME, MTIME))
+
+
 def _replace(path: str, make: Callable[[str], None]) -> None:
     trees.remove(path)
     make(path)
@@ -526,11 +567,15 @@ DAMAGES: dict[str, tuple[Callable[[str], None], str]] = {
     "a symlink": (lambda path: _replace(path, lambda new: os.symlink("/etc/passwd", new)), ""),
     "a directory": (lambda path: _replace(path, os.mkdir), ""),
     "a fifo": (lambda path: _replace(path, lambda new: os.mkfifo(new)), "is no file"),
+    "a device": (lambda path: _replace(path, _zeroes), "is no file"),
 }
+DAMAGED = [
+    pytest.param(name, marks=users.ROOT_ONLY) if name == "a device" else name for name in DAMAGES
+]
 
 
 @every_mode
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", DAMAGED)
 def test_a_file_that_is_not_what_it_was_is_refused_before_anything_is_written(
     ground: str, store: Store, manifest: Manifest, damage: str, mode: LinkMode
 ) -> None:
@@ -540,7 +585,7 @@ def test_a_file_that_is_not_what_it_was_is_refused_before_anything_is_written(
     before = trees.snapshot(ground)
 
     for target in ("target", "new"):
-        with pytest.raises(LinkError) as caught:
+        with in_time(), pytest.raises(LinkError) as caught:
             store.link(manifest, f"{ground}/{target}", mode=mode)
         assert words in caught.value.why
         assert caught.value.why or caught.value.hint
@@ -548,7 +593,9 @@ def test_a_file_that_is_not_what_it_was_is_refused_before_anything_is_written(
     assert trees.differences(before, trees.snapshot(ground)) == []
 
 
-@pytest.mark.parametrize("damage", sorted(DAMAGES.keys() - {"a symlink", "a directory"}))
+@pytest.mark.parametrize(
+    "damage", [each for each in DAMAGED if each not in ("a symlink", "a directory")]
+)
 def test_adding_again_mends_a_store(
     ground: str, store: Store, manifest: Manifest, source: str, damage: str
 ) -> None:
@@ -556,7 +603,8 @@ def test_adding_again_mends_a_store(
     DAMAGES[damage][0](f"{store.path}/{LARGE}")
     as_it_was = trees.snapshot(f"{ground}/target")
 
-    assert store.add(source) == manifest
+    with in_time():
+        assert store.add(source) == manifest
 
     store.check(manifest)
     assert_sound(store)

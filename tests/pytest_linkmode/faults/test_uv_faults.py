@@ -136,6 +136,7 @@ def test_the_table(linkmode_fs: Any, faultable: None, record_property: Any) -> N
     program = Uv(linkmode_fs.path, uv.find_uv_bin())
     version = program.runner.run([program.binary, "--version"]).stdout.strip()
     found = table(program)
+    assert found.keys() == OBSERVED.keys()
     rows = "\n".join(f"{which:20} {what}" for which, what in found.items())
     record_property("linkmode_uv", f"{version}\n{rows}")
     if changed(found):

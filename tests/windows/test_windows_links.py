@@ -57,21 +57,25 @@ def test_a_hard_link_that_was_reported_made_and_is_not_there_is_noticed(stand: S
     assert {t.edge.condition for t in report.transitions} == {Condition.NO_EFFECT}
 
 
-def like_a_symlink(path: str, **other: int) -> dict[str, Callable[..., Any]]:
-    """Return calls for which the file at `path` is a symlink that says `x/y`."""
+def telling(name: str, **other: int) -> Callable[[str], Any]:
+    """Return an lstat that tells something else of what has this name."""
 
-    def lstat(asked: str) -> Any:
-        seen = os.lstat(asked)
-        if asked != path:
-            return seen
-        return Seen(seen, st_mode=stat.S_IFLNK | 0o777, **other)
+    def lstat(path: str) -> Any:
+        seen = os.lstat(path)
+        return Seen(seen, **other) if os.path.basename(path) == name else seen
 
+    return lstat
+
+
+def like_a_symlink(name: str, **other: int) -> dict[str, Callable[..., Any]]:
+    """Return calls for which the file of this name is a symlink that says `x/y`."""
+    lstat = telling(name, st_mode=stat.S_IFLNK | 0o777, **other)
     return {"lstat": lstat, "readlink": lambda _path: "x/y"}
 
 
 def test_a_symlink_of_the_source_that_is_not_there_afterwards_is_noticed(stand: Stand) -> None:
-    path = stand.put("ln")
-    platform, root = opened(stand, **like_a_symlink(path), symlink=lambda *_given: None)
+    stand.put("ln")
+    platform, root = opened(stand, **like_a_symlink("ln"), symlink=lambda *_given: None)
     with pytest.raises(Failed, match="made nothing"):
         platform.recreate_symlink(root, "ln", root, "copy")
     platform.close(root)
@@ -84,10 +88,11 @@ def test_a_symlink_of_the_source_that_is_not_there_afterwards_is_noticed(stand: 
 def test_a_symlink_that_says_it_leads_to_a_directory_is_made_anew_as_one(
     stand: Stand, attributes: int, flag: int
 ) -> None:
-    path, asked = stand.put("ln"), []
+    stand.put("ln")
+    asked: list[int] = []
     platform, root = opened(
         stand,
-        **like_a_symlink(path, st_file_attributes=attributes),
+        **like_a_symlink("ln", st_file_attributes=attributes),
         symlink=lambda _new, _text, flags: asked.append(flags),
     )
     with pytest.raises(Failed, match="made nothing"):
@@ -97,12 +102,12 @@ def test_a_symlink_that_says_it_leads_to_a_directory_is_made_anew_as_one(
 
 
 def test_a_symlink_that_says_it_leads_to_a_directory_is_removed_as_one(stand: Stand) -> None:
-    path = stand.put("ln")
+    stand.put("ln")
     removed: list[str] = []
-    calls = like_a_symlink(path, st_file_attributes=w.ATTRIBUTE_DIRECTORY)
+    calls = like_a_symlink("ln", st_file_attributes=w.ATTRIBUTE_DIRECTORY)
     platform, root = opened(stand, **calls, rmdir=removed.append)
     platform.remove_file(root, "ln")
-    assert removed == [path]
+    assert [os.path.basename(path) for path in removed] == ["ln"]
     platform.close(root)
 
 
@@ -140,12 +145,7 @@ def test_a_symlink_is_told_in_the_separators_of_the_system(
 @pytest.mark.parametrize("other", [{"st_mode": stat.S_IFLNK | 0o777}, {"st_reparse_tag": JUNCTION}])
 def test_a_symlink_or_junction_is_never_gone_through(stand: Stand, other: dict[str, int]) -> None:
     stand.put("d/f")
-    path = os.path.join(stand.here, "d")
-
-    def lstat(asked: str) -> Any:
-        return Seen(os.lstat(asked), **other) if asked == path else os.lstat(asked)
-
-    platform, root = opened(stand, lstat=lstat)
+    platform, root = opened(stand, lstat=telling("d", **other))
     with pytest.raises(Failed) as failed:
         platform.open_below(root, "d")
     assert error_of(platform, failed) == "ERROR_STOPPED_ON_SYMLINK"

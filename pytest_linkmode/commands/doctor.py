@@ -74,6 +74,7 @@ class _Finding:
 _NAMES = (
     (re.compile(r"--linkmode-dir=[a-z0-9-]+=PATH: "), "--linkmode-dir, LINKMODE_DIR_*: "),
     (re.compile(r"(: on \S+), not on \S+$"), r"\1"),
+    (re.compile(r"^[a-z0-9-]+: made on "), "made on "),
     (
         re.compile(r"--linkmode-dir=[a-z0-9-]+=PATH or LINKMODE_DIR_[A-Z0-9_]+=PATH"),
         "--linkmode-dir=NAME=PATH or LINKMODE_DIR_NAME=PATH",

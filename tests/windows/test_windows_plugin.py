@@ -176,7 +176,7 @@ def test_doctor_advises_what_can_be_done_on_windows() -> None:
     ]
     assert any("LINKMODE_DIR_REFS=PATH" in mend for mend in by_name["refs"]["mends"])
     words = linkmode("doctor").stdout
-    assert len(words.partition("What would add more")[0].splitlines()) < 120
+    assert len(words.partition("What would add more")[0].splitlines()) < 60
 
 
 def test_how_a_command_ended_is_how_we_end() -> None:

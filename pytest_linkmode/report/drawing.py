@@ -189,10 +189,12 @@ def timings(tests: Sequence[Mapping[str, Any]]) -> tuple[Markup, str]:
     stride = max(1, math.ceil(sum(len(rows[name]) for name in shown) / DOTS))
     left_out = []
     if stride > 1:
-        left_out.append(f"every {stride}th test is drawn")
+        left_out.append(f"of {stride} tests one is drawn")
     if len(order) > len(shown):
         rest = sum(totals[name] for name in order[LAYOUTS:])
-        left_out.append(f"{len(order) - len(shown)} layouts with {rest:.1f} s in all are not")
+        left_out.append(
+            f"{len(order) - len(shown)} more layouts, with {rest:.1f} s in all, are not drawn"
+        )
     slowest = max((test["seconds"] for test in tests), default=0.0)
     top = math.ceil(math.log10(max(slowest, 0.1)))
     decades = range(-3, top + 1)
@@ -230,7 +232,7 @@ def timings(tests: Sequence[Mapping[str, Any]]) -> tuple[Markup, str]:
         body += [
             tag(
                 "text",
-                _short(name, 27),
+                _short(name, 25),
                 tag("title", name),
                 x=LEFT - 10,
                 y=y + 4,

@@ -29,6 +29,8 @@ FAILURES_SHOWN = 50
 CASES_SHOWN = 8
 SLOWEST_SHOWN = 10
 LINES_SHOWN = 60
+ROWS_SHOWN = 40
+"""Of longer matrices only the rows that are not all green stand in the open, if there are any."""
 PROOFS_SHOWN = 1
 """How many kinds of evidence a cell of the matrix names: the most frequent; all are its tooltip."""
 
@@ -299,14 +301,23 @@ def _matrix(run: Run, named: bool) -> Markup:  # noqa: FBT001  # one more word w
     used = {mode for row in layouts.values() for mode in row["modes"]}
     modes = [mode for mode in (*MODES, ANY_MODE) if mode in used]
     titles = ["layout", *("any mode" if mode == ANY_MODE else mode for mode in modes)]
-    rows = [
-        tag(
+    rows = {
+        layout: tag(
             "tr",
             tag("th", layout, scope="row"),
             *(_cell(row["modes"].get(mode)) for mode in modes),
         )
         for layout, row in layouts.items()
-    ]
+    }
+    odd = [layout for layout, row in layouts.items() if not _all_passed(row)]
+    shown = odd if odd and len(rows) > ROWS_SHOWN else [*rows]
+    green = [row for layout, row in rows.items() if layout not in shown]
+    fold = tag(
+        "details",
+        tag("summary", f"{len(green):,} more, on which all tests passed"),
+        _table(titles, green),
+        class_="print",
+    )
     reasons: dict[str, list[str]] = {}
     for layout, row in layouts.items():
         for reason, count in row["skipped"].items():
@@ -320,7 +331,12 @@ def _matrix(run: Run, named: bool) -> Markup:  # noqa: FBT001  # one more word w
         for reason, where in reasons.items()
     ]
     caption = tag("caption", run["name"]) if named else None
-    return tag("div", _table(titles, rows, caption=caption), *why, class_="card")
+    table = _table(titles, [rows[layout] for layout in shown], caption=caption)
+    return tag("div", table, fold if green else "", *why, class_="card")
+
+
+def _all_passed(row: Mapping[str, Any]) -> bool:
+    return all(cell["outcomes"].keys() == {"passed"} for cell in row["modes"].values())
 
 
 def _cell(cell: Mapping[str, Any] | None) -> Markup:
@@ -509,4 +525,4 @@ def _seconds(seconds: float) -> str:
     if seconds < 59.95:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
+    return f"{minutes} min {rest:02d}\N{NO-BREAK SPACE}s"

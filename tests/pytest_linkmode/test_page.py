@@ -12,10 +12,14 @@ import pytest
 
 from linker.policies import REFERENCE
 from pytest_linkmode.assertions import LinkAssertionError, assert_linked
+from pytest_linkmode.config import Settings
+from pytest_linkmode.coverage import Ledger, Recorder
 from pytest_linkmode.listening import _cut
 from pytest_linkmode.report import html as html_report
+from pytest_linkmode.report.document import document
 from pytest_linkmode.report.markup import escaped, tag
 from pytest_linkmode.report.merging import merge
+from pytest_linkmode.report.model import verdict
 from pytest_linkmode.report.writing import write
 from tests.pytest_linkmode.browser import Browser, Keys, browsing, refusal
 from tests.pytest_linkmode.sample_report import MANY, PROOFS, REPLAY, report
@@ -68,6 +72,29 @@ def test_a_page_is_whole_by_itself_and_names_nobody_else() -> None:
     assert reader.tags.count("script") == 1
     assert not re.search(r"https?://|@import|url\(", page)
     assert "default-src 'none'" in page
+
+
+def matrix(*layouts: tuple[str, str]) -> str:
+    """The matrix of the page on which a test in each layout ended so."""
+    ledger = Ledger()
+    for layout, outcome in layouts:
+        data = Recorder(layout, "clone").plain()
+        ledger.add(f"test_it[{layout}]", "setup", "passed", data=data)
+        ledger.add(f"test_it[{layout}]", "call", outcome, data=data)
+    page = html_report.text(document(verdict(Settings(), ledger, REFERENCE, platform="linux")))
+    return page.partition('id="matrix"')[2].partition("<section")[0]
+
+
+def test_what_is_not_green_in_a_long_matrix_stands_before_the_rest() -> None:
+    green = [(f"green{number:02}", "passed") for number in range(50)]
+    found = matrix(*green[:20], ("red", "failed"), *green[20:])
+    open_, _, folded = found.partition("<details")
+    assert "red" in open_
+    assert "green" not in open_
+    assert "50 more, on which all tests passed" in folded
+    assert folded.count('<th scope="row">green') == 50
+    assert "<details" not in matrix(*green)  # nothing stands out
+    assert "<details" not in matrix(*green[:10], ("red", "failed"))  # it fits as it is
 
 
 def test_whatever_tests_are_called_nothing_of_it_is_markup() -> None:

@@ -31,6 +31,8 @@ SLOWEST_SHOWN = 10
 LINES_SHOWN = 60
 ROWS_SHOWN = 40
 """Of longer matrices only the rows that are not all green stand in the open, if there are any."""
+NAMES_SHOWN = 6
+"""How many layouts are named in one line; all of them stand below it."""
 PROOFS_SHOWN = 1
 """How many kinds of evidence a cell of the matrix names: the most frequent; all are its tooltip."""
 
@@ -325,7 +327,8 @@ def _matrix(run: Run, named: bool) -> Markup:  # noqa: FBT001  # one more word w
     why = [
         tag(
             "details",
-            tag("summary", f"skipped on {', '.join(where)}"),
+            tag("summary", f"skipped on {_first(where)}"),
+            tag("p", ", ".join(where), class_="dim") if len(where) > NAMES_SHOWN else "",
             tag("pre", reason, tabindex=0),
         )
         for reason, where in reasons.items()
@@ -333,6 +336,12 @@ def _matrix(run: Run, named: bool) -> Markup:  # noqa: FBT001  # one more word w
     caption = tag("caption", run["name"]) if named else None
     table = _table(titles, [rows[layout] for layout in shown], caption=caption)
     return tag("div", table, fold if green else "", *why, class_="card")
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return some names in one line: all, or the first of them and how many more there are."""
+    rest = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _all_passed(row: Mapping[str, Any]) -> bool:
@@ -525,4 +534,4 @@ def _seconds(seconds: float) -> str:
     if seconds < 59.95:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d}\N{NO-BREAK SPACE}s"
+    return f"{minutes} min {rest:02d} s"

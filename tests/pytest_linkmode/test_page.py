@@ -85,7 +85,7 @@ def matrix(*layouts: tuple[str, str]) -> str:
     return page.partition('id="matrix"')[2].partition("<section")[0]
 
 
-def test_what_is_not_green_in_a_long_matrix_stands_before_the_rest() -> None:
+def test_what_is_not_green_in_a_long_matrix_stands_before_the_rest_and_lists_are_short() -> None:
     green = [(f"green{number:02}", "passed") for number in range(50)]
     found = matrix(*green[:20], ("red", "failed"), *green[20:])
     open_, _, folded = found.partition("<details")
@@ -93,6 +93,11 @@ def test_what_is_not_green_in_a_long_matrix_stands_before_the_rest() -> None:
     assert "green" not in open_
     assert "50 more, on which all tests passed" in folded
     assert folded.count('<th scope="row">green') == 50
+    skips = [(f"none{number}", "skipped") for number in range(9)]
+    found = matrix(*skips)
+    assert "skipped on none0 (1), none1 (1), " in found
+    assert "none5 (1) and 3 more</summary>" in found
+    assert "none8 (1)</p>" in found  # all of them
     assert "<details" not in matrix(*green)  # nothing stands out
     assert "<details" not in matrix(*green[:10], ("red", "failed"))  # it fits as it is
 

@@ -6,9 +6,9 @@ import os
 import pathlib
 
 from linker.policies import REFERENCE
-from pytest_linkmode.coverage import INJECTED, REAL
+from pytest_linkmode.coverage import INJECTED, REAL, filesystems
 from pytest_linkmode.report import expected
-from scripts import edges
+from scripts import ci, edges
 from scripts.bootstrap import ROOT
 
 
@@ -28,6 +28,17 @@ def test_the_matrix_of_ci_is_held_to_no_less() -> None:
     assert asked.keys() == {edge.id for edge in REFERENCE.edges}
     for edge, proof, _ in edges.rows():
         assert asked[edge] == proof
+
+
+BY_THE_KERNEL = {*ci.SYSTEMS["linux"].filesystems, "disk"}
+"""What a hosted Ubuntu has without the package of further modules, which may not be had."""
+
+
+def test_the_matrix_of_ci_asks_a_machine_for_nothing_that_it_may_not_have() -> None:
+    cells = expected.read(os.path.join(ROOT, "scripts", "expected.txt")).cells
+    assert {platform for platform, _, _ in cells} == {"linux"}
+    for _, layout, _ in cells:
+        assert set(filesystems(layout)) <= BY_THE_KERNEL, layout
 
 
 def test_the_readme_says_how_many_are_real() -> None:

@@ -24,7 +24,7 @@ from pytest_linkmode.commands import matrix as commands_matrix
 from pytest_linkmode.commands import merge as commands_merge
 from pytest_linkmode.commands import mount as commands_mount
 from pytest_linkmode.commands import run as commands_run
-from pytest_linkmode.commands.words import Paint, add_json, aligned
+from pytest_linkmode.commands.words import Paint, add_json, aligned, policy_name
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -187,15 +187,13 @@ def _verify(arguments: argparse.Namespace) -> Status:
 
 
 def _configure_probe(parser: argparse.ArgumentParser) -> None:
-    from linker.policies import ALIASES, ALL
-
     parser.add_argument("source", metavar="SOURCE", help="a directory")
     parser.add_argument("target", metavar="TARGET", help="a directory that can be written to")
     parser.add_argument(
         "--policy",
         action="append",
         metavar="POLICY",
-        choices=sorted([*ALL, *ALIASES, "all"]),
+        type=lambda text: text if text == "all" else policy_name(text),
         default=[],
         help="whose fallbacks to follow: a name that `linkmode explain --help` lists, or 'all'; "
         "may be repeated; default: " + ", ".join(PROBED),

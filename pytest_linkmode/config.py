@@ -351,7 +351,7 @@ LEAST_IMAGE = 1 << 20
 """Less is no filesystem, but a unit that was forgotten."""
 
 
-def parse_size(text: str | None) -> int:
+def parse_size(text: str | None, option: str = BY_NAME["image-size"].flag) -> int:
     """Return a size in bytes, written as 512M or 4G; the default for None. Raises `UsageError`."""
     if text is None:
         return Settings.image_size
@@ -361,7 +361,7 @@ def parse_size(text: str | None) -> int:
     size = int(digits) << shift if digits.isascii() and digits.isdigit() else 0
     if size < LEAST_IMAGE:
         hint = "give 512M, 4G, or a number of bytes, at least 1M"
-        raise _wrong("image-size", text, hint=hint)
+        raise _wrong_value(f"{option}={text}", hint=hint)
     return size
 
 

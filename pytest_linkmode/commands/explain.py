@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from linker.cli import Status, tell, tell_json
 from linker.failures import printable
 from linker.modes import LinkMode
+from pytest_linkmode.commands.words import Paint, aligned, policy_name
 from pytest_linkmode.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from linker.policies import ALIASES, ALL
 
     names = [*ALL, *ALIASES]
-    parser.add_argument("policy", metavar="POLICY", choices=sorted(names), help=", ".join(names))
+    parser.add_argument("policy", metavar="POLICY", type=policy_name, help=", ".join(names))
     parser.add_argument("--platform", metavar="NAME", help="default: the one this runs on")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--dot", action="store_true", help="the graph for Graphviz")
@@ -77,7 +78,6 @@ def _explain(arguments: argparse.Namespace) -> Status:
 def _show_graph(policy: Policy, arguments: argparse.Namespace) -> Status:
     from pytest_linkmode import graphs
     from pytest_linkmode.capabilities import PLATFORMS
-    from pytest_linkmode.commands.words import Paint, aligned
     from pytest_linkmode.config import suggestion
 
     known = policy.platforms()
@@ -132,8 +132,6 @@ def _show_happening(policy: Policy, arguments: argparse.Namespace) -> Status:
 
 def _lines(seen: Happening) -> list[str]:
     """Return a happening as people read it."""
-    from pytest_linkmode.commands.words import Paint, aligned
-
     paint = Paint.of_stdout()
     with_faults = f", with {', '.join(seen.faults)}" if seen.faults else ""
     files = ", ".join(f"{count} {what}" for what, count in seen.found.items()) or "none"

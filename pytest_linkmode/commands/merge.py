@@ -12,6 +12,7 @@ from typing import Any
 
 from linker.cli import Status, complain, tell, tell_json
 from linker.failures import printable
+from pytest_linkmode.commands.words import something
 from pytest_linkmode.errors import LinkmodeError, UsageError
 from pytest_linkmode.report import WRITERS, expected
 from pytest_linkmode.report.document import INTERRUPTED, Document, load, nothing_ran
@@ -75,14 +76,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _percentage(text: str) -> float:
-    number = float(text.removesuffix("%"))
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1
     if not 0 <= number <= 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 100")
     return number
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.replace(",", " ").split()))
+    return tuple(dict.fromkeys(something(text).replace(",", " ").split()))
 
 
 def _merge(arguments: argparse.Namespace) -> Status:

@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> Status:
     _check(path)
     settings = replace(config.from_environment(), namespace=namespaces.HOST, dirs={})
     if arguments.image_size is not None:
-        settings = replace(settings, image_size=config.parse_size(arguments.image_size))
+        size = config.parse_size(arguments.image_size, "--image-size")
+        settings = replace(settings, image_size=size)
     place = namespaces.find_place(namespaces.HOST)
     with closing(Workshop(place, settings)) as workshop:
         made = workshop.filesystem(name)

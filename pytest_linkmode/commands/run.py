@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from linker.cli import complain
 from linker.failures import printable
+from pytest_linkmode.commands.words import something
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -72,11 +73,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fs",
         action="append",
+        type=something,
         default=[],
         metavar="NAMES",
         help="filesystems to make, as in btrfs,xfs; 'btrfs?' means if it can be had",
     )
-    parser.add_argument("--tmp", metavar="FS", help="the filesystem for temporary files")
+    parser.add_argument(
+        "--tmp", type=something, metavar="FS", help="the filesystem for temporary files"
+    )
     parser.add_argument(
         "--env",
         action="append",
@@ -91,7 +95,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="let calls of the command fail, as in clone:EOPNOTSUPP:nth=3; may be repeated",
     )
-    parser.add_argument("--provider", metavar="NAME", help="get filesystems in this way only")
+    parser.add_argument(
+        "--provider", type=something, metavar="NAME", help="get filesystems in this way only"
+    )
     parser.add_argument("--image-size", metavar="SIZE", help="of each, as in 512M; default: 2G")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help=_COMMAND)
     parser.set_defaults(run=run, json=False)
@@ -127,7 +133,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
     settings = replace(config.from_environment(), provider=arguments.provider)
     if arguments.image_size is not None:
-        settings = replace(settings, image_size=config.parse_size(arguments.image_size))
+        size = config.parse_size(arguments.image_size, "--image-size")
+        settings = replace(settings, image_size=size)
     return settings
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: the option ``--json``, colour, and tables of words."""
+"""What the commands share: how words are read, the option ``--json``, colour, tables of words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+
+def something(text: str) -> str:
+    """Return a word that says something. Raises ArgumentTypeError for one that is empty."""
+    if not text.replace(",", " ").strip():
+        raise argparse.ArgumentTypeError("it is empty: name something, or leave it out")
+    return text
+
+
+def policy_name(text: str) -> str:
+    """Return the name of a policy. Raises ArgumentTypeError for a word that is none."""
+    from linker.policies import ALIASES, ALL
+    from pytest_linkmode.config import suggestion
+
+    if text in ALL or text in ALIASES:
+        return text
+    known = suggestion(text, [*ALL, *ALIASES])
+    raise argparse.ArgumentTypeError(f"no policy is called {text!r}; {known}")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

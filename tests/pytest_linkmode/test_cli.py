@@ -572,6 +572,27 @@ def test_wrong_usage_has_a_status_of_its_own(
     assert "usage: linkmode" in told.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "--fs", "", "--", "true"), "argument --fs: it is empty: name something"),
+        (("run", "--tmp", " ", "--", "true"), "argument --tmp: it is empty"),
+        (("run", "--provider=", "--", "true"), "argument --provider: it is empty"),
+        (("run", "--image-size=5", "--", "true"), "--image-size=5: not a value"),
+        (("merge", "--require", " , ", "x.json"), "argument --require: it is empty"),
+        (("merge", "--fail-under", "", "x.json"), "'' is not a percentage from 0 to 100"),
+        (("explain", "uvv"), "no policy is called 'uvv'; did you mean 'uv'?"),
+        (("probe", "--policy", "bum", ".", "."), "no policy is called 'bum'; did you mean 'bun'"),
+    ],
+)
+def test_a_word_that_means_nothing_is_told_with_its_option(
+    linkmode: Linkmode, arguments: tuple[str, ...], said: str
+) -> None:
+    told = linkmode(*arguments)
+    assert told.status == Status.USAGE
+    assert said in told.err
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

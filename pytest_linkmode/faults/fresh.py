@@ -112,5 +112,22 @@ def _empty(directory: str) -> None:
             if entry.is_dir(follow_symlinks=False):
                 _empty(entry.path)
                 os.rmdir(entry.path)
+            elif os.name == "nt" and not entry.stat(follow_symlinks=False).st_mode & stat.S_IWRITE:
+                _remove_read_only(directory, entry.name)
             else:
                 os.unlink(entry.path)
+
+
+def _remove_read_only(directory: str, name: str) -> None:
+    """Remove a file as Windows lets one: its attribute goes, which other names of it must keep."""
+    from linker.platforms import current
+    from linker.platforms.base import Failed
+
+    platform = current()
+    handle = platform.open_root(directory)
+    try:
+        platform.remove_file(handle, name)
+    except Failed as failed:
+        raise failed.error from failed
+    finally:
+        platform.close(handle)

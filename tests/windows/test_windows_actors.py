@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 from functools import partial
 from typing import Any
 
@@ -102,6 +103,34 @@ def test_a_schedule_that_is_broken_off_leaves_nothing_open(ground: str) -> None:
     finally:
         world.close()
     os.unlink(path)
+
+
+def test_read_only_files_are_put_back(ground: str) -> None:
+    target, other = os.path.join(ground, "target"), os.path.join(ground, "other")
+    old, new = os.path.join(target, "old"), os.path.join(target, "new")
+    os.mkdir(target)
+    for path in (old, other):
+        with open(path, "w") as file:
+            file.write("x")
+        os.chmod(path, stat.S_IREAD)
+
+    def act() -> None:
+        os.replace(old, new)
+        os.link(other, old)
+
+    def look() -> bool:
+        return os.path.exists(new)
+
+    seen = set()
+
+    def check(execution: Execution) -> None:
+        seen.add(execution.outcomes[1].result())
+
+    assert Interleaver().explore([act, look], target=target, check=check).complete
+    assert seen == {False, True}
+    assert os.listdir(target) == ["old"]
+    for path in (old, other):
+        assert not os.stat(path).st_mode & stat.S_IWRITE
 
 
 def _nothing(_: Execution) -> None:

@@ -144,13 +144,12 @@ MODES = [LinkMode.HARDLINK, LinkMode.COPY]
 def test_two_linkers_of_an_overlapping_package(
     linkmode_interleave: Interleaver, ground: str, content: str, mode: LinkMode
 ) -> None:
-    bound = linkmode_interleave.budget or (60 if WINDOWS else 100)
+    bound = linkmode_interleave.budget or (20 if WINDOWS else 100)
     explored = WindowsRace(ground, OVERLAPPING[content], mode).explore(linkmode_interleave, bound)
     assert explored.counts.ran > 5
     assert not explored.unseen
 
 
-@pytest.mark.modelled
 @pytest.mark.parametrize("mode", LinkMode, ids=str)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_linkers_in_one_target_over_the_model(

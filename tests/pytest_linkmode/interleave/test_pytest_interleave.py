@@ -83,7 +83,7 @@ def test_a_race_is_found_and_shown_side_by_side(project: pytest.Pytester) -> Non
             f"*|*{LOOKS}*",
             "*|*create lock*",
             "*create lock*|*",
-            "*replay this schedule with pytest *::test_careless --linkmode-schedule='A*-B'*",
+            "*replay this schedule with pytest *::test_careless*--linkmode-schedule='A*-B'*",
         ]
     )
     result.stdout.fnmatch_lines(["*test_careless: explored * schedules*one failed*"])

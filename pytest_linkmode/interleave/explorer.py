@@ -228,7 +228,7 @@ class Interleaver:
         *,
         python: bool,
     ) -> Iterator[InProcess]:
-        folds = sys.platform == "win32" or any(map(_is_windows, self._tables))
+        folds = sys.platform == "win32" or any(_is_windows(one) for one, _ in self._tables)
         world = InProcess(actors, places, prepare, folds=folds)
         own = [getattr(one, name) for one, name in self._tables]
         try:
@@ -377,14 +377,14 @@ def _places(
     return places
 
 
-def _is_windows(scheduled: tuple[Any, str]) -> bool:
+def _is_windows(platform: Any) -> bool:
     """Return whether a platform makes the calls of Windows, there or over a model."""
-    return getattr(scheduled[0], "name", "") == "windows"
+    return getattr(platform, "name", "") == "windows"
 
 
 def _scheduled(world: InProcess, platform: Any, functions: Any) -> Any:
     """Return the table of functions of a platform as turns."""
-    if _is_windows((platform, "")):
+    if _is_windows(platform):
         from pytest_linkmode.interleave.windows import WindowsSeam, forgetting
 
         world.ends.append(forgetting(platform))

@@ -373,8 +373,10 @@ def attached(
 
 
 def is_mounted(point: str) -> bool:
-    """Return whether something is mounted at a directory."""
-    return os.path.ismount(point)
+    """Return whether something is mounted at a directory, by what it lies on: `os.path.ismount` of
+    Windows compares texts, and a path may have short names in it.
+    """
+    return os.stat(point).st_dev != os.stat(os.path.dirname(point)).st_dev
 
 
 def release(tool: Tool, image: Image, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -166,6 +166,27 @@ def test_a_file_that_is_found_by_its_short_name_keeps_its_long_one(stand: Stand)
     platform.close(root)
 
 
+def test_every_path_is_asked_for_in_the_form_that_is_not_bound_to_260_characters(
+    stand: Stand,
+) -> None:
+    """Wine is not bound to them in any form: there a link of long paths shows nothing."""
+    made = []
+
+    def extended(path: str) -> str:
+        return stand.calls.extended(path) if stand.model is None else f"{path}/."
+
+    def mkdir(path: str) -> None:
+        made.append(path)
+        os.mkdir(path)
+
+    platform, root = opened(stand, extended=extended, mkdir=mkdir)
+    platform.close(platform.make_directory(root, "d"))
+    assert made == [os.path.join(extended(os.path.realpath(stand.here)), "d")]
+    if stand.model is None:
+        assert made[0].startswith("\\\\?\\")
+    platform.close(root)
+
+
 # Files that are replaced, cloned and copied.
 
 

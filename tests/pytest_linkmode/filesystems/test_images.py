@@ -415,6 +415,12 @@ def test_a_success_that_mounted_nothing_is_none(
     assert not os.path.exists(image.path)
 
 
+def test_something_is_mounted_where_another_filesystem_begins(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    assert not images.is_mounted(str(tmp_path / "root"))
+    assert images.is_mounted("/proc")
+
+
 def test_a_directory_with_braces_in_its_name_is_as_good_as_any(stand: Stand, tool: Tool) -> None:
     root = stand.root / "{0} {script}"
     root.mkdir()

@@ -61,6 +61,12 @@ def _not_supported(platform: str, state: State = State.ANY) -> Rows:
     )
 
 
+def _graph_11(platform: str, *rows: Rows) -> Rows:
+    """Return the whole graph: a package whose copy meets an error is tried once more as well."""
+    copies = edges(platform, _COPY, PRIMITIVES[_COPY], all_but(), Step.RETRY)
+    return graph(platform, *rows, copies)
+
+
 def _auto_11(platform: str) -> Rows:
     established = _not_supported(platform, State.ESTABLISHED)
     rows = (
@@ -78,7 +84,7 @@ def _auto_11(platform: str) -> Rows:
         *falls(platform, _HARDLINK, _COPY, all_but(C.CROSS_DEVICE, C.AGAIN), memory=Memory.FILE),
         *_again_11(platform, Memory.FILE),
     )
-    return graph(platform, rows)
+    return _graph_11(platform, rows)
 
 
 def _again_11(platform: str, memory: Memory | None = None) -> Rows:
@@ -89,12 +95,12 @@ def _again_11(platform: str, memory: Memory | None = None) -> Rows:
 
 def _hardlink_11(platform: str) -> Rows:
     rows = falls(platform, _HARDLINK, _COPY, all_but(C.AGAIN))
-    return graph(platform, rows, _again_11(platform))
+    return _graph_11(platform, rows, _again_11(platform))
 
 
 def _clone_11(platform: str) -> Rows:
     rows = _twice(platform, _CLONE, Step.ABORT, _not_supported(platform), State.ANY)
-    return graph(platform, rows)
+    return _graph_11(platform, rows)
 
 
 def _clone_or_copy_11(platform: str) -> Rows:
@@ -103,7 +109,7 @@ def _clone_or_copy_11(platform: str) -> Rows:
         *_twice(platform, _CLONE, _COPY, (), State.INITIAL),
         *_twice(platform, _CLONE, Step.ABORT, established, State.ESTABLISHED),
     )
-    return graph(platform, rows)
+    return _graph_11(platform, rows)
 
 
 def _auto_12(platform: str) -> Rows:

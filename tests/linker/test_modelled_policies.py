@@ -98,6 +98,7 @@ ENDS: tuple[tuple[str, LinkMode, tuple[str, ...], dict[LinkMode, int]], ...] = (
     ("pnpm-11-clone", CLONE, ("clone:EISDIR:nth=4",), ALL_OF["clone"]),
     ("pnpm-11-hardlink", HARDLINK, ("hardlink:EAGAIN:nth=2",), ALL_OF["hardlink"]),
     ("pnpm-11-hardlink", HARDLINK, ("hardlink:EAGAIN",), ALL_OF["copy"]),
+    ("pnpm-11", COPY, ("copy:ENOSPC:nth=3",), ALL_OF["copy"]),
     ("uv", HARDLINK, ("hardlink:EMLINK:nth=4",), ALL_OF["hardlink"]),
     ("uv", HARDLINK, ("hardlink:ENOENT:nth=1",), ALL_OF["copy"]),
     # pnpm 12: file by file, one state for the process
@@ -167,6 +168,7 @@ STOPS: tuple[tuple[str, LinkMode, str, int], ...] = (
     ("uv", HARDLINK, "hardlink:ENOENT:nth=3", 2),
     ("pnpm-11-clone", CLONE, "clone:EIO", 0),
     ("pnpm-11-clone", CLONE, "clone:ENOTTY", 0),
+    ("pnpm-11", COPY, "copy:EIO", 0),
     ("pnpm-12", HARDLINK, "hardlink:ENOENT:nth=3", 0),
     ("pnpm-12-hardlink", HARDLINK, "hardlink:EPERM", 0),
     ("pnpm-12-clone", CLONE, "clone:EXDEV", 0),

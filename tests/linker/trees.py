@@ -78,6 +78,17 @@ def possible(tree: Tree) -> Tree:
     return {path: entry for path, entry in tree.items() if not isinstance(entry, Symlink)}
 
 
+def has_mode(path: str, mode: int) -> bool:
+    """Return whether a file or directory has these permission bits, as far as any are kept.
+
+    Windows keeps of a file whether it may be written to, and of a directory nothing.
+    """
+    found = os.stat(path).st_mode
+    if sys.platform == "win32":
+        return stat.S_ISDIR(found) or bool(found & 0o200) == bool(mode & 0o200)
+    return stat.S_IMODE(found) == mode
+
+
 def parents(path: str) -> Iterator[str]:
     """Yield the directories above `path`, the root ("") first."""
     names = path.split("/")[:-1] if path else []

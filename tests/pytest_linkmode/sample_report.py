@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from linker.policies import REFERENCE
 from linker.policy import Policy
 from linker.report import Transition
+from pytest_linkmode import coverage
 from pytest_linkmode.config import Settings
 from pytest_linkmode.coverage import Failure, Ledger, Recorder
 from pytest_linkmode.report.document import Document, document
@@ -19,6 +21,11 @@ LONG = "long" * 100
 REPLAY = "--linkmode-fault='hardlink:EXDEV:path=*/<b>'"
 
 
+on_linux = mock.patch.object(coverage, "PLATFORM", "linux")
+"""Wherever the test runs, the edges that are told of were taken on their own system."""
+
+
+@on_linux
 def report(kernel: str = "Linux 6.18") -> Document:
     """A report with everything in it: proofs of each kind, failures, many tests, odd names."""
     ledger = Ledger()
@@ -56,6 +63,7 @@ def report(kernel: str = "Linux 6.18") -> Document:
     return document(made)
 
 
+@on_linux
 def report_of(
     *proofs: str, layout: str = "btrfs", outcome: str = "passed", policy: Policy = REFERENCE
 ) -> dict[str, Any]:

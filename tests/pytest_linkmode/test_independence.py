@@ -9,13 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from pytest_linkmode import opening
 from pytest_linkmode.independence import Edit
 from pytest_linkmode.snapshots import changes, snapshot
 
 
 @contextmanager
 def editing(path: pathlib.Path) -> Iterator[Edit]:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, opening.READ_FILE)
     edit = Edit(str(path), None, descriptor)
     try:
         edit.make()
@@ -28,7 +29,7 @@ def editing(path: pathlib.Path) -> Iterator[Edit]:
 
 def shows_in(edit: Edit, path: pathlib.Path) -> bool:
     os.fsync(edit.file)
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, opening.READ_FILE)
     try:
         return edit.shows_in(descriptor)
     finally:

@@ -25,6 +25,7 @@ from pytest_linkmode.report.model import Cell, Verdict, verdict
 from pytest_linkmode.report.terminal import Row, Span, lines, text
 from pytest_linkmode.report.writing import write
 from tests.pytest_linkmode.places import ACROSS, DIRECTORIES, OTHER
+from tests.pytest_linkmode.sample_report import on_linux
 
 Run = Callable[..., pytest.RunResult]
 
@@ -37,6 +38,7 @@ SETTINGS = Settings(
 )
 
 
+@on_linux
 def enter(
     ledger: Ledger, test: str, layout: str, mode: str, *phases: str, edges: int = 0, **more: Any
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,12 +240,10 @@ def test_the_living_are_known_by_pid_start_and_boot(notes: Path, tmp_path: Path)
 
 
 def test_notes_that_somebody_holds_are_passed_over(notes: Path, tmp_path: Path) -> None:
-    import fcntl
-
     (tmp_path / "left").mkdir()
     path = left_by_the_dead(notes, {"step": "point", "id": 1, "path": str(tmp_path / "left")})
     with open(path) as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        assert registry._lock(held.fileno())
         assert clean() == (), "another clean is at work on it"
     assert [finding.action for finding in clean()] == [UNDONE]
 
@@ -369,7 +368,7 @@ def test_notes_exist_while_there_is_something_to_undo(notes: Path) -> None:
         {"step": "point", "id": 2, "path": "/two"},
         {"undone": 1},
     ]
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert sys.platform == "win32" or path.stat().st_mode & 0o777 == 0o600
     ledger.forget(second)
     ledger.forget(second)
     assert list(notes.iterdir()) == []

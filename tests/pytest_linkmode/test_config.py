@@ -19,6 +19,9 @@ from pytest_linkmode.options import FLAG, LINES, OPTIONS, WORDS, Option, add_opt
 HERE = pathlib.Path("/invoked/here")
 INI = pathlib.Path("/project/pytest.ini")
 
+MOUNTED = os.path.abspath("/mnt/old")
+"""A directory as absolute as this system wants it."""
+
 
 def read(*arguments: str, ini: dict[str, Any] | None = None, **environ: str) -> Settings:
     parser = Parser(_ispytest=True)
@@ -97,13 +100,13 @@ def test_directories_are_joined_from_all_three_places() -> None:
     settings = read(
         "--linkmode-dir=btrfs=b",
         ini={"linkmode_dir": ["xfs=x", "btrfs=elsewhere"]},
-        LINKMODE_DIR_XFS_NOREFLINK="/mnt/old",
-        LINKMODE_DIR_XFS="/mnt/x",
+        LINKMODE_DIR_XFS_NOREFLINK=MOUNTED,
+        LINKMODE_DIR_XFS=f"{MOUNTED}/x",
     )
     assert settings.dirs == {
-        "xfs-noreflink": "/mnt/old",
-        "xfs": "/project/x",
-        "btrfs": "/invoked/here/b",
+        "xfs-noreflink": MOUNTED,
+        "xfs": os.path.normpath("/project/x"),
+        "btrfs": os.path.normpath("/invoked/here/b"),
     }
 
 
@@ -160,14 +163,16 @@ def test_two_directories_for_one_filesystem_in_one_place_are_refused() -> None:
 
 
 def test_a_directory_in_the_environment_is_no_request() -> None:
-    settings = read(LINKMODE_DIR_BTRFS="/mnt/b")
-    assert settings.dirs == {"btrfs": "/mnt/b"}
+    settings = read(LINKMODE_DIR_BTRFS=MOUNTED)
+    assert settings.dirs == {"btrfs": MOUNTED}
     assert not settings.asks_for_filesystems
 
 
 def test_reports_lie_where_pytest_was_called() -> None:
-    assert read("--linkmode-report=out/r.json").report == ("/invoked/here/out/r.json",)
-    assert read(ini={"linkmode_report": ["r.json"]}).report == ("/project/r.json",)
+    there = os.path.normpath("/invoked/here/out/r.json")
+    assert read("--linkmode-report=out/r.json").report == (there,)
+    there = os.path.normpath("/project/r.json")
+    assert read(ini={"linkmode_report": ["r.json"]}).report == (there,)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +271,7 @@ def test_a_word_that_means_nothing_names_its_option_and_what_was_perhaps_meant(
     for word, said in MISTAKES.items():
         with pytest.raises(pytest.UsageError) as caught:
             pytester.parseconfigure("--linkmode-namespace=host", f"--linkmode-{word}")
-        asked = f"--linkmode-{word}".replace(" ", ",")
+        asked = f"--linkmode-{word}".replace(" ", ",").replace("=/", "=*/")  # of a drive
         assert fnmatch.fnmatchcase(str(caught.value), f"{asked}: {said}*"), str(caught.value)
 
 

@@ -36,7 +36,7 @@ def swap(tree: pathlib.Path) -> None:
     (tree / "new").write_bytes((tree / "run").read_bytes())
     (tree / "new").chmod(0o755)
     os.utime(tree / "new", ns=(0, (tree / "run").stat().st_mtime_ns))
-    (tree / "new").rename(tree / "run")
+    (tree / "new").replace(tree / "run")
 
 
 def relink(tree: pathlib.Path) -> None:
@@ -49,7 +49,11 @@ def relink(tree: pathlib.Path) -> None:
     [
         (rewrite, "'run' has another content"),
         (swap, "'run' has another inode"),
-        (relink, "'link' has another content: a/file, now elsewhere"),
+        pytest.param(
+            relink,
+            "'link' has another content: a/file, now elsewhere",
+            marks=pytest.mark.faked("symlinks"),
+        ),
         (lambda tree: (tree / "run").chmod(0o700), "'run' has another permissions"),
         (lambda tree: os.utime(tree / "empty", ns=(1, 1)), "'empty' has another mtime"),
         (lambda tree: (tree / "run").unlink(), "'run' is gone"),

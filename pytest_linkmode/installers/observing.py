@@ -21,6 +21,7 @@ from typing import Any
 from linker.modes import LinkMode
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 from pytest_linkmode.evidence import evidence
+from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.runner import FaultRunner, ProgramTimedOut
 from pytest_linkmode.faults.running import Run
 from pytest_linkmode.installers import racing, sample, scenarios
@@ -285,7 +286,8 @@ class Bench:
             except ProgramTimedOut as late:
                 runs, seen.ended = [late.run], HUNG
             if scenario.kind != RACE and runs:
-                seen.fired = sum(runs[0].fired.values())
+                hit = (call for call in runs[0].of(scenario.op) if call.fault)
+                seen.fired = len({call.nth for call in hit if self._brings(call, attempt.place)})
         said = "\n".join(f"{run.stdout}\n{run.stderr}".strip() for run in runs) or seen.said
         seen.said = said.replace(os.fspath(self.layout.target), "TARGET").replace(
             os.fspath(self.layout.source), "SOURCE"
@@ -338,8 +340,7 @@ class Bench:
     def _learn(self, mode: Mode, run: Run | None, place: Place, seen: Observed) -> None:
         """Take note of what an undisturbed run does: which calls there are that bring the sample.
 
-        What else is copied below its names, such as a list of what was installed, is counted, but
-        is none of them.
+        What else is copied, such as a list of what was installed, is counted, but is none of them.
         """
         self.names[mode.word] = frozenset(_names(place.target))
         found: dict[str, list[int]] = {}
@@ -347,15 +348,21 @@ class Bench:
             counted: dict[int, bool] = {}  # a file that is copied in several ways has as many lines
             for call in run.of(op) if run is not None else ():
                 if scenarios.meant(call, place):
-                    counted[call.nth] = op != "copy" or self._brings(call.paths)
+                    counted[call.nth] = self._brings(call, place)
             found[op] = [nth for nth, brings in enumerate(counted.values(), 1) if brings]
         self.calls[mode.word] = found
         seen.calls = len(found[OPS[mode.asks]])
         if seen.ended == DONE:
             self.works.add(mode.word)
 
-    def _brings(self, paths: Sequence[str]) -> bool:
-        """Return whether a call is about a file of the sample, by whatever name that has by now."""
+    def _brings(self, call: Call, place: Place) -> bool:
+        """Return whether a call is about a file of the sample; of copies, by whatever name it has
+        by now, but for what a project keeps at its top under the same names.
+        """
+        if call.op != "copy":
+            return True
+        top = os.path.realpath(place.target)
+        paths = [path for path in call.paths if os.path.realpath(os.path.dirname(path)) != top]
         names = [os.path.basename(name) for name in self._files]
         return any(name in os.path.basename(path) for path in paths for name in names)
 

@@ -267,10 +267,11 @@ _KEY = 4
 def cells(results: Results, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what is told from run to run: versions, and of each cell what was said and seen.
 
-    Those of `before` that this run did not ask for are kept.
+    Those of `before` that this run did not ask for are kept, unless it asked for everything.
     """
-    known = {tuple(line[:_KEY]): list(line) for line in (before or {}).get("cells", ())}
-    versions = dict((before or {}).get("versions", {}))
+    kept = {} if results.whole or before is None else before
+    known = {tuple(line[:_KEY]): list(line) for line in kept.get("cells", ())}
+    versions = dict(kept.get("versions", {}))
     for cell in results.cells:
         key = (cell.program, cell.mode, cell.layout, cell.scenario)
         known[key] = [*key, cell.said, cell.shown]

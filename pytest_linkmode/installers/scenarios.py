@@ -69,11 +69,6 @@ ON: Mapping[str, frozenset[str]] = {
 }
 """Where the filesystem of the cache knows such an attribute."""
 
-COPIED = "*linkmode[-_]sample*"
-"""What the name of a file has in it that is copied of the sample: of the other files that a program
-writes nobody can know the number.
-"""
-
 
 @dataclass(frozen=True)
 class Scenario:
@@ -102,10 +97,10 @@ class Scenario:
             return ()
         which = self.nth(len(numbers))
         nth = None if which is None else numbers[which - 1]
-        path, below = _counted(self.op, place)
+        below = _counted(self.op, place)
         if self.kind == KILLED:
-            return (Kill(self.op, nth, "after", path, below),)
-        return (Fault(self.op, self.error, nth, path, below),)
+            return (Kill(self.op, nth, "after", below=below),)
+        return (Fault(self.op, self.error, nth, below=below),)
 
     def faults_within(self, source: str, files: int, calls: int) -> tuple[Spec, ...]:
         """Return the same for the reference linker, which links so many files of a directory.
@@ -119,17 +114,17 @@ class Scenario:
         return (Fault(self.op, self.error, nth, path=path if self.op == "hardlink" else None),)
 
 
-def _counted(op: str, place: Place) -> tuple[str | None, str]:
-    """Return the glob, or None, and the directory of the files of an op that are counted.
+def _counted(op: str, place: Place) -> str:
+    """Return the directory in which the calls of an op are counted.
 
     What is copied may be put together elsewhere, and is the same file when it gets its place.
     """
-    return (COPIED, place.around) if op == "copy" else (None, place.target)
+    return place.around if op == "copy" else place.target
 
 
 def meant(call: Call, place: Place) -> bool:
     """Return whether a call is one of those that are counted where its op is faulted."""
-    return matcher(*_counted(call.op, place))(call.paths, 1)
+    return matcher(None, _counted(call.op, place))(call.paths, 1)
 
 
 def scenarios(mode: LinkMode, layout: str, *, depth: int) -> Iterator[Scenario]:

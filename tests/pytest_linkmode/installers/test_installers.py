@@ -125,6 +125,28 @@ def test_what_is_read_and_not_run_names_the_commit_that_was_read() -> None:
         assert re.search(r" at [0-9a-f]{7}\b", ALL[name].source), name
 
 
+def test_the_pages_of_the_documentation_are_those_of_the_pinned_versions_and_of_these_cells() -> (
+    None
+):
+    docs = Path(__file__).parents[3] / "docs"
+    kept = json.loads((docs / "installers.json").read_text())
+    assert kept["room"] == matrix.ROOM, "run the whole matrix, and write its pages anew"
+    page = (docs / "installers.md").read_text()
+    assert ", the whole matrix." in page
+    for program in programs.PROGRAMS:
+        if program.index:
+            version = matrix.version_of(program)
+            assert kept["versions"][program.name] == version
+            assert f"| {program.name} | {version} | " in page
+    wanted = {
+        (one.program, mode.word, one.layout, scenario.name)
+        for one in matrix.asked(quick=False)
+        for mode in BY_NAME[one.program].modes
+        for scenario in scenarios.scenarios(mode.asks, one.layout, depth=one.depth)
+    }
+    assert {tuple(line[:4]) for line in kept["cells"]} == wanted
+
+
 def test_the_matrix_has_every_program_and_a_quick_one_has_fewer_cells() -> None:
     whole, quick = list(matrix.asked(quick=False)), list(matrix.asked(quick=True))
     assert {one.program for one in whole} == {one.program for one in quick} == set(BY_NAME)
@@ -180,13 +202,12 @@ def test_the_reference_linker_meets_the_fault_at_the_same_place(tmp_path: Path) 
     assert Scenario("plain").faults_within("/", 3, 3) == ()
 
 
-def test_of_copies_the_files_of_the_sample_are_meant_wherever_they_are_put_together() -> None:
+def test_copies_are_meant_wherever_they_are_put_together() -> None:
     place = programs.Place(kits.Kit("/k"), "/c", "/s", "/a")
     within = {
         f"{place.target}/linkmode_sample/part-0.js": True,
         f"{place.temporary}/x/linkmode_sample/part-0.js": True,
-        f"{place.target}/node_modules/linkmode-sample_tmp_7/tool.js": True,
-        f"{place.target}/pnpm-lock.yaml": False,
+        f"{place.target}/.stage/1/tool.js": True,
         "/c/linkmode_sample/part-0.js": False,
     }
     for path, meant in within.items():
@@ -195,9 +216,9 @@ def test_of_copies_the_files_of_the_sample_are_meant_wherever_they_are_put_toget
         assert scenarios.meant(Call("hardlink", 1, "link", ("/s/a", path), 1), place) is linked
     for position, number in (("first", 3), ("middle", 5), ("last", 9)):
         (fault,) = Scenario("fault", "copy", "EIO", position).faults((3, 5, 9), place)
-        assert (fault.nth, fault.below, fault.path) == (number, "/a", scenarios.COPIED)
+        assert str(fault) == f"copy:EIO:nth={number}:below=/a"
     (kill,) = Scenario("kill", "copy", "", "middle").faults((3, 5, 9), place)
-    assert (kill.nth, kill.below, kill.path) == (5, "/a", scenarios.COPIED)
+    assert str(kill) == "copy:kill-after:nth=5:below=/a"
 
 
 def test_every_mode_meets_its_errors_at_the_first_the_middle_and_the_last_file_and_a_kill() -> None:
@@ -541,6 +562,31 @@ def test_a_copy_fails_at_the_first_the_middle_and_the_last_file_and_is_killed(op
 
 
 @pytest.mark.linkmode(layout=["tmpfs"])
+def test_the_reference_linker_meets_errors_of_the_copies_in_its_stage(opened: Open) -> None:
+    bench = opened("reference")
+    seen = bench.cell(mode_of(bench, "copy"), Scenario("fault", "copy", "EIO", "middle"))
+    assert seen is not None
+    assert (seen.ended, seen.fired, seen.calls, seen.found) == ("failed", 1, 9, {})
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
+def test_of_copies_only_files_of_the_sample_are_hit(kit: kits.Kit, linkmode_layout: Layout) -> None:
+    script = 'cp -r "$0/plain" "$TMPDIR/t"; mv "$TMPDIR/t/"* "$1"; echo > "$1/package.json"'
+    command = replace(
+        BY_NAME["cp"],
+        command=lambda place, mode: programs.Command(
+            ("sh", "-c", f"echo > $1/list; {script}; echo > $HOME/log", place.supply, place.target)
+        ),
+        files=lambda: {**sample.wheel_files(), "package.json": (b"own", 0o644)},
+    )
+    bench = observing.Bench(kit, linkmode_layout, command)
+    seen = bench.cell(command.modes[-1], Scenario("plain"))
+    assert seen is not None
+    numbers = bench.calls[command.modes[-1].word]["copy"]
+    assert (seen.calls, list(numbers)) == (10, list(range(2, 12))), "neither list, log nor project"
+
+
+@pytest.mark.linkmode(layout=["tmpfs"])
 def test_a_program_that_copies_elsewhere_first_meets_errors_of_copies_too(
     kit: kits.Kit, linkmode_layout: Layout
 ) -> None:
@@ -723,6 +769,7 @@ def test_what_a_cell_shows_is_told_when_it_changes_with_a_version(results: pages
     merged = pages.cells(now, before)
     assert merged["versions"] == {"uv": "2", "bun": "1"}
     assert len(merged["cells"]) == len(before["cells"])
+    assert pages.cells(replace(now, whole=True), before) == pages.cells(now), "nothing else is"
     text = pages.cells_text(merged)
     assert sum(line.startswith('["uv"') for line in text.splitlines()) == 3, "a line each"
 

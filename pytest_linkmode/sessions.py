@@ -307,7 +307,9 @@ class Session:
 
         path, colons, name = item.nodeid.partition("::")
         path = os.path.join(self.config.rootpath, path)
-        test = os.path.relpath(path, self.config.invocation_params.dir) + colons + name
+        with contextlib.suppress(ValueError):  # it lies on another drive
+            path = os.path.relpath(path, self.config.invocation_params.dir)
+        test = path + colons + name
         options = self.asked.replaying(self.listener.layouts_of(item))
         return shlex.join(["pytest", test, *options])
 

@@ -442,8 +442,8 @@ def copy_prefix(source: Machine, target: Machine) -> None:
     """Copy a prefix, whose server has ended. What makes up Windows is the same files."""
 
     def copy(one: str, other: str) -> None:
-        # The server would write through a second name of its registry.
-        (shutil.copy2 if one.endswith(".reg") else os.link)(one, other)
+        # Wine would write its registry through a second name, and when it was updated.
+        (shutil.copy2 if os.path.dirname(one) == source.prefix else os.link)(one, other)
 
     with whole(target.prefix) as made:
         shutil.copytree(source.prefix, made, symlinks=True, copy_function=copy, dirs_exist_ok=True)

@@ -285,12 +285,13 @@ def test_another_project_is_unpacked_anew_and_has_another_time(
 def test_a_copied_prefix_has_a_registry_of_its_own(places: list[wine.Machine]) -> None:
     first, second = places
     Path(first.prefix, "drive_c").mkdir()
-    for name in ("system.reg", "drive_c/kernel32.dll"):
+    for name in ("system.reg", ".update-timestamp", "drive_c/kernel32.dll"):
         Path(first.prefix, name).write_text(name)
     os.symlink("../drive_c", wine._link_of(first, "c"))
     wine.copy_prefix(first, second)
     assert Path(second.prefix, "system.reg").read_text() == "system.reg"
-    assert os.stat(os.path.join(second.prefix, "system.reg")).st_nlink == 1
+    for name in ("system.reg", ".update-timestamp"):
+        assert os.stat(os.path.join(second.prefix, name)).st_nlink == 1
     assert os.path.samefile(
         wine._link_of(second, "c") + "/kernel32.dll", first.prefix + "/drive_c/kernel32.dll"
     )

@@ -52,7 +52,8 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
             path=source,
             condition=Condition.NOT_DIRECTORY,
         )
-    real, real_source = os.path.realpath(target), os.path.realpath(source)
+    above: dict[str, os.stat_result] = {}
+    real, real_source = _real(target, above), _real(source, above)
     taken = os.path.lexists(target)  # first: between the two another linker may make it
     facts = _seen(real)
     if taken and (facts is None or not stat.S_ISDIR(facts.st_mode)):
@@ -68,7 +69,6 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
             why=f"both are {printable(real_source)}",
             path=target,
         )
-    above: dict[str, os.stat_result] = {}
     for inner, outer, outer_facts, what in (
         (real, real_source, source_facts, f"the {target_is} lies inside the source"),
         (real_source, real, facts, f"the source lies inside the {target_is}"),
@@ -89,6 +89,29 @@ def _seen(path: str) -> os.stat_result | None:
         return os.stat(path)
     except OSError:  # missing, or not to be looked at, which whoever opens it will tell
         return None
+
+
+def _real(path: str, known: dict[str, os.stat_result]) -> str:
+    """Return what `os.path.realpath` does, in one walk where no symlink is on the way.
+
+    What was looked at there is added to `known`, by its path.
+    """
+    plain = f"{path}/"
+    if os.sep != "/" or path[:1] != "/" or any(odd in plain for odd in ("//", "/./", "/../")):
+        return os.path.realpath(path)
+    end = 0
+    try:
+        while (end := plain.find("/", end + 1)) > 0:
+            name = plain[:end]
+            if name in known:
+                continue
+            facts = os.lstat(name)
+            if stat.S_ISLNK(facts.st_mode):
+                return os.path.realpath(path)
+            known[name] = facts
+    except OSError:  # not there, or not to be looked at
+        return os.path.realpath(path)
+    return path
 
 
 def _inside(inner: str, outer: os.stat_result, known: dict[str, os.stat_result]) -> bool:

@@ -64,25 +64,45 @@ KERNELS = {
     "at once, ENOENT for EEXIST": mac(Quirk.MISSING_FOR_EXISTS, atomic=True),
     "item by item, ENOENT for EEXIST": mac(Quirk.MISSING_FOR_EXISTS, atomic=False),
 }
+DEEPER = ("both bring a new namespace", "both replace what is there")
+"""Explored further on macOS, in every mode on every kernel."""
+WORST = "item by item, ENOENT for EEXIST"
+MODES_AND_KERNELS = [
+    (mode, kernel)
+    for mode in MODES
+    for kernel in KERNELS
+    # Only a clone asks this kernel for something of its own.
+    if mode is LinkMode.CLONE or kernel == WORST
+]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("mode", MODES, ids=str)
-@pytest.mark.parametrize("name", ["both bring a new namespace", "both replace what is there"])
+@pytest.mark.parametrize("name", DEEPER)
 def test_two_linkers_on_macos(
     linkmode_interleave: Interleaver, meeting: str, name: str, mode: LinkMode, kernel: str
 ) -> None:
-    # Only a clone asks this kernel for something of its own.
     bound = 300 if mode is LinkMode.CLONE else 60
     race = Race(meeting, SCENARIOS[name], mode, KERNELS[kernel])
     race.explore(linkmode_interleave, linkmode_interleave.budget or bound)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("mode", "kernel"), MODES_AND_KERNELS)
+@pytest.mark.parametrize("name", [name for name in {**SCENARIOS, **THREE} if name not in DEEPER])
+def test_two_or_three_linkers_on_macos(
+    linkmode_interleave: Interleaver, meeting: str, name: str, mode: LinkMode, kernel: str
+) -> None:
+    bound = 45 if mode is LinkMode.CLONE else 30
+    race = Race(meeting, {**SCENARIOS, **THREE}[name], mode, KERNELS[kernel])
+    race.explore(linkmode_interleave, linkmode_interleave.budget or bound)
+
+
+@pytest.mark.parametrize(("mode", "kernel"), MODES_AND_KERNELS)
 def test_one_of_two_fails_and_rolls_back_on_macos(
-    linkmode_interleave: Interleaver, meeting: str, kernel: str
+    linkmode_interleave: Interleaver, meeting: str, mode: LinkMode, kernel: str
 ) -> None:
     scenario = SCENARIOS["both bring a new namespace"]
+    bound = 30 if mode is LinkMode.CLONE else 10
     for call in range(1, 90, 8):
-        race = Race(meeting, scenario, LinkMode.CLONE, KERNELS[kernel], {0: fault_at(call)})
-        race.explore(linkmode_interleave, linkmode_interleave.budget or 30, f"fault{call}")
+        race = Race(meeting, scenario, mode, KERNELS[kernel], {0: fault_at(call)})
+        race.explore(linkmode_interleave, linkmode_interleave.budget or bound, f"fault{call}")

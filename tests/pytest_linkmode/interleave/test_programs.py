@@ -25,16 +25,28 @@ if not os.path.exists(target + "/first"):
 """
 
 LOCKING = """
-import fcntl, os, sys
-target, name = sys.argv[1:]
-lock = os.open(target, os.O_RDONLY)
-fcntl.flock(lock, fcntl.LOCK_EX)
+import fcntl, os, struct, sys
+target, name, how = sys.argv[1:]
+lock = os.open(target + ".lock", os.O_CREAT | os.O_RDWR)
+all = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+try:
+    if how == "flock":
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    elif how == "F_SETLK":
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif how == "F_SETLKW":
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+    else:
+        fcntl.fcntl(lock, getattr(fcntl, how), all)
+except BlockingIOError:
+    sys.exit()
 there = os.path.exists(target + "/first")
 os.mkdir(target + "/of-" + name)
 if not there:
     os.close(os.open(target + "/first", os.O_CREAT | os.O_WRONLY))
     print("first")
 """
+LOCKS = ("flock", "F_SETLK", "F_SETLKW", "F_OFD_SETLK", "F_OFD_SETLKW")
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +62,8 @@ def target(meeting: str) -> str:
     return f"{meeting}/target"
 
 
-def program(code: str, target: str, name: str) -> list[str]:
-    return [sys.executable, "-I", "-S", "-c", code, target, name]
+def program(code: str, target: str, *words: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", code, target, *words]
 
 
 def one_is_first(execution: Execution) -> None:
@@ -91,8 +103,10 @@ def test_all_is_said_of_the_calls_at_which_programs_are_held(target: str) -> Non
     assert str(explored).endswith(": all at the calls that make, move or remove a name")
 
 
-def test_a_lock_holds_them_apart_and_nothing_does_without_it(target: str) -> None:
-    commands = [program(LOCKING, target, name) for name in "ab"]
+@pytest.mark.parametrize("how", LOCKS)
+def test_a_lock_holds_them_apart_and_nothing_does_without_it(target: str, how: str) -> None:
+    """By flock(2), and by the record locks of fcntl(2), those of the process and of a file."""
+    commands = [program(LOCKING, target, name, how) for name in "ab"]
     explored = Interleaver().programs(commands, target=target, check=one_is_first)
     assert explored.complete
     assert explored.counts.preemptions == 1

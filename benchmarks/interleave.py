@@ -13,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from linker.platforms.linux import LinuxPlatform
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.interleave import Execution, Interleaver
 from scripts import uv_races
+from scripts.memory import in_memory
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SUITE = ("tests/pytest_linkmode/interleave", "tests/scripts/test_uv_races.py")
@@ -35,8 +35,7 @@ FILES = ("ns/__init__.py", "ns/{}.py", "ns/more_{}.py")
 @contextmanager
 def packages() -> Iterator[tuple[list[str], str]]:
     """Give the sources of two linkers and an empty target, in memory where possible."""
-    shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=shm) as place:
+    with in_memory("interleaved-") as place:
         sources = [f"{place}/{name}" for name in ("one", "two")]
         for source in sources:
             os.makedirs(f"{source}/ns")

@@ -15,7 +15,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from dataclasses import dataclass, field
 
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.interleave import Event, Execution, Explored, Interleaver
+from scripts.memory import in_memory
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs/uv-races.md")
 MODES = ("clone", "hardlink", "copy", "symlink")
@@ -301,9 +301,8 @@ def gathered() -> Iterator[Races]:
     """Give uv a place of its own, in memory where possible."""
     import uv
 
-    shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=shm) as place:
-        yield Races(os.path.realpath(place), os.fsdecode(uv.find_uv_bin()))
+    with in_memory("uv-races-") as place:
+        yield Races(place, os.fsdecode(uv.find_uv_bin()))
 
 
 def main() -> None:

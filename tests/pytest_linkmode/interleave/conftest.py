@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+from scripts.memory import in_memory
 
 
 @pytest.fixture
 def meeting() -> Iterator[str]:
     """An empty directory in which actors meet."""
-    shm = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
-    place = os.path.realpath(tempfile.mkdtemp(prefix="interleave-", dir=shm))
-    try:
+    with in_memory("interleaved-") as place:
         yield place
-    finally:
-        shutil.rmtree(place)

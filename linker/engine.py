@@ -253,7 +253,7 @@ class _Run:
         )
         try:
             self._hold_against_target()
-            stage = stages.open(root, base)
+            stage = stages.first(root)
             if self.mode is LinkMode.HARDLINK:
                 stages.look_for_company(stage, root)
             self.merger.run(base)
@@ -376,7 +376,9 @@ class _Run:
         for stage in stages.all[:0:-1]:  # those inside directories while these are writable
             left += stages.beside(stage.node, stage.remove())
         narrow = self.merger.narrow
-        records = self.merger.records
+        # The innermost first: an outer one may shut us out when it has its bits.
+        latest = reversed(self.merger.records)
+        records = sorted(latest, key=lambda record: -record.node.depth)
         shut = [r.node for r in records if not (narrow(r) or narrow(r, last=True))]
         self.target.reset()
         left += [node.path or "." for node in shut]
@@ -393,7 +395,7 @@ class _Run:
         while stack:
             node = stack.pop()
             try:
-                handle = self.target.seek(node)
+                handle = self.merger.seek_target(node)
                 there = self.platform.entries_once(handle)
             except Lost as lost:
                 gone = lost.node

@@ -221,9 +221,7 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
         for _ in range(2):
             if not _own(platform, directory, name, handle):
                 return False
-            for entry in platform.entries(handle).files:
-                if entry.startswith(_PENDING):
-                    _finish(platform, directory, platform.read_record(handle, entry))
+            _settle(platform, directory, handle)
             remaining = remove_tree(platform, directory, name)
             if remaining != [name]:  # else another linker's mark may have come meanwhile
                 break
@@ -234,8 +232,46 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
         platform.close(handle)
 
 
-def _finish(platform: Platform, directory: int, data: bytes) -> None:
-    """Give a directory the permission bits that a killed run still owed it."""
+def _settle(platform: Platform, directory: int, stage: int) -> None:
+    """Pay what is noted in a stage that a killed run left. Raises `Failed`."""
+    owed = [
+        (_owed(platform.read_record(stage, entry)), entry)
+        for entry in platform.entries(stage).files
+        if entry.startswith(_PENDING)
+    ]
+    # The innermost first, and each for good: an outer one may shut us out when it has its bits.
+    for debt, note in sorted(owed, key=_when_due, reverse=True):
+        _finish(platform, directory, debt)
+        platform.remove_file(stage, note)
+
+
+class _Debt(NamedTuple):
+    """The permission bits that a directory shall have, if it is the one with these of now.
+
+    `names` lead to it, None if nothing is owed.
+    """
+
+    names: list[str] | None
+    temporary: tuple[int, int]
+    final: int
+
+    @property
+    def depth(self) -> int:
+        """How far inside the target it is."""
+        return len(self.names or ())
+
+
+def _when_due(owed: tuple[_Debt, str]) -> tuple[int, int, str]:
+    """Return what puts debts and their notes in order: by depth, and for one directory by age."""
+    debt, note = owed
+    return debt.depth, len(note), note
+
+
+_NO_DEBT = _Debt(None, (0, 0), 0)
+
+
+def _owed(data: bytes) -> _Debt:
+    """Return what a note says."""
     import json  # only after a run that was killed
 
     try:
@@ -243,9 +279,17 @@ def _finish(platform: Platform, directory: int, data: bytes) -> None:
         names, final = list(map(str, record["path"])), int(record["final"])
         temporary = (record["inode"], record["temporary"])
     except (ValueError, TypeError, LookupError):
-        return  # killed while it was written, which is before it was needed
+        return _NO_DEBT  # killed while it was written, which is before it was needed
     if any(name in ("", ".", "..") or "/" in name for name in names):
-        return  # not by us
+        return _NO_DEBT  # not by us
+    return _Debt(names, temporary, final)
+
+
+def _finish(platform: Platform, directory: int, debt: _Debt) -> None:
+    """Give a directory the permission bits that a killed run still owed it."""
+    names, temporary, final = debt
+    if names is None:
+        return
     trail = Trail(platform, directory)
     try:
         for name in names:

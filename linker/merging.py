@@ -11,6 +11,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from linker.choices import Choices
 from linker.conditions import Condition, Primitive
@@ -210,13 +211,68 @@ class Merger:
         except Failed as failed:
             raise link_error(self._platform, failed, node.path) from failed.error
         try:
-            return source, self._target.seek(node)
+            return source, self.seek_target(node)
         except Lost as lost:
             if condition(self._platform, lost.failed) is Condition.MISSING:
                 raise _Gone(lost.node) from lost
             raise link_error(self._platform, lost.failed, lost.node.path) from lost.failed.error
         except Failed as failed:
             raise link_error(self._platform, failed, node.path) from failed.error
+
+    def seek_target(self, node: Node) -> int:
+        """Return the handle of a directory in the target, where we may have to be let in.
+
+        Raises `Lost`, and `Failed`.
+        """
+        while True:
+            try:
+                return self._target.seek(node)
+            except Lost as lost:
+                if condition(self._platform, lost.failed) is not Condition.DENIED:
+                    raise
+                if not self._let_in(lost.node):
+                    raise
+
+    def _let_in(self, node: Node) -> bool:
+        """Open a directory of ours that shuts out its owner, or the one above that lets nobody
+        through, for as long as it takes; return whether that was it.
+        """
+        above = node.parent
+        if above is None or node is self._base:
+            return False
+        try:
+            handle = self._target.seek(above)
+            facts = self._platform.facts(handle)
+            if facts.mode & 0o100:
+                return self._let_in_below(above, node)
+        except Failed:
+            return False
+        self._stages.first(self._target.seek(self._base))
+        record = Record(above, (facts.device, facts.inode))
+        self.records.append(record)
+        with suppress(Failed):  # another's directory, or a read-only mount
+            self._widen(record, self._target.seek(above), facts.mode)
+        return record.widened is not None
+
+    def _let_in_below(self, above: Node, node: Node) -> bool:
+        """Do so where it is the directory itself. Raises `Failed` before anything is done."""
+        platform, handle = self._platform, self._target.seek(above)
+        there, mode = platform.look(handle, node.name), platform.permissions(handle, node.name)
+        if there is None or there.kind is not Kind.DIRECTORY or mode & 0o700 == 0o700:
+            return False
+        stage = self._stages.first(self._target.seek(self._base))
+        record = Record(node, (there.device, there.inode))
+        self.records.append(record)
+        note = stage.pending(stage_path(node, stage), there.inode, mode | 0o700, mode)
+        record.widened = (mode, stage, note)
+        with suppress(Failed):
+            if platform.let_in(self._target.seek(above), node.name, there.inode):
+                return True
+        with suppress(Failed):
+            if platform.permissions(self._target.seek(above), node.name) == mode:  # as it was
+                record.widened = None
+                stage.forget(note)
+        return False
 
     def _begin(self, node: Node) -> tuple[int, int, Record]:
         """Open a directory of the target for changes."""
@@ -426,7 +482,9 @@ class Merger:
             if (facts.device, facts.inode) == record.identity:
                 self._platform.change_mode(handle, mode)
         except Lost as lost:
-            if not last or condition(self._platform, lost.failed) is not Condition.MISSING:
+            meaning = condition(self._platform, lost.failed)
+            shut = meaning is Condition.DENIED and lost.node is record.node and not mode & 0o400
+            if not shut and (not last or meaning is not Condition.MISSING):
                 return False
         except Failed:
             return False

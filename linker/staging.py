@@ -45,6 +45,10 @@ class Stages:
         self.of: dict[Node, Stage] = {}
         self.company = False
 
+    def first(self, directory: int) -> Stage:
+        """Return the stage at the top, whose directory this is; open it if that was not done."""
+        return self.all[0] if self.all else self.open(directory, self._base)
+
     def open(self, directory: int, node: Node) -> Stage:
         """Open a stage in a directory, for it and for those that inherit the same."""
         try:

@@ -242,6 +242,9 @@ class Platform(Protocol):
     def change_mode(self, directory: int, mode: int) -> None:
         """Give an open directory permission bits."""
 
+    def permissions(self, directory: int, name: str) -> int:
+        """Return the permission bits of an entry that may be shut to us (OPEN)."""
+
     def let_in(self, directory: int, name: str, inode: int | None = None) -> bool:
         """Give the directory `name`, which may be shut to us, every permission of its owner.
 

@@ -612,6 +612,13 @@ class LinuxPlatform:
         self.let_in(parent, name)
         return self.open_below(parent, name)
 
+    def permissions(self, directory: int, name: str) -> int:
+        try:
+            seen = self.calls.stat(name, dir_fd=directory, follow_symlinks=False)
+        except OSError as error:
+            raise Failed(Primitive.OPEN, error) from error
+        return seen.st_mode & 0o7777
+
     def let_in(self, directory: int, name: str, inode: int | None = None) -> bool:
         calls = self.calls
         try:
@@ -622,7 +629,7 @@ class LinuxPlatform:
                 if ours:
                     calls.chmod(f"{_DESCRIPTORS}{handle}", st.S_IMODE(seen.st_mode) | 0o700)
             finally:
-                calls.close(handle)
+                self.close(handle)
         except OSError as error:
             raise Failed(Primitive.OPEN, error) from error
         return ours

@@ -737,6 +737,10 @@ class WindowsPlatform:
         except OSError as error:
             raise Failed(Primitive.STAMP, error) from error
 
+    def permissions(self, directory: int, name: str) -> int:  # noqa: ARG002
+        """Return all of them: here no permission bits shut a directory."""
+        return 0o777
+
     def let_in(self, directory: int, name: str, inode: int | None = None) -> bool:
         """Change nothing: here no permission bits shut a directory."""
         seen = self.look(directory, name)

@@ -13,7 +13,8 @@ import pytest
 
 from linker import LinkMode, link_file, link_tree
 from linker.journal import RESERVED
-from linker.platforms.linux import Calls
+from linker.platforms.linux import CALLS, Calls
+from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import Killed
 from tests.linker import trees, users
 from tests.linker.scenes import EXISTING, SOURCE, Scene
@@ -101,8 +102,21 @@ def test_without_the_atomic_calls_too_the_next_run_ends_as_if_nothing_had_been(
     indirect=["user"],
 )
 def test_sigkill_itself_at_every_call(scene: str, mode: LinkMode) -> None:
-    ends = Ends(Scene(scene), mode)
-    for at in range(1, ends.calls + 2):
+    kill_at_every_call(Ends(Scene(scene), mode))
+
+
+@pytest.mark.linkmode(fs=["btrfs", "xfs"], needs={"reflink"})
+@pytest.mark.parametrize("mode", [LinkMode.CLONE, LinkMode.HARDLINK])
+def test_sigkill_itself_where_files_are_really_cloned(
+    linkmode_fs: TestFilesystem, mode: LinkMode
+) -> None:
+    """What one filesystem does in a call of its own another may do in two."""
+    kill_at_every_call(Ends(Scene(str(linkmode_fs.path)), mode, CALLS), step=3)
+
+
+def kill_at_every_call(ends: Ends, step: int = 1) -> None:
+    """Kill a link at its calls, and look at what is there, and at what the next run makes of it."""
+    for at in (*range(1, ends.calls + 1, step), ends.calls + 1):
 
         def deed(number: int, name: str, at: int = at) -> None:
             if number == at:
@@ -110,7 +124,7 @@ def test_sigkill_itself_at_every_call(scene: str, mode: LinkMode) -> None:
 
         def link(deed: Deed = deed) -> None:
             platform = Tap(deed, ends.way).platform
-            link_tree(ends.scene.source, ends.scene.target, mode=mode, platform=platform)
+            link_tree(ends.scene.source, ends.scene.target, mode=ends.mode, platform=platform)
 
         assert in_child(link) == (-signal.SIGKILL if at <= ends.calls else 0)
         assert not ends.torn(), f"call {at}"

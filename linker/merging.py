@@ -238,7 +238,7 @@ class Merger:
         through, for as long as it takes; return whether that was it.
         """
         above = node.parent
-        if above is None or node is self._base:
+        if above is None:  # the base, which is open
             return False
         try:
             handle = self._target.seek(above)

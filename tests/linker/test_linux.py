@@ -1151,6 +1151,7 @@ DOING: dict[str, Callable[[LinuxPlatform, Room], object]] = {
         room.source, 0, SimpleNamespace(mode=0o755, atime_ns=1, mtime_ns=1)
     ),
     "change_mode": lambda platform, room: platform.change_mode(room.source, 0o755),
+    "permissions": lambda platform, room: platform.permissions(room.source, "d"),
     "let_in": lambda platform, room: platform.let_in(room.source, "d"),
     "touch": lambda platform, room: platform.touch(room.source),
     "place": lambda platform, room: platform.place(room.source, "f", room.target, "g"),
@@ -1203,6 +1204,7 @@ TOLD = [
     ("stamp_directory", "chmod", 1, P.STAMP),
     ("stamp_directory", "utime", 1, P.STAMP),
     ("change_mode", "chmod", 1, P.STAMP),
+    ("permissions", "stat", 1, P.OPEN),
     ("let_in", "open", 1, P.OPEN),
     ("let_in", "fstat", 1, P.OPEN),
     ("let_in", "chmod", 1, P.OPEN),

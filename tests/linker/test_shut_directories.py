@@ -212,6 +212,17 @@ def test_who_linked_such_a_directory_can_link_into_it_again(ground: str, mode: i
         own(scene)
 
 
+@pytest.mark.parametrize("bits", [0o000, 0o100, 0o300, 0o070], ids=oct)
+def test_a_directory_that_its_owner_has_shut_is_linked_into_and_shut_again(
+    ground: str, bits: int
+) -> None:
+    tree: Tree = {"d/f": File(b"f"), "d/in/g": File(b"g")}
+    scene = scene_of(ground, tree, {"d": Directory(bits), "d/own": File(b"own")})
+    assert link(scene).error is None
+    merged(scene)
+    assert os.stat(f"{scene.target}/d").st_mode & 0o7777 == bits
+
+
 def test_a_target_that_shuts_its_owner_out_is_linked_into_again(ground: str) -> None:
     tree: Tree = {"": Directory(0o005), "f": File(b"f")}
     scene = scene_of(ground, tree, {"": Directory(0o005), "own": File(b"own")})
@@ -318,7 +329,7 @@ def test_of_two_notes_of_one_directory_the_first_one_has_the_last_word(ground: s
 
 def test_anothers_directory_that_is_shut_to_us_stays_so(ground: str) -> None:
     scene = scene_of(ground, shut(0o005), filled(0o700))
-    for path, bits in (("shut", 0o700), ("shut", 0o005), ("usual/in", 0o000)):
+    for path, bits in (("shut", 0o700), ("shut", 0o500), ("shut", 0o005), ("usual/in", 0o000)):
         scene.rebuild()
         own(scene)
         os.chown(f"{scene.target}/{path}", 0, 0)

@@ -189,6 +189,17 @@ def test_a_stage_that_is_interrupted_while_it_is_made_leaves_nothing(
     assert place.names() == ["kept"]
 
 
+def test_an_interrupted_stage_that_cannot_be_removed_is_named(place: Place) -> None:
+    def flock(handle: int, how: int) -> None:
+        raise KeyboardInterrupt
+
+    platform = with_calls(flock=flock, rmdir=refusing(errno.EIO, call=os.rmdir))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        open_stage(platform, place.handle, never)
+    (stage,) = place.stages()
+    assert caught.value.__notes__ == [f"could not be undone: {stage}"]
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT])
 def test_a_stage_that_can_be_neither_locked_nor_removed_is_named(place: Place, number: int) -> None:
     platform = with_calls(

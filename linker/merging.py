@@ -238,8 +238,7 @@ class Merger:
         through, for as long as it takes; return whether that was it.
         """
         above = node.parent
-        if above is None:  # the base, which is open
-            return False
+        assert above is not None  # only the base has none, and that is open
         try:
             handle = self._target.seek(above)
             facts = self._platform.facts(handle)

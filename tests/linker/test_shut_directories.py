@@ -223,6 +223,17 @@ def test_a_directory_that_its_owner_has_shut_is_linked_into_and_shut_again(
     assert os.stat(f"{scene.target}/d").st_mode & 0o7777 == bits
 
 
+def test_one_stage_is_enough_for_all_of_them(ground: str) -> None:
+    scene, most = scene_of(ground, shut(0o005), filled(0o005)), 0
+
+    def deed(number: int, name: str) -> None:
+        nonlocal most
+        most = max(most, sum(each.startswith(RESERVED) for each in os.listdir(scene.target)))
+
+    assert link(scene, deed).error is None
+    assert most == 1
+
+
 def test_a_target_that_shuts_its_owner_out_is_linked_into_again(ground: str) -> None:
     tree: Tree = {"": Directory(0o005), "f": File(b"f")}
     scene = scene_of(ground, tree, {"": Directory(0o005), "own": File(b"own")})
@@ -329,14 +340,15 @@ def test_of_two_notes_of_one_directory_the_first_one_has_the_last_word(ground: s
 
 def test_anothers_directory_that_is_shut_to_us_stays_so(ground: str) -> None:
     scene = scene_of(ground, shut(0o005), filled(0o700))
-    for path, bits in (("shut", 0o700), ("shut", 0o500), ("shut", 0o005), ("usual/in", 0o000)):
+    cases = [("shut", bits) for bits in (0o700, 0o500, 0o005, 0o604)]
+    for path, bits in (*cases, ("usual/in", 0o000)):
         scene.rebuild()
         own(scene)
         os.chown(f"{scene.target}/{path}", 0, 0)
         os.chmod(f"{scene.target}/{path}", bits)
         before = trees.lasting(trees.snapshot(scene.target))
         ended = link(scene)
-        if bits == 0o005:  # others may read it, and go no further
+        if bits & 0o004:  # others may read it, and go no further
             assert ended.error is not None
             assert ended.error.path.startswith("shut")
         else:
@@ -369,6 +381,8 @@ def test_only_the_directory_that_is_meant_is_let_in(ground: str) -> None:
     inode, platform = os.stat(f"{ground}/d").st_ino, Tap().platform
     root = platform.open_root(ground)
     try:
+        assert platform.permissions(root, "d") == 0o2055
+        assert platform.permissions(root, "ln") == 0o777
         assert not platform.let_in(root, "d", inode + 1)
         with pytest.raises(Failed):
             platform.let_in(root, "ln")

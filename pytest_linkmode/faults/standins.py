@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_linkmode.faults.current import current
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE, Way
+from pytest_linkmode.layers import layered
 
 if TYPE_CHECKING:
     from pytest_linkmode.faults.inprocess import Injection
@@ -349,30 +350,9 @@ def _open(original: Function) -> Function:
             opened = injection.perform(OPEN, (_absolute(file),), raw)
             injection.made(opened.fileno())
         opened.injection = injection
-        return _layered(opened, mode, buffering, encoding, errors, newline)
+        return layered(opened, mode, buffering, encoding, errors, newline)
 
     return stand_in
-
-
-def _layered(
-    raw: _Raw,
-    mode: str,
-    buffering: int,
-    encoding: str | None,
-    errors: str | None,
-    newline: str | None,
-) -> Any:
-    """Put on a raw file the layers that `open` would (see `_pyio.open`)."""
-    if buffering == 0:
-        return raw
-    size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
-    layer: Any = io.BufferedRandom if "+" in mode else io.BufferedWriter
-    buffer = layer(raw, size)
-    if "b" in mode:
-        return buffer
-    text = io.TextIOWrapper(buffer, encoding, errors, newline, line_buffering=buffering == 1)
-    text.mode = mode  # type: ignore[misc]  # `open` sets it, too
-    return text
 
 
 # --- threads -------------------------------------------------------------------------------

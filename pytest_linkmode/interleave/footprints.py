@@ -35,7 +35,10 @@ def conflict(one: Footprint, other: Footprint) -> bool:
     """Return whether two operations may come out otherwise if they change places."""
     if len(other) < len(one):
         one, other = other, one
-    return any(key in other and AGAINST[mode] & other[key] for key, mode in one.items())
+    for key, mode in one.items():  # noqa: SIM110  # `any` takes twice as long, for each turn
+        if key in other and AGAINST[mode] & other[key]:
+            return True
+    return False
 
 
 def union(*footprints: Footprint) -> Footprint:

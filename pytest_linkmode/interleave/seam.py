@@ -14,10 +14,13 @@ import os
 import struct
 import weakref
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from linker.platforms.macos import ERRORS
-from pytest_linkmode.interleave.world import InProcess, is_plain
+from pytest_linkmode.interleave.files import Accesses, file_object
+from pytest_linkmode.interleave.footprints import Footprint
+from pytest_linkmode.interleave.world import Event, InProcess, is_plain
 
 Function = Callable[..., Any]
 Operand = tuple[Any, int | None]
@@ -55,6 +58,17 @@ class Two(NamedTuple):
 
     operands: Pair
     moves: bool = False
+
+
+class _Pair(NamedTuple):
+    """The paths of the operands where actors meet, what is entered once it is done, and the
+    footprint if it is refused.
+    """
+
+    source: str | None
+    target: str | None
+    done: Event
+    refused: Footprint
 
 
 def _asked(given: tuple[Any, ...], options: Mapping[str, Any], place: int, *keywords: str) -> Any:
@@ -96,9 +110,9 @@ def _number(file: Any) -> int:
 
 
 ROWS: Mapping[str, One | Two] = {
+    **dict.fromkeys(("read", "readv", "pread", "preadv", "lseek"), One("reads")),
     **dict.fromkeys(
-        ("read", "fstat", "stat", "lstat", "ioctl", "listxattr", "getxattr", "fstype"),
-        One("reads"),
+        ("fstat", "stat", "lstat", "ioctl", "listxattr", "getxattr", "fstype"), One("reads")
     ),
     **dict.fromkeys(("access", "readlink", "access_list", "flistxattr"), One("reads")),
     "birth": One("reads", directory=True),
@@ -233,29 +247,37 @@ class Seam:
         world, slow, places = self._world, self._path, self._world.places
         footprints, refused = getattr(world, row.done), getattr(world, row.refused)
         done, is_not = world.made(name, footprints), world.made(name, footprints, "no")
+        within = [each.within for each in done]
         at, directory = row.place, row.directory
         keyword = "dst" if at else "path"
 
         def stepped(*given: Any, **options: Any) -> Any:
             operand = given[at] if len(given) > at else _asked(given, options, at, keyword, "fd")
-            base = None
+            base, told = None, operand
             if type(operand) is int:
-                place = places.get(operand, "")
+                above, told = places.get(operand, ""), "."
             else:
                 base = given[at + 1] if directory else options.get("dir_fd")
-                place = inner(places.get(base, ""), operand)
-            if place == "":
-                place = slow(operand, base)
-            if place is None:
+                above = places.get(base, "")
+            if above is None:
                 return function(*given, **options)
+            try:
+                event = within[world.me][above][told]
+            except KeyError:
+                place = inner(above, told) or slow(operand, base)
+                if place is None:
+                    return function(*given, **options)
+                event = done[world.me].keep(above, told, place)
             if len(world.events) >= world.until and world.turn():
-                place = slow(operand, base) or place  # it may have another name by now
+                # It may have another name by now.
+                event = done[world.me][slow(operand, base) or event.paths[0]]
             try:
                 result = function(*given, **options)
             except OSError as error:
-                world.note(name, (place,), refused[place], said(error))
+                world.note(name, event.paths, refused[event.paths[0]], said(error))
                 raise
-            event = (is_not if result is False else done)[world.me][place]
+            if result is False:
+                event = is_not[world.me][event.paths[0]]
             world.events.append(event)  # as `enter` does, without the call
             if world.drowsy:
                 world.rouse(event.footprint)
@@ -264,41 +286,48 @@ class Seam:
         return stepped
 
     def _two(self, name: str, row: Two, function: Function) -> Function:
-        world, path, find = self._world, self._path, row.operands
+        world, find, places = self._world, row.operands, self._world.places
         said_in_c = self._naming()
+        change = "writes" if row.moves else "reads"
+        known: dict[tuple[Any, ...], _Pair] = {}
 
-        def paths(
-            given: tuple[Any, ...], options: Mapping[str, Any]
-        ) -> tuple[str | None, str | None]:
-            source, target = find(given, options)
-            return path(*source), path(*target)
+        def paired(given: tuple[Any, ...], options: Mapping[str, Any]) -> _Pair:
+            (source, above), (target, below) = find(given, options)
+            key = world.me, places.get(above, ""), source, places.get(below, ""), target
+            if key in known:
+                return known[key]
+            pair = self._path(source, above), self._path(target, below)
+            told = tuple(filter(None, pair))
+            done = Event(world.me, name, told, world.pairs[change, "writes", *pair])
+            made = _Pair(*pair, done, world.pairs["reads", "reads", *pair])
+            plain = all(type(name) is str and "/" not in name for name in (source, target))
+            if plain and "" not in (key[1], key[3]):
+                known[key] = made
+            return made
 
         def stepped(*given: Any, **options: Any) -> Any:
-            places = paths(given, options)
-            if places == (None, None):
+            pair = paired(given, options)
+            if not pair.done.paths:
                 return function(*given, **options)
             if len(world.events) >= world.until and world.turn():
-                places = paths(given, options)
-            told = tuple(filter(None, places))
+                pair = paired(given, options)
             try:
                 result = function(*given, **options)
             except OSError as error:
-                world.note(name, told, world.pairs["reads", "reads", *places], said(error))
+                world.note(name, pair.done.paths, pair.refused, said(error))
                 raise
-            source, target = places
             if type(result) is int and result < 0:  # as C tells errors
-                world.note(name, told, world.pairs["reads", "reads", *places], said_in_c())
+                world.note(name, pair.done.paths, pair.refused, said_in_c())
                 return result
+            world.enter(pair.done)
             if row.moves:
-                world.note(name, told, world.pairs["writes", "writes", *places])
-                if source is not None and target is not None:
-                    world.moved(source, target, swapped=given[4:5] == (_EXCHANGE,))
-            else:
-                world.note(name, told, world.pairs["reads", "writes", *places])
+                if pair.source is not None and pair.target is not None:
+                    world.moved(pair.source, pair.target, swapped=given[4:5] == (_EXCHANGE,))
+            elif pair.source is None:
                 named = find(given, options)[0][0]
-                if source is None and type(named) is str and named.startswith(_DESCRIPTORS):
+                if type(named) is str and named.startswith(_DESCRIPTORS):
                     # A file without a name has got one.
-                    world.track(int(named[len(_DESCRIPTORS) :]), target)
+                    world.track(int(named[len(_DESCRIPTORS) :]), pair.target)
             return result
 
         return stepped
@@ -350,66 +379,89 @@ class Seam:
         # Python's own descriptors may be closed by the file object that they were given to.
         leftover = bool if self._guarded else world.opened.add
         looked, made = world.made("open", world.reads), world.made("create", world.writes)
+        within = [each.within for each in looked]
 
         def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> Any:
             above = places.get(dir_fd, "")
-            place = inner(above, path)
-            if place == "":
-                place = find(path, dir_fd)
-            if place is None:
+            if above is None:
                 result = function(path, flags, mode, dir_fd=dir_fd)
-                world.track(result, None if above is None else world.leads(path, dir_fd))
+                places[result] = None
                 leftover(result)
                 return result
+            try:
+                event = within[world.me][above][path]
+            except KeyError:
+                place = inner(above, path) or find(path, dir_fd)
+                if place is None:
+                    result = function(path, flags, mode, dir_fd=dir_fd)
+                    world.track(result, world.leads(path, dir_fd))
+                    leftover(result)
+                    return result
+                event = looked[world.me].keep(above, path, place)
             if len(world.events) >= world.until and world.turn():
-                place = find(path, dir_fd) or place
+                event = looked[world.me][find(path, dir_fd) or event.paths[0]]
             try:
                 result = function(path, flags, mode, dir_fd=dir_fd)
             except OSError as error:
                 name = "create" if flags & os.O_CREAT else "open"
-                world.note(name, (place,), world.reads[place], said(error))
+                world.note(name, event.paths, event.footprint, said(error))
                 raise
             leftover(result)
             if flags & _TEMPORARY and not flags & os.O_CREAT:
-                world.note("open nameless", (place,), world.reads[place])
+                world.note("open nameless", event.paths, event.footprint)
                 places[result] = None
                 return result
-            world.enter((made if flags & (os.O_CREAT | os.O_TRUNC) else looked)[world.me][place])
-            places[result] = place
+            if flags & (os.O_CREAT | os.O_TRUNC):
+                event = made[world.me][event.paths[0]]
+            world.enter(event)
+            places[result] = event.paths[0]
             return result
 
         return opened
 
     def opened_file(self, function: Function, file: Any, mode: str, *rest: Any, **more: Any) -> Any:
-        """Open a file object in its turn. One that is written to has a second turn, after which it
-        is filled: between them others meet it empty.
-        """
+        """Open a file object in its turn: it has others for what it reads and writes."""
         world = self._world
         place = self._path(file, None)
         if place is None:
             opened = function(file, mode, *rest, **more)
             world.places.pop(opened.fileno(), None)
             return opened
-        world.turn()
-        try:
-            opened = function(file, mode, *rest, **more)
-        except OSError as error:
-            world.note("open", (place,), world.reads[place], said(error))
-            raise
-        # Its number may be that of another, which was closed where nobody saw it.
-        world.places[opened.fileno()] = place
-        self._files[opened.fileno()] = opened
-        if set(mode).isdisjoint("wax+"):
-            world.note("open", (place,), world.reads[place])
-            return opened
-        world.note("create", (place,), world.writes[place])
-        try:
+        told = type(file) is not int and more.get("opener") is None  # else it is open by now
+        if told:
             world.turn()
-        except BaseException:
-            opened.close()
+        try:
+            opened = file_object(function, self._accesses, file, mode, *rest, **more)
+        except OSError as error:
+            if told:
+                world.note("open", (place,), world.reads[place], said(error))
             raise
-        world.note("write", (place,), world.writes[place])
+        if told:
+            # Its number may be that of another, which was closed where nobody saw it.
+            world.places[opened.fileno()] = place
+            changes = not set(mode).isdisjoint("wxa")
+            touched = (world.writes if changes else world.reads)[place]
+            world.note("create" if changes else "open", (place,), touched)
+        self._files[opened.fileno()] = opened
         return opened
+
+    @cached_property
+    def _accesses(self) -> Accesses:
+        def accessed(_descriptor: int, method: Function, *given: Any) -> Any:
+            return method(*given)
+
+        def turning(name: str) -> Function:
+            turn = self.function(name, accessed)
+            assert turn is not None  # they all have rows
+            return turn
+
+        return Accesses(
+            turning("read"),
+            turning("write"),
+            turning("truncate"),
+            turning("lseek"),
+            lambda descriptor: self._world.places.pop(descriptor, None),
+        )
 
     def _close(self, function: Function) -> Function:
         world = self._world
@@ -475,6 +527,7 @@ class Seam:
                 close(file)
                 return
             try:
+                file.flush()  # in turns of its own
                 world.turn()
             finally:
                 world.places.pop(descriptor, None)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 from pytest_linkmode.interleave.footprints import AGAINST, BITS, Footprint
@@ -127,15 +128,20 @@ class Search:
         """Have the second operation of a race come before the first."""
         before = went[:first]
         node = self._nodes.get(before)
-        if node is None:
-            sleeping = next((each for place, each in reversed(sleeps) if place <= first), {})
-            there = execution.events[first]
-            node = _Node(sleeping, {there.actor}, {there.actor: there.footprint})
-        if any(actor in node.taken or actor in node.sleeping for actor in initials):
+        if node is not None and _has_one(node, initials):
             return
+        known = len(sleeps)
+        while known and sleeps[known - 1][0] > first:
+            known -= 1
+        if node is None:
+            there = execution.events[first]
+            sleeping = sleeps[known - 1][1] if known else {}
+            node = _Node(sleeping, {there.actor}, {there.actor: there.footprint})
+            if _has_one(node, initials):
+                return
+            self._nodes[before] = node
         last = execution.events[second].actor
         actor = last if last in initials else initials[0]
-        self._nodes[before] = node
         node.taken.add(actor)
         plan = before + bytes((actor,))
         count = execution.preemptions(first)
@@ -146,8 +152,15 @@ class Search:
             self.counts.beyond += 1
             return
         self._number += 1
-        known = tuple((place, each) for place, each in sleeps if place <= first)
-        heapq.heappush(self._queue, _Branch(count, self._number, plan, known))
+        heapq.heappush(self._queue, _Branch(count, self._number, plan, sleeps[:known]))
+
+
+def _has_one(node: _Node, actors: Sequence[int]) -> bool:
+    """Return whether one of some actors need not have the turn at a place once more."""
+    for actor in actors:  # noqa: SIM110  # `any` takes twice as long, for each race
+        if actor in node.taken or actor in node.sleeping:
+            return True
+    return False
 
 
 class Part(NamedTuple):
@@ -157,6 +170,13 @@ class Part(NamedTuple):
 
     against: tuple[int, ...]
     own: tuple[int, ...]
+    resists: int
+    """`against` as bits."""
+    touches: int
+    """`own` as bits."""
+
+
+_FOOTPRINT = itemgetter(Event._fields.index("footprint"))
 
 
 class Shared:
@@ -169,8 +189,10 @@ class Shared:
         self._touched: dict[str, int] = {}
         """Name -> how each actor touches it, four bits for each."""
         self._names: set[str] = set()
-        self._learned: dict[tuple[int, int], Footprint] = {}
-        self._known: dict[int, tuple[Footprint, Part]] = {}
+        # Footprints are known by their ids, which is why all of them are kept.
+        self._kept: dict[int, Footprint] = {}
+        self._learned: dict[int, set[int]] = {}
+        self._known: dict[int, Part] = {}
         self._numbers: dict[tuple[str, int], int] = {}
 
     @property
@@ -182,12 +204,16 @@ class Shared:
         touched, names = self._touched, self._names
         before = len(names)
         for event in events:
-            known = (id(event.footprint), event.actor)
-            if known in self._learned:
+            actor, footprint = event.actor, event.footprint
+            learned = self._learned.get(actor)
+            if learned is None:
+                learned = self._learned[actor] = set()
+            if id(footprint) in learned:
                 continue
-            self._learned[known] = event.footprint  # kept, so that its id stays its
-            shift = 4 * event.actor
-            for key, mode in event.footprint.items():
+            learned.add(id(footprint))
+            self._kept[id(footprint)] = footprint
+            shift = 4 * actor
+            for key, mode in footprint.items():
                 seen = touched.get(key, 0)
                 if mode << shift & ~seen:
                     touched[key] = seen = seen | mode << shift
@@ -201,14 +227,11 @@ class Shared:
     def parts(self, events: Sequence[Event]) -> list[Part]:
         """Return of the footprint of each operation the part that is about these names."""
         known = self._known
-        parts = []
-        for event in events:
-            footprint = event.footprint
-            entry = known.get(id(footprint))
-            if entry is None:  # kept with the footprint itself, so that its id stays its
-                entry = known[id(footprint)] = footprint, self._part(footprint)
-            parts.append(entry[1])
-        return parts
+        try:
+            return list(map(known.__getitem__, map(id, map(_FOOTPRINT, events))))
+        except KeyError:
+            footprints = map(_FOOTPRINT, events)
+            return [known.get(id(each)) or self._part(each) for each in footprints]
 
     def concerns(self, event: Event) -> bool:
         """Return whether an operation is about one of these names."""
@@ -216,10 +239,12 @@ class Shared:
 
     def _part(self, footprint: Footprint) -> Part:
         about = [(key, mode) for key, mode in footprint.items() if key in self._names]
-        return Part(
-            tuple(self._number(key, bit) for key, mode in about for bit in BITS[AGAINST[mode]]),
-            tuple(self._number(key, bit) for key, mode in about for bit in BITS[mode]),
-        )
+        held = tuple(self._number(key, way) for key, mode in about for way in BITS[AGAINST[mode]])
+        own = tuple(self._number(key, way) for key, mode in about for way in BITS[mode])
+        part = Part(held, own, sum(1 << way for way in held), sum(1 << way for way in own))
+        self._known[id(footprint)] = part
+        self._kept[id(footprint)] = footprint
+        return part
 
     def _number(self, name: str, way: int) -> int:
         return self._numbers.setdefault((name, way), len(self._numbers))
@@ -243,17 +268,20 @@ def races(
 
     Each as (first, second, actors whose turn before the first leads to the other order).
     """
+    parts = shared.parts(events)
+    if actors == 2:
+        yield from _races_of_two(events, begin, parts)
+        return
+    last = [[-1] * shared.ways for _ in range(actors)]
+    """For each actor and way of touching a name: the last operation that did."""
     clocks: dict[int, tuple[int, ...]] = {}
     """Of each operation that may conflict: the last one of every actor that must come before it."""
     current = [[-1] * actors for _ in range(actors)]
-    parts = shared.parts(events)
-    last = [[-1] * shared.ways for _ in range(actors)]
-    """For each actor and way of touching a name: the last operation that did."""
     others = [
         [(actor, touched) for actor, touched in enumerate(last) if actor != me]
         for me in range(actors)
     ]
-    for place, (against, own) in enumerate(parts):
+    for place, (against, own, _, _) in enumerate(parts):
         if not own:
             continue
         me = events[place].actor
@@ -280,6 +308,34 @@ def races(
                 yield other, place, _initials(events, other, place, clocks, actors)
 
 
+def _races_of_two(
+    events: Sequence[Event], begin: int, parts: Sequence[Part]
+) -> Iterator[tuple[int, int, list[int]]]:
+    """Do the same where there is one other: no third can order what two of them do."""
+    unordered: tuple[list[int], list[int]] = [], []
+    """For each of them what the other has done since the last that must come before its own."""
+    fresh = [0, 0]
+    """In which ways it has touched names in these."""
+    for place, (_, own, resists, touches) in enumerate(parts):
+        if not own:
+            continue
+        me = events[place].actor
+        unordered[1 - me].append(place)
+        fresh[1 - me] |= touches
+        if not resists & fresh[me]:
+            continue
+        since, seen = unordered[me], 0
+        latest = len(since) - 1
+        while not parts[since[latest]].touches & resists:
+            seen |= parts[since[latest]].touches
+            latest -= 1
+        first = since[latest]
+        del since[: latest + 1]
+        fresh[me] = seen
+        if place >= begin:
+            yield first, place, [me]
+
+
 def _initials(
     events: Sequence[Event],
     first: int,
@@ -289,8 +345,6 @@ def _initials(
 ) -> list[int]:
     """Return the actors that can have the turn before `first`, if `second` is to precede it."""
     racer = events[first].actor
-    if actors == 2:
-        return [events[second].actor]
     found = []
     met = {racer}
     for place in range(first + 1, second + 1):

@@ -39,7 +39,10 @@ OF_OS = (
     *("scandir", "sendfile", "setxattr", "splice", "stat", "symlink", "truncate", "unlink"),
     *("utime", "write", "writev"),
 )
-"""A file object reads and writes by itself: its turns are those of `Seam.opened_file`."""
+"""What a file object does has turns too: see `Seam.opened_file`."""
+
+READING = ("fstat", "pread", "preadv", "read", "readv")
+"""What is seen of a file that is open: on Windows, nobody else's turn comes between."""
 
 
 @contextmanager
@@ -56,6 +59,10 @@ def standing(world: InProcess) -> Iterator[None]:
             for module, name in others():
                 _replace(stack, module, name, seam.function(name, getattr(module, name)))
         else:
+            for name in READING:
+                if hasattr(os, name):
+                    _replace(stack, os, name, seam.function(name, getattr(os, name)))
+            _replace(stack, os, "lseek", _seeking(seam, os.lseek))
             _replace(stack, fcntl, "flock", seam.function("flock", fcntl.flock))
             _replace(stack, fcntl, "lockf", _refused(world, fcntl.lockf))
             _replace(stack, fcntl, "ioctl", _ioctl(seam, fcntl.ioctl))
@@ -84,11 +91,23 @@ def _replace(stack: ExitStack, where: Any, name: str, stand_in: Any) -> None:
 
 def _opening(world: InProcess, seam: Seam, original: Function) -> Function:
     def opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
-        if not world.acts() or isinstance(file, int) or options.get("opener") is not None:
+        given = isinstance(file, int) or options.get("opener") is not None
+        if not world.acts() or (given and sys.platform == "win32"):
             return original(file, mode, *rest, **options)
         return seam.opened_file(original, file, mode, *rest, **options)
 
     return opened
+
+
+def _seeking(seam: Seam, original: Function) -> Function:
+    looking: Any = seam.function("lseek", original)
+
+    def stand_in(descriptor: int, position: int, whence: int, /) -> Any:
+        # Only the end and the holes of a file are for others to move.
+        within = whence in (os.SEEK_SET, os.SEEK_CUR)
+        return (original if within else looking)(descriptor, position, whence)
+
+    return stand_in
 
 
 def _ioctl(seam: Seam, original: Function) -> Function:

@@ -54,7 +54,7 @@ _ACTOR = itemgetter(Event._fields.index("actor"))
 
 class Events(dict[str, Event]):
     """Path -> what an actor did there by one function, made once: it comes back in every
-    schedule.
+    schedule. `within` finds it by the path of a directory and a name, for who has those.
     """
 
     def __init__(
@@ -63,10 +63,20 @@ class Events(dict[str, Event]):
         super().__init__()
         self._of = actor, name, error
         self._footprints = footprints
+        self.within: dict[str | None, dict[Any, Event]] = {}
 
     def __missing__(self, path: str) -> Event:
         actor, name, error = self._of
         event = self[path] = Event(actor, name, (path,), self._footprints[path], error)
+        return event
+
+    def keep(self, above: str | None, name: Any, path: str) -> Event:
+        """Return what was done at a path, and find it again by a name in a directory that has no
+        other path.
+        """
+        event = self[path]
+        if above and type(name) is str and "/" not in name:
+            self.within.setdefault(above, {})[name] = event
         return event
 
 
@@ -118,7 +128,10 @@ class Execution:
         """The turns that were taken from an actor that could have gone on."""
         plan = self.plan
         switches = compress(count(1), map(ne, plan, plan[1:]))
-        return [place for place in switches if self.could(plan[place - 1], place)]
+        if self.able:
+            return [place for place in switches if plan[place - 1] in self.able[place]]
+        ended = self.ended.get
+        return [place for place in switches if ended(plan[place - 1], place + 1) > place]
 
     def preemptions(self, upto: int | None = None) -> int:
         """Return how often the turn was taken from an actor that could have gone on."""
@@ -215,6 +228,7 @@ class InProcess:
         self._failure: LinkmodeError | None = None
         self._execution = Execution(self.actors)
         self.events = self._execution.events
+        self._turns = [bytes((index,)) for index in range(len(actors))]
         self._actors = [_Actor(index, function) for index, function in enumerate(actors.values())]
         self._crew = gather(len(self._actors), self._perform)
 
@@ -297,8 +311,7 @@ class InProcess:
         plan, count = self._plan, len(self.events)
         planned = len(plan)
         if count < planned:
-            while count < planned and plan[count] == me.index:
-                count += 1
+            count = planned - len(plan[count:].lstrip(self._turns[me.index]))
             self.until = count
         else:
             self.until = FOREVER  # it is awake, and nobody falls asleep
@@ -307,7 +320,7 @@ class InProcess:
 
     def made(
         self, name: str, footprints: Mapping[str, Footprint], error: str = ""
-    ) -> Sequence[Mapping[str, Event]]:
+    ) -> Sequence[Events]:
         """Return for each actor what `enter` takes for one function, path by path."""
         return [Events(index, name, footprints, error) for index in range(len(self.actors))]
 
@@ -342,15 +355,12 @@ class InProcess:
 
     def rouse(self, footprint: Footprint) -> None:
         """Wake those whose next operation conflicts with one that was just done."""
-        count = len(self.events)
-        if count < len(self._plan):
+        count, planned = len(self.events), len(self._plan)
+        if count < planned:
             return
-        asleep = {
-            other: next_
-            for other, next_ in self._sleeping.items()
-            if not conflict(next_, footprint)
-        }
-        if len(asleep) < len(self._sleeping) or count == len(self._plan):
+        woken = [other for other, next_ in self._sleeping.items() if conflict(next_, footprint)]
+        if woken or count == planned:
+            asleep = {one: next_ for one, next_ in self._sleeping.items() if one not in woken}
             self._sleeping, self.drowsy = asleep, bool(asleep)
             self._execution.sleeps.append((count, asleep))
 

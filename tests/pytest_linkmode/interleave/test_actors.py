@@ -206,6 +206,97 @@ def test_a_write_that_is_lost_is_found_by_whichever_function(meeting: str) -> No
         Interleaver().explore([add, add], target=meeting, check=check)
 
 
+def _by_descriptor(path: str) -> list[str]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return [os.pread(descriptor, 1, place).decode() for place in (0, 1)]
+    finally:
+        os.close(descriptor)
+
+
+def _by_number(path: str) -> list[str]:
+    with os.fdopen(os.open(path, os.O_RDONLY), "rb", 0) as file:
+        return [file.read(1).decode(), file.read(1).decode()]
+
+
+def _by_file(path: str) -> list[str]:
+    with open(path) as file:
+        first = file.read()
+        file.seek(0)
+        return [first[0], file.read()[1]]
+
+
+@pytest.mark.parametrize("look", [_by_descriptor, _by_number, _by_file])
+def test_what_is_read_in_parts_may_change_between_them(
+    meeting: str, look: Callable[[str], list[str]]
+) -> None:
+    path = f"{meeting}/one"
+
+    def prepare() -> None:
+        pathlib.Path(path).write_text("aa")
+
+    def change() -> None:
+        descriptor = os.open(path, os.O_WRONLY)
+        os.pwrite(descriptor, b"bb", 0)
+        os.close(descriptor)
+
+    seen = []
+    explored = Interleaver().explore(
+        [lambda: look(path), change],
+        below=[meeting],
+        prepare=prepare,
+        check=lambda run: seen.append("".join(run.outcomes[0].result())),
+    )
+    assert explored.complete
+    assert set(seen) == {"aa", "ab", "bb"}
+
+
+def test_a_file_object_writes_when_it_is_flushed(meeting: str) -> None:
+    def act() -> None:
+        with open(f"{meeting}/one", "w") as file:
+            file.write("first")
+            os.mkdir(f"{meeting}/a")
+            file.flush()
+            file.write("second")
+        with open(f"{meeting}/one", "r+") as file:
+            assert file.read() == "firstsecond"
+            file.seek(0, os.SEEK_END)
+            file.truncate(5)
+
+    assert called(meeting, act) == [
+        "create one",
+        "mkdir a",
+        "write one",
+        "write one",
+        "open one",
+        "read one",
+        "lseek one",
+        "truncate one",
+    ]
+
+
+def test_a_file_object_is_what_python_makes_it(meeting: str) -> None:
+    def act() -> list[str]:
+        made = []
+        for mode in ("w", "w+b", "r", "rb", "rt", "a+"):
+            with open(f"{meeting}/one", mode, encoding=None if "b" in mode else "latin-1") as file:
+                made.append(f"{type(file).__name__} {file.mode} {file.name}")
+        for mode, buffering in (("rw", -1), ("r", 0), ("x", -1)):
+            try:
+                open(f"{meeting}/one", mode, buffering).close()
+            except (OSError, ValueError) as error:
+                made.append(f"{type(error).__name__}: {error}")
+        return made
+
+    seen = []
+    Interleaver().explore(
+        [act, lambda: None],
+        target=meeting,
+        check=lambda run: seen.append(run.outcomes[0].result()),
+    )
+    assert seen == [act()]
+
+
 @pytest.mark.parametrize("given", ["the file", "its number", "a descriptor", "until LOCK_UN"])
 def test_a_lock_that_is_given_up_lets_the_other_in(meeting: str, given: str) -> None:
     """Another asks for the lock before it is taken, while it is held and after it was given up."""
@@ -250,7 +341,7 @@ def test_a_with_statement_gives_its_lock_up_in_a_turn(meeting: str) -> None:
             pass
 
     turns = called(meeting, act)
-    assert turns[2:] == ["flock lock", "mkdir a", "unlock lock", "create other", "write other"]
+    assert turns == ["create lock", "flock lock", "mkdir a", "unlock lock", "create other"]
 
 
 def test_locks_of_the_process_are_refused(meeting: str) -> None:
@@ -276,7 +367,7 @@ def test_a_number_that_is_used_again_is_another_file(meeting: str, tmp_path: pat
             assert file.fileno() == number
             os.write(file.fileno(), b"x")
 
-    turns = ["open one", "fchmod one", "create two", "write two", "write two"]
+    turns = ["open one", "fchmod one", "create two", "write two"]
     assert called(meeting, act) == turns
 
 

@@ -42,7 +42,7 @@ OF_OS = (
 """What a file object does has turns too: see `Seam.opened_file`."""
 
 READING = ("fstat", "pread", "preadv", "read", "readv")
-"""What is seen of a file that is open: on Windows, nobody else's turn comes between."""
+"""What is seen of a file that is open: no turns on Windows."""
 
 
 @contextmanager

@@ -71,6 +71,7 @@ class _Run:
         self.root: int | None = None
         self.target_vanished = False
         self.is_linked = False
+        self.crew = 1
         self.folding: list[tuple[Node, str, str]] = []
 
     # From paths to two open directories and a scanned tree.
@@ -222,7 +223,7 @@ class _Run:
         self.root = root = self._open(container)
         self.source, self.base = way, base
         advance = self._advance if self.progress is not None else None
-        processes = self._processes()
+        self.crew = processes = self._processes()
         maker = Maker(
             platform,
             self.choices,
@@ -384,6 +385,10 @@ class _Run:
         left += [node.path or "." for node in shut]
         if stages.all:
             first = stages.all[0]  # it has the notes of what the next run must give back
+            if self.crew > 1 and not (shut or first.keep):
+                from linker import helping
+
+                helping.empty_together(self.platform, first.handle, self.crew)
             left += stages.beside(first.node, [first.name] if shut else first.remove())
         return left
 

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 
-from linker.light import TYPE_CHECKING, NamedTuple, Protocol
+from linker.light import TYPE_CHECKING, NamedTuple, Protocol, cast
 from linker.making import LEAST
+from linker.platforms.base import Failed, Platform
 from linker.tree import Node
 
 if TYPE_CHECKING:
@@ -298,3 +299,33 @@ def _descriptor_of(child: int) -> int:
         os.waitpid(child, 0)
         raise
     return helper
+
+
+def empty_together(platform: Platform, directory: int, processes: int) -> None:
+    """Remove the files of a large open directory, with so many processes, as far as that goes.
+
+    What resists stays: who removes the directory itself meets it once more, and tells of it.
+    """
+    try:
+        listing = platform.entries(directory)
+    except Failed:
+        return
+    names = [*listing.files, *listing.symlinks]
+    if len(names) < LEAST:
+        return
+    size = len(names) // _SHARES + 1
+    tickets = [names[first : first + size] for first in range(0, len(names), size)]
+
+    def remove(ticket: int) -> None:
+        for name in tickets[ticket]:
+            try:
+                platform.remove_file(directory, name)
+            except Failed:
+                continue
+
+    try:
+        desk = Desk(cast("Forking", platform), [0] * len(tickets))
+    except OSError:  # no descriptors, no memory: then by whoever removes the directory
+        return
+    with desk:
+        desk.work_off(processes - 1, lambda ticket, _notes: remove(ticket), remove)

@@ -38,6 +38,9 @@ class Crew:
         self.patient = True
         """Whether the parent waits until a helper is gone before it does anything itself."""
         self.pids: list[int] = []
+        self.emptiers: list[int] = []
+        """Those who remove what was replaced; `pids` are all others."""
+        self.emptying = False
         self.vouched = 0
         self.collected: dict[str, tuple[Record, Done | None]] = {}
         """What the parent took over of each directory that it merged with a helper."""
@@ -50,7 +53,7 @@ class Crew:
 
     def check_gone(self) -> None:
         """Assert that no helper is left, not even as a zombie."""
-        for pid in self.pids:
+        for pid in (*self.pids, *self.emptiers):
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
 
@@ -59,7 +62,7 @@ class Crew:
 def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     made = Crew()
     take, hire, result, fill, do = Desk.take, Desk.hire, Desk.result, Maker._fill_own, Team._do
-    collect = Team.collect
+    collect, empty = Team.collect, helping.empty_together
     be, counts = Desk._help, {"taken": 0, "filled": 0}
 
     def being(desk: Desk, *given: Any) -> None:
@@ -76,10 +79,18 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     def hiring(desk: Desk, work: Any) -> bool:
         hired = hire(desk, work)
         if hired:
-            made.pids.append(desk._helpers[-1][0])
+            pid = desk._helpers[-1][0]
+            (made.emptiers if made.emptying else made.pids).append(pid)
             if made.patient:
-                os.waitid(os.P_PID, made.pids[-1], os.WEXITED | os.WNOWAIT)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         return hired
+
+    def emptying(*given: Any) -> None:
+        made.emptying = True
+        try:
+            empty(*given)
+        finally:
+            made.emptying = False
 
     def telling(desk: Desk, ticket: int) -> list[int] | None:
         found = result(desk, ticket)
@@ -105,6 +116,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     monkeypatch.setattr(Desk, "take", taking)
     monkeypatch.setattr(Desk, "hire", hiring)
     monkeypatch.setattr(Desk, "result", telling)
+    monkeypatch.setattr(helping, "empty_together", emptying)
     monkeypatch.setattr(Team, "collect", collecting)
     monkeypatch.setattr(Maker, "_fill_own", filling)
     monkeypatch.setattr(Team, "_do", doing)

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 from linker import Existing, LinkError, LinkMode, helping, link_tree
-from linker.conditions import Condition
+from linker.conditions import Condition, Primitive
 from linker.helping import Share, divide_shares
 from linker.journal import RESERVED
 from linker.making import LEAST
+from linker.platforms.base import Failed
 from linker.platforms.linux import LinuxPlatform
 from linker.policies import UV
 from linker.sharing import Team, share_of
@@ -31,9 +32,9 @@ from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
 from tests.linker.attributes import NOCOW, set_flag
-from tests.linker.crews import ALL, Crew
+from tests.linker.crews import ALL, SMALL, Crew
 from tests.linker.scenes import Scene
-from tests.linker.seams import Deed, Tap, descriptors, die, in_child
+from tests.linker.seams import Deed, MachinePlatform, Tap, descriptors, die, in_child
 from tests.linker.trees import Directory, File, Symlink, Tree
 from tests.linker.verdicts import Ends, everything
 
@@ -148,6 +149,8 @@ def test_helper_and_parent_at_work_together_come_to_the_same(
         for name in ("alone", "helped"):
             trees.remove(f"{ground}/{name}")
     assert len(crew.pids) == 8
+    # What a helper staged lies in a room of its own; little is not worth a helper.
+    assert bool(crew.emptiers) is (there == "full")
 
 
 def test_a_program_that_reaps_its_children_by_itself_has_its_helpers_too(ground: str) -> None:
@@ -654,6 +657,94 @@ def test_on_btrfs_alone_who_makes_files_hinders_who_swaps_names(
     finally:
         os.close(handle)
     assert LinuxPlatform().swaps_apart(handle), "where it cannot be told"
+
+
+# What was replaced is removed together.
+
+
+class Removing(MachinePlatform):
+    """Knows who removes files; a helper comes to grief at its n-th."""
+
+    def __init__(self, crew: Crew, grief: Callable[[], None] = lambda: None, at: int = 0) -> None:
+        super().__init__()
+        self.crew, self.grief, self.at = crew, grief, at
+        self.removed = {"helper": 0, "parent": 0}
+
+    def remove_file(self, directory: int, name: str) -> None:
+        who = "helper" if self.crew.helping else "parent"
+        self.removed[who] += 1
+        if who == "helper" and self.removed[who] == self.at:
+            self.grief()
+        super().remove_file(directory, name)
+
+
+def resist() -> None:
+    raise Failed(Primitive.UNLINK, injected(errno.EIO))
+
+
+@pytest.mark.parametrize("tickets", [0, 1, ALL])
+def test_a_large_directory_is_emptied_by_all(ground: str, crew: Crew, tickets: int) -> None:
+    names = {f"{number}" for number in range(1000)}
+    trees.build(f"{ground}/stage", {**{name: File(b"old") for name in names}, "d": Directory()})
+    crew.tickets = tickets
+    platform = Removing(crew)
+    handle = os.open(f"{ground}/stage", os.O_RDONLY)
+    try:
+        helping.empty_together(platform, handle, 2)
+    finally:
+        os.close(handle)
+    assert os.listdir(f"{ground}/stage") == ["d"]
+    ours = {0: 1000, 1: 1000 - (1000 // helping._SHARES + 1), ALL: 0}
+    assert platform.removed["parent"] == ours[tickets]
+
+
+@pytest.mark.parametrize("grief", [die, resist])
+def test_what_a_helper_does_not_remove_is_left_to_be_told(
+    ground: str, crew: Crew, grief: Callable[[], None]
+) -> None:
+    names = {f"{number}" for number in range(1000)}
+    trees.build(f"{ground}/stage", {name: File(b"old") for name in names})
+    handle = os.open(f"{ground}/stage", os.O_RDONLY)
+    try:
+        helping.empty_together(Removing(crew, grief, at=30), handle, 2)
+    finally:
+        os.close(handle)
+    per_ticket = 1000 // helping._SHARES + 1
+    assert len(os.listdir(f"{ground}/stage")) == (per_ticket * 2 - 29 if grief is die else 1)
+
+
+def test_a_small_directory_and_one_that_cannot_be_read_are_left_alone(
+    ground: str, crew: Crew
+) -> None:
+    few = {f"{number}": File(b"old") for number in range(SMALL - 1)}
+    trees.build(f"{ground}/stage", few)
+    handle = os.open(f"{ground}/stage", os.O_RDONLY)
+    try:
+        helping.empty_together(Removing(crew), handle, 2)
+    finally:
+        os.close(handle)
+    helping.empty_together(Removing(crew), handle, 2)  # it is shut
+    assert len(os.listdir(f"{ground}/stage")) == SMALL - 1
+    assert not crew.emptiers
+
+
+@pytest.mark.parametrize("grief", [die, resist])
+def test_a_link_that_replaces_much_leaves_no_stage_whatever_becomes_of_who_empties_it(
+    ground: str, everyone_forks: Crew, grief: Callable[[], None]
+) -> None:
+    scene = Scene(ground, SOURCE, FULL)
+    platform = Removing(everyone_forks, grief, at=5)
+    report = link_tree(
+        scene.source, scene.target, mode=LinkMode.HARDLINK, processes=2, platform=platform
+    )
+    assert report.leftovers == ()
+    assert report.counts == {LinkMode.HARDLINK: 70}
+    assert not [name for name in os.listdir(scene.target) if name.startswith(RESERVED)]
+    assert not [name for name in os.listdir(ground) if name.startswith(RESERVED)]
+    for path, entry in SOURCE.items():
+        if isinstance(entry, File):
+            assert os.path.samefile(f"{scene.source}/{path}", f"{scene.target}/{path}")
+    assert platform.removed["parent"] > 0
 
 
 # How it is divided.

@@ -207,12 +207,17 @@ def _plain(command: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         run = _run_telling if told_of_senders else _run_handling
         return run(_resolved(command, environment), environment)
-    except FileNotFoundError:
+    except OSError as error:
+        return _not_started(command, error)
+
+
+def _not_started(command: Sequence[str], error: OSError) -> int:
+    """Say why a command could not be started; return the status for that."""
+    if isinstance(error, FileNotFoundError):
         complain(f"{command[0]}: not found")
         return NOT_FOUND
-    except OSError as error:
-        complain(f"{command[0]}: {error.strerror}")
-        return NOT_EXECUTABLE
+    complain(f"{command[0]}: {error.strerror}")
+    return NOT_EXECUTABLE
 
 
 def _resolved(command: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
@@ -313,12 +318,8 @@ def _with_faults(specs: Sequence[str]) -> Start:
             )
         except _Told as ended:
             return -int(ended.args[0])
-        except FileNotFoundError:
-            complain(f"{command[0]}: not found")
-            return NOT_FOUND
         except OSError as error:
-            complain(f"{command[0]}: {error.strerror}")
-            return NOT_EXECUTABLE
+            return _not_started(command, error)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -132,12 +133,8 @@ def test_whichever_call_fails_nothing_stays_of_such_a_directory(ground: str, mod
     assert failed > 20
 
 
-@pytest.mark.parametrize("mode", [0o005, 0o305], ids=oct)
-def test_after_a_kill_the_next_run_removes_what_it_left_of_such_a_directory(
-    ground: str, mode: int
-) -> None:
-    """And goes on: what has its bits by now is ours, so that we let ourselves in again."""
-    scene = scene_of(ground, shut(mode), {"usual": Directory()})
+def killed_at_every_call(scene: Scene) -> Iterator[int]:
+    """Yield the number of each call of a link that was killed at it, in a scene made anew."""
     dry = Tap()
     with users.ordinary_user():
         link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=dry.platform)
@@ -151,6 +148,16 @@ def test_after_a_kill_the_next_run_removes_what_it_left_of_such_a_directory(
 
         with pytest.raises(Killed):
             link(scene, deed)
+        yield at
+
+
+@pytest.mark.parametrize("mode", [0o005, 0o305], ids=oct)
+def test_after_a_kill_the_next_run_removes_what_it_left_of_such_a_directory(
+    ground: str, mode: int
+) -> None:
+    """And goes on: what has its bits by now is ours, so that we let ourselves in again."""
+    scene = scene_of(ground, shut(mode), {"usual": Directory()})
+    for at in killed_at_every_call(scene):
         ended = link(scene)
         assert not [path for path in everything(scene) if RESERVED in path], f"call {at}"
         assert ended.error is None, f"call {at}"
@@ -290,19 +297,7 @@ def test_whichever_call_fails_such_directories_are_as_they_were(ground: str) -> 
 
 def test_after_a_kill_the_next_run_gives_such_directories_their_bits_again(ground: str) -> None:
     scene = scene_of(ground, shut(0o005), filled(0o005))
-    dry = Tap()
-    with users.ordinary_user():
-        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=dry.platform)
-    for at in range(1, dry.count + 1):
-        scene.rebuild()
-        own(scene)
-
-        def deed(number: int, name: str, at: int = at) -> None:
-            if number >= at:
-                raise Killed
-
-        with pytest.raises(Killed):
-            link(scene, deed)
+    for at in killed_at_every_call(scene):
         if at % 3 == 0:  # and is killed on its way
 
             def again(number: int, name: str, at: int = at) -> None:

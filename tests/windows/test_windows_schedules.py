@@ -26,14 +26,13 @@ from linker.platforms.base import Platform
 from linker.platforms.windows import Calls, WindowsPlatform
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.interleave import Execution, Interleaver, ScheduleFailed
-from pytest_linkmode.interleave.search import Growing, Search
 from pytest_linkmode.interleave.standing import standing
 from pytest_linkmode.interleave.windows import WindowsSeam
 from pytest_linkmode.interleave.world import InProcess
 from tests.linker import seams
 from tests.linker.trees import Entry, File
 from tests.pytest_linkmode.interleave.races import SCENARIOS, Race, Scenario, package
-from tests.pytest_linkmode.interleave.test_search import state, trace
+from tests.pytest_linkmode.interleave.test_search import compared
 
 WINDOWS = sys.platform == "win32"
 
@@ -299,35 +298,10 @@ def compare(ground: str, *, python: bool) -> str:
     wrong = []
     for _ in range(12 if WINDOWS else 150):
         program = made_by_dice(dice, 2)
-        found = compared(ground, program, python=python)
+        with world_of(ground, program, python=python) as world:
+            found = compared(ground, world)
         wrong += [f"{program}: {found}"] if found else []
     return "\n".join(wrong)
-
-
-def compared(place: str, program: list[list[Operation]], *, python: bool) -> list[str]:
-    """Explore a program and run all its interleavings; return in words what differs."""
-    everything: dict[frozenset[tuple[object, ...]], set[str]] = {}
-    explored: list[tuple[frozenset[tuple[object, ...]], str]] = []
-    with world_of(place, program, python=python) as world:
-
-        def note_all(execution: Execution) -> bool:
-            everything.setdefault(trace(execution), set()).add(state(place, execution))
-            return True
-
-        def note(execution: Execution) -> bool:
-            explored.append((trace(execution), state(place, execution)))
-            return True
-
-        Growing(world).run(note_all)
-        Search(world).run(note)
-    wrong = []
-    if any(len(states) > 1 for states in everything.values()):
-        wrong.append("what commutes does not")
-    if {seen for _, seen in explored} != {seen for each in everything.values() for seen in each}:
-        wrong.append("other final states")
-    if sorted(map(hash, everything)) != sorted(hash(seen) for seen, _ in explored):
-        wrong.append(f"{len(everything)} traces, {len(explored)} were run")
-    return wrong
 
 
 # Linkers as they once were in the field, of plain code

@@ -136,7 +136,8 @@ def test_every_trace_is_run_and_none_twice(
     wrong = []
     for _ in range(programs):
         program = made_by_dice(dice, actors, length)
-        found = compared(meeting, program)
+        with world_of(meeting, program) as world:
+            found = compared(meeting, world)
         wrong += [f"{program}: {found}"] if found else []
     assert not wrong, "\n".join([f"{len(wrong)} of {programs}", *wrong[:5]])
 
@@ -151,27 +152,27 @@ def test_every_trace_of_those_that_read_is_run_too(
     wrong = []
     for _ in range(programs):
         program = made_by_dice(dice, actors, length, one, two)
-        found = compared(meeting, program)
+        with world_of(meeting, program) as world:
+            found = compared(meeting, world)
         wrong += [f"{program}: {found}"] if found else []
     assert not wrong, "\n".join([f"{len(wrong)} of {programs}", *wrong[:5]])
 
 
-def compared(place: str, program: list[list[Operation]]) -> list[str]:
-    """Explore a program and run all its interleavings; return in words what differs."""
+def compared(place: str, world: InProcess) -> list[str]:
+    """Explore a world and run all its interleavings; return in words what differs."""
     everything: dict[frozenset[tuple[object, ...]], set[str]] = {}
     explored: list[tuple[frozenset[tuple[object, ...]], str]] = []
-    with world_of(place, program) as world:
 
-        def note_all(execution: Execution) -> bool:
-            everything.setdefault(trace(execution), set()).add(state(place, execution))
-            return True
+    def note_all(execution: Execution) -> bool:
+        everything.setdefault(trace(execution), set()).add(state(place, execution))
+        return True
 
-        def note(execution: Execution) -> bool:
-            explored.append((trace(execution), state(place, execution)))
-            return True
+    def note(execution: Execution) -> bool:
+        explored.append((trace(execution), state(place, execution)))
+        return True
 
-        Growing(world).run(note_all)
-        counts = Search(world).run(note)
+    Growing(world).run(note_all)
+    counts = Search(world).run(note)
     wrong = []
     if any(len(states) > 1 for states in everything.values()):
         wrong.append("what commutes does not")

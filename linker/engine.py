@@ -224,7 +224,7 @@ class _Run:
         self.source, self.base = way, base
         advance = self._advance if self.progress is not None else None
         self.crew = processes = self._processes()
-        maker = Maker(
+        self.maker = maker = Maker(
             platform,
             self.choices,
             way,
@@ -354,7 +354,14 @@ class _Run:
 
     def _undoing(self, root: int, base: Node, stages: Stages) -> Undo:
         """Return who undoes changes."""
-        return Undo(self.platform, root, base, self._source_inode, company=stages.had_company)
+        return Undo(
+            self.platform,
+            root,
+            base,
+            self._source_inode,
+            company=stages.had_company,
+            settle=self.maker.settle,
+        )
 
     def _source_inode(self, node: Node, name: str) -> int | None:
         """Return the inode number of a file of the source, None if it cannot be told."""

@@ -92,40 +92,42 @@ def divide(top: Node) -> Division | None:
     what is known of one pair of filesystems says nothing of another.
     """
     nodes: list[Node] = []
-    stack = [top]
+    above: list[int] = []
+    """The place in `nodes` of the parent of each."""
+    stack = [(top, 0)]
     while stack:
-        node = stack.pop()
+        node, parent = stack.pop()
+        if node.directories:
+            place = len(nodes)
+            stack.extend([(child, place) for child in reversed(node.directories)])
         nodes.append(node)
-        stack.extend(reversed(node.directories))
-    sizes: dict[Node, int] = {}
-    spans: dict[Node, int] = {}
-    for node in reversed(nodes):  # what lies in a directory before the directory
-        size, span = 1 + len(node.files) + len(node.symlinks), 1
-        for child in node.directories:
-            size += sizes[child]
-            span += spans[child]
-        sizes[node], spans[node] = size, span
-    if sizes[top] < LEAST or any(node.device != top.device for node in nodes):
+        above.append(parent)
+    own = [1 + len(node.files) + len(node.symlinks) for node in nodes]
+    sizes, spans = own[:], [1] * len(nodes)
+    for place in range(len(nodes) - 1, 0, -1):  # what lies in a directory before the directory
+        parent = above[place]
+        sizes[parent] += sizes[place]
+        spans[parent] += spans[place]
+    if sizes[0] < LEAST or {node.device for node in nodes} != {top.device}:
         return None
-    share = sizes[top] // _SHARES
+    share = sizes[0] // _SHARES
     frame: list[Node] = []
     pieces: list[Piece] = []
     place = 0
     while place < len(nodes):
         node = nodes[place]
-        whole = sizes[node] <= share
+        whole = sizes[place] <= share
         if whole:
-            inside = nodes[place : place + spans[node]]
-            piece = Piece(node, whole=True, nodes=inside, size=sizes[node])
+            inside = nodes[place : place + spans[place]]
+            piece = Piece(node, whole=True, nodes=inside, size=sizes[place])
         else:
             frame.append(node)
-            own = 1 + len(node.files) + len(node.symlinks)
-            piece = Piece(node, whole=False, nodes=[node], size=own)
+            piece = Piece(node, whole=False, nodes=[node], size=own[place])
         place += len(piece.nodes)
         if piece.size == 1 and not whole:
             continue  # nothing lies in it but directories
         pieces.append(piece)
-    return Division(frame, _pack(pieces, sizes[top]))
+    return Division(frame, _pack(pieces, sizes[0]))
 
 
 def divide_shares(shares: Sequence[Share]) -> list[list[Share]]:

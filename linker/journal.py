@@ -466,8 +466,9 @@ class Undo:
     `company` says whether another linker which makes hard links was in the same target by now: a
     name that holds a shared inode may then be its own as well as ours, and stays. Who comes tells
     us before it gives any name, so we ask once more when we have taken a name away.
-    `source_inode` tells the inode of a file of the source, None if that is gone. `left` collects
-    what could not be undone, as paths relative to `root`.
+    `source_inode` tells the inode of a file of the source, None if that is gone. `settle` is called
+    first: it tells the nodes what was made of them. `left` collects what could not be undone, as
+    paths relative to `root`.
     """
 
     def __init__(
@@ -478,7 +479,9 @@ class Undo:
         source_inode: Callable[[Node, str], int | None],
         *,
         company: Callable[[], bool],
+        settle: Callable[[], None],
     ) -> None:
+        self._settle = settle
         self._platform = cast("Platform", Twice(platform))
         self._source_inode = source_inode
         self._trail = Trail(self._platform, root, base)
@@ -492,6 +495,7 @@ class Undo:
 
         If it was interrupted it can be done once more.
         """
+        self._settle()
         self._trail.reset()
         self.left = []
         for record in reversed(records):

@@ -29,6 +29,9 @@ Primitive = Callable[[int, str, int, str], int]
 Direct = Callable[[int, str, int, str, Callable[[int, int], None]], int]
 """Makes one file right under its name, as a primitive; tells (inode number, time) before that."""
 
+_HEAD = len(LinkMode) + 2
+"""Numbers of a ticket before those of each directory: files of each mode, symlinks, directories."""
+
 LEAST = 500
 """Entries of a new directory below which nobody is asked to help: it would take longer."""
 
@@ -80,6 +83,8 @@ class Maker:
         """Who may make a directory by one call."""
         self._processes = processes
         self._helping = False
+        self._untold: list[tuple[Sequence[Piece], list[int]]] = []
+        """What helpers have told of their tickets and no node has been told yet."""
 
     def outset(self, node: Node, stage: Stage, number: str) -> tuple[Tally, bool]:
         """Make a directory for policies that fill directories where they are: whole if one call
@@ -227,7 +232,7 @@ class Maker:
         try:
             desk = Desk(
                 cast("Forking", self._platform),  # it may fork, or there would be one process
-                [len(LinkMode) + sum([piece.size for piece in ticket]) for ticket in rest],
+                [_HEAD + sum([piece.size for piece in ticket]) for ticket in rest],
             )
         except OSError:  # no descriptors, no memory: then alone
             for ticket in rest:
@@ -256,12 +261,13 @@ class Maker:
 
     def _help(self, ticket: Sequence[Piece], stage: Stage, inside: Trail) -> list[int]:
         """Make what one ticket says, as a helper; return what is to be known of it: the files of
-        each mode, and of each directory its inode number and those of its entries.
+        each mode, the symlinks, the directories, and of each of these its inode number and those of
+        its entries.
         """
         self.help()
         tally = Tally()
         self._work(ticket, stage, inside, tally)
-        found = [tally.modes[mode] for mode in LinkMode]
+        found = [*(tally.modes[mode] for mode in LinkMode), tally.symlinks, tally.directories]
         for piece in ticket:
             for node in piece.nodes:
                 found.append(node.inode)
@@ -283,19 +289,33 @@ class Maker:
                 self._clear(piece, inside)
             self._work(ticket, stage, inside, tally)
             return
-        numbers = iter(found)
-        modes = Counter({mode: number for mode in LinkMode if (number := next(numbers))})
-        tally.modes.update(modes)
-        pair.worked.update(modes)
-        for piece in ticket:
-            for each in piece.nodes:
-                each.inode = next(numbers)
-                names = (*each.files, *each.symlinks)
-                each.inodes = dict(zip(names, numbers, strict=False))
-                tally.symlinks += len(each.symlinks)
-                tally.directories += piece.whole
-                if self._advance is not None and names:
-                    self._advance(len(each.files))
+        for mode, number in zip(LinkMode, found, strict=False):
+            if number:
+                tally.modes[mode] += number
+                pair.worked.add(mode)
+        tally.symlinks += found[_HEAD - 2]
+        tally.directories += found[_HEAD - 1]
+        self._untold.append((ticket, found))
+        if self._advance is not None:
+            for piece in ticket:
+                for each in piece.nodes:
+                    if each.files or each.symlinks:
+                        self._advance(len(each.files))
+
+    def settle(self) -> None:
+        """Tell the nodes what helpers have made of them, which only an undo wants to know.
+
+        If that is interrupted it can be done once more.
+        """
+        while self._untold:
+            ticket, found = self._untold[-1]
+            numbers = iter(found[_HEAD:])
+            for piece in ticket:
+                for each in piece.nodes:
+                    each.inode = next(numbers)
+                    names = (*each.files, *each.symlinks)
+                    each.inodes = dict(zip(names, numbers, strict=False))
+            self._untold.pop()
 
     def _clear(self, piece: Piece, inside: Trail) -> None:
         """Remove what a helper may have made of a piece. What resists is met once more when it is

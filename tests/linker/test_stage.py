@@ -618,6 +618,7 @@ class Target:
             self.top,
             source_inode,
             company=met or (lambda: company),
+            settle=lambda: None,
         )
         return undo.run(list(self.records.values()))
 

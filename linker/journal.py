@@ -11,7 +11,7 @@ Undo goes in reverse and takes a name away only if it still holds what was place
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from linker.conditions import Condition, Primitive
@@ -133,11 +133,17 @@ class Stage:
         return remove_again(self._platform, self.parent, self.name)
 
 
-def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], bool]) -> Stage:
+def open_stage(
+    platform: Platform,
+    directory: int,
+    goes_on: Callable[[Failed], bool],
+    beside: Callable[[Sequence[str]], tuple[str, ...]] = tuple,
+) -> Stage:
     """Make, open and lock a stage in the open directory `directory`.
 
     `goes_on` is asked whether to go on without a lock when locking failed. Raises `Failed`, whose
-    `left` is the stage if not even that could be removed.
+    `left` is the stage if not even that could be removed; `beside` says what names in the directory
+    are called there.
     """
     inheritance = platform.inheritance(directory)
     parent = platform.open_below(directory, ".")
@@ -155,7 +161,7 @@ def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], b
                 if isinstance(error, Failed) and error.primitive is Primitive.MKDIR:
                     raise
                 try:
-                    _discard(platform, parent, name, error)
+                    _discard(platform, parent, name, error, beside)
                 finally:
                     if handle is not None:
                         platform.close(handle)
@@ -173,13 +179,19 @@ def open_stage(platform: Platform, directory: int, goes_on: Callable[[Failed], b
         raise
 
 
-def _discard(platform: Platform, parent: int, name: str, error: BaseException) -> None:
+def _discard(
+    platform: Platform,
+    parent: int,
+    name: str,
+    error: BaseException,
+    beside: Callable[[Sequence[str]], tuple[str, ...]],
+) -> None:
     """Remove a stage that is not to be, and name it in the error where that is refused.
 
     Raises what interrupts it.
     """
     found, interrupt = insist(partial(remove_again, platform, parent, name))
-    left = (name,) if found is None else tuple(found)
+    left = beside([name] if found is None else found)
     if interrupt is not None:
         name_left(interrupt, left)
         raise interrupt from error

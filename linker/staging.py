@@ -7,6 +7,7 @@ else than what is made at the top: another mount, attributes, a group, a default
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from linker.choices import Choices
 from linker.conditions import Condition
@@ -52,10 +53,11 @@ class Stages:
     def open(self, directory: int, node: Node) -> Stage:
         """Open a stage in a directory, for it and for those that inherit the same."""
         try:
-            stage = open_stage(self._platform, directory, self._goes_on_unlocked)
+            beside = partial(self.beside, node)
+            stage = open_stage(self._platform, directory, self._goes_on_unlocked, beside)
         except Failed as failed:
             error = link_error(self._platform, failed, node.path or "the target")
-            error.left = self.beside(node, failed.left)
+            error.left = failed.left
             raise error from failed.error
         stage.node = node
         self.all.append(stage)

@@ -25,6 +25,7 @@ sys.path[:] = [ROOT, *(path for path in sys.path if path not in ("", ROOT))]
 from scripts.mutation import page  # noqa: E402
 from scripts.mutation.making import mutants_of  # noqa: E402
 from scripts.mutation.running import (  # noqa: E402
+    BUDGET,
     Baseline,
     Ground,
     is_anew,
@@ -40,18 +41,36 @@ FIRST: Mapping[str, tuple[str, ...]] = {
     "policy": ("policy", "facts", "modelled_policies", "choices", "uv_policy", "engine", "rules"),
     "choices": ("choices", "modelled_policies", "uv_policy", "engine", "rules"),
     "failures": ("failures", "interrupted", "choices", "inputs", "engine", "rules"),
-    "journal": ("stage", "journal", "shut_directories", "interrupted", "engine", "rules"),
+    "journal": (
+        "stage",
+        "journal",
+        "shut_directories",
+        "interrupted",
+        "letters",
+        "engine",
+        "rules",
+    ),
     "platforms/linux": ("linux", "refused_places", "shut_directories", "rules", "engine", "inputs"),
-    "tree": ("tree", "scanning", "shut_directories", "inputs", "engine", "rules", "journal"),
+    "tree": (
+        "tree",
+        "letters",
+        "scanning",
+        "shut_directories",
+        "inputs",
+        "engine",
+        "rules",
+        "journal",
+    ),
     "sources": ("refusals", "scanning", "rare_moments", "store", "engine", "inputs"),
     "inputs": ("refusals", "inputs", "rules", "store"),
     "staging": ("merging", "engine", "journal", "choices", "rules", "inputs"),
     "sharing": ("sharing", "rare_moments", "helping", "merging"),
     "merging": (
         "merging",
+        "shut_directories",
+        "letters",
         "sharing",
         "rare_moments",
-        "shut_directories",
         "links",
         "engine",
         "choices",
@@ -75,6 +94,7 @@ FIRST: Mapping[str, tuple[str, ...]] = {
     ),
     "engine": (
         "links",
+        "shut_directories",
         "rare_moments",
         "merging",
         "interrupted",
@@ -104,6 +124,7 @@ FILES = (
         "refused_places",
         "shut_directories",
         "interrupted",
+        "letters",
         "store",
         "linker_cli",
     ),
@@ -218,7 +239,10 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m scripts.mutation", description=__doc__)
     made.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(FIRST)}")
     made.add_argument(
-        "--seconds", type=float, default=20.0, help="of test time for each mutant (default: 20)"
+        "--seconds",
+        type=float,
+        default=BUDGET,
+        help=f"of test time for each mutant (default: {BUDGET:.0f})",
     )
     made.add_argument(
         "--sample", type=int, metavar="N", help="run at most N mutants a module, by chance"

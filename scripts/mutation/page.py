@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 
-from scripts.mutation.running import PATIENCE, SLOWER
+from scripts.mutation.running import BUDGET, PATIENCE, SLOWER
 from scripts.mutation.values import KILLED, SURVIVED, TIMED_OUT, Made, Mutant, Verdict
 
 PAGE = "docs/mutation.md"
@@ -46,7 +46,8 @@ written by the command.
   runner leaves out. Annotations and docstrings are not changed, nor are literals with a space in
   them: they are sentences for people (the column *texts* counts them). A mutant that is the
   same program as another, or as the original, counts once or not at all.
-- **The tests** are {files}; each mutant meets those that execute its line, until one fails.
+- **The tests** are {files}; each mutant meets those that execute its line, first those that are
+  most about its module, until one fails or {budget:.0f} s of their usual time are over.
   Properties over random trees, whole fault sweeps, kills and company are not among them: what is
   killed here is killed by tests that take the same way every time.
 - A mutant has *timed out* if a test took {patience:.0f} s and {slower} times its usual time: it is
@@ -142,6 +143,7 @@ def write(
         mutmut=_version_of("mutmut"),
         files=", ".join(f"`test_{name}`" for name in files),
         patience=PATIENCE,
+        budget=BUDGET,
         slower=SLOWER,
         python=".".join(map(str, sys.version_info[:3])),
         pytest=_version_of("pytest"),

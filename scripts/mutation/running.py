@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 PATIENCE = 8.0
 """Seconds that a test may take beside a multiple of its usual time."""
 
+BUDGET = 20.0
+"""Seconds of test time, as it is without mutants, after which a mutant has survived."""
+
 SLOWER = 20
 """That multiple: machines are shared, and a mutant may make a loop longer without harm."""
 

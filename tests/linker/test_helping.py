@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linker import LinkError, LinkMode, LinkReport, cli, helping, link_tree
+from linker.choices import Choices
 from linker.conditions import Primitive
 from linker.journal import RESERVED
 from linker.making import LEAST
@@ -143,6 +144,25 @@ def test_mutable_files_are_copied_by_a_helper_too(ground: str, crew: Crew) -> No
     for name in ("module.py", "tool"):
         ours, theirs = (f"{ground}/{top}/p0/package0/{name}" for top in ("source", "target"))
         assert os.path.samefile(ours, theirs) is (name == "tool")
+
+
+def test_what_has_worked_for_a_helper_has_worked(
+    ground: str, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked: list[set[LinkMode]] = []
+    settle = Choices.settle
+
+    def settling(choices: Choices) -> None:
+        worked.append(set().union(*(pair.worked for pair in choices._pairs.values())))
+        settle(choices)
+
+    monkeypatch.setattr(Choices, "settle", settling)
+    trees.build(f"{ground}/source", TREE)
+    for mutable in ([], ["p2/package11/tool"]):
+        target = f"{ground}/target{len(mutable)}"
+        link_tree(f"{ground}/source", target, mode=LinkMode.HARDLINK, mutable=mutable, processes=2)
+    assert crew.vouched
+    assert worked == [{LinkMode.HARDLINK}, {LinkMode.HARDLINK, LinkMode.COPY}]
 
 
 def test_three_helpers_are_as_good_as_one(ground: str, crew: Crew) -> None:

@@ -120,8 +120,9 @@ def test_who_presses_twice_gets_the_same(scene: str, mode: LinkMode, *, late: bo
 def test_who_never_stops_pressing_is_obeyed_and_told_what_is_left(
     scene: str, mode: LinkMode
 ) -> None:
-    ends = Ends(Scene(scene), mode)
-    named = 0
+    # A directory that hands on its group gets a stage of its own.
+    ends = Ends(Scene(scene, existing={**EXISTING, "ns": Directory(0o2755)}), mode)
+    named = inside = 0
     for at in range(1, ends.calls + 1, 3):
         error = interrupted(ends, Pressed(tuple(range(at, 10 * ends.calls))))
         assert error is not None
@@ -129,11 +130,13 @@ def test_who_never_stops_pressing_is_obeyed_and_told_what_is_left(
         stages = [path for path in left if path.rpartition("/")[2].startswith(STAGE)]
         said = "".join(notes(error))
         named += bool(stages)
+        inside += any(path.startswith("ns/") for path in stages)
         assert not [path for path in stages if path not in said], f"call {at}: {said}"
         assert not ends.torn(), f"call {at}"
         assert not ends.mended(), f"call {at}"
         ends.scene.rebuild()
     assert named
+    assert inside
 
 
 @ORDINARY
@@ -196,6 +199,32 @@ def test_directories_above_a_target_go_when_it_is_interrupted(ground: str) -> No
             if linked:
                 trees.remove(f"{ground}/x")
         assert seen == {True, False}
+
+
+@pytest.mark.parametrize("link", [link_tree, link_file])
+def test_who_interrupts_the_removal_of_directories_above_is_told_why_they_went(
+    ground: str, monkeypatch: pytest.MonkeyPatch, link: Callable[..., object]
+) -> None:
+    trees.build(f"{ground}/source", {"f": File(b"f")})
+    source = f"{ground}/source" + ("/f" if link is link_file else "")
+    pressed, rmdir = False, os.rmdir
+
+    def full(number: int, name: str) -> None:
+        if name == "write":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def pressing(path: str, **options: Any) -> None:
+        nonlocal pressed
+        if path == f"{ground}/x/y" and not pressed:
+            pressed = True
+            raise KeyboardInterrupt
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", pressing)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        link(source, f"{ground}/x/y/z", mode=LinkMode.COPY, platform=Tap(full).platform)
+    assert isinstance(caught.value.__cause__, LinkError)
+    assert os.listdir(ground) == ["source"]
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])

@@ -138,12 +138,14 @@ def test_a_source_inside_the_target_is_refused(here: str, target: str) -> None:
     )
 
 
-@pytest.mark.parametrize("target", ["new", "new/newer", "dir2", "ln2", "ln2/new", "ln2/../dir2/"])
+@pytest.mark.parametrize(
+    "target", ["new", "new/newer", "dir2", "dir2/in", "ln2", "ln2/new", "ln2/in", "ln2/../dir2/"]
+)
 def test_roots_that_can_be_linked_are_told_by_the_targets_real_path(here: str, target: str) -> None:
-    os.mkdir("dir2")
+    os.makedirs("dir2/in")
     os.symlink("dir2", "ln2")
-    for spelled in (target, f"{here}/{target}", f"{here}//./{target}"):
-        assert check_roots(f"{here}/dir", spelled) == os.path.realpath(target)
+    for way in ("", f"{here}/", f"{here}//", f"{here}/./", f"{here}/dir/../", f"/{here}/"):
+        assert check_roots(f"{here}/dir", way + target) == os.path.realpath(target)
 
 
 @pytest.mark.parametrize(

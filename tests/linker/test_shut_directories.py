@@ -295,8 +295,11 @@ def test_whichever_call_fails_such_directories_are_as_they_were(ground: str) -> 
     assert mended < 5
 
 
-def test_after_a_kill_the_next_run_gives_such_directories_their_bits_again(ground: str) -> None:
-    scene = scene_of(ground, shut(0o005), filled(0o005))
+@pytest.mark.parametrize("mode", [0o005, 0o044], ids=oct)
+def test_after_a_kill_the_next_run_gives_such_directories_their_bits_again(
+    ground: str, mode: int
+) -> None:
+    scene = scene_of(ground, shut(0o005), filled(mode))
     for at in killed_at_every_call(scene):
         if at % 3 == 0:  # and is killed on its way
 
@@ -331,6 +334,53 @@ def test_of_two_notes_of_one_directory_the_first_one_has_the_last_word(ground: s
     for path in ("shut", "shut/in"):
         assert os.stat(f"{ground}/target/{path}").st_mode & 0o7777 == 0o055
     assert os.listdir(f"{ground}/target") == ["shut"]
+
+
+def test_what_cannot_be_looked_at_any_more_is_let_in_by_nobody(ground: str) -> None:
+    """And nobody tries for ever; what a disk that fails for good lets stay, the next run mends."""
+    scene = scene_of(ground, {"shut/f": File(b"f")}, {"shut": Directory(0o005)})
+    dry, failed = Tap(), 0
+    with users.ordinary_user():
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=dry.platform)
+    for at in [place for place, name in enumerate(dry.names, 1) if name == "fstat"]:
+        scene.rebuild()
+        own(scene)
+
+        def deed(number: int, name: str, at: int = at) -> None:
+            if name == "fstat" and number >= at:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        failed += link(scene, deed).error is not None
+        assert link(scene).error is None
+        merged(scene)
+    assert failed > 3
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another's"])
+def test_a_directory_that_changes_before_it_is_let_in_is_not(
+    ground: str, *, replaced: bool
+) -> None:
+    tree: Tree = {"shut/f": File(b"f")}
+    scene, dry = scene_of(ground, tree, {"shut": Directory(0o005)}), Tap()
+    with users.ordinary_user():
+        link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=dry.platform)
+    let_in = dry.names.index("chmod") - 1  # open, fstat, chmod: the number of the first
+    scene.rebuild()
+    own(scene)
+
+    def deed(number: int, name: str) -> None:
+        if number == let_in:
+            os.rename(f"{scene.target}/shut", f"{scene.target}/away")
+            if replaced:
+                os.mkdir(f"{scene.target}/shut")
+                os.chmod(f"{scene.target}/shut", 0o005)
+
+    ended = link(scene, deed)
+    assert ended.error is not None
+    assert (ended.error.path, ended.error.condition) == ("shut", Condition.DENIED)
+    for name in sorted(os.listdir(scene.target)):
+        assert os.stat(f"{scene.target}/{name}").st_mode & 0o7777 == 0o005, name
+    assert len(os.listdir(scene.target)) == 1 + replaced
 
 
 def test_anothers_directory_that_is_shut_to_us_stays_so(ground: str) -> None:

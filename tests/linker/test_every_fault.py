@@ -41,6 +41,8 @@ WHAT: dict[LinkMode, str] = {
 """Mode -> the op that makes a file in it."""
 
 
+EDGES = frozenset(REFERENCE.edges)
+
 SOURCE: Tree = {
     "empty": File(),
     "ln": Symlink("ns/z"),
@@ -114,7 +116,7 @@ def untold(case: Case, usual: Case, mode: LinkMode) -> list[str]:
     assert isinstance(fault, Fault)
     found = []
     for taken in case.met:
-        if taken.edge not in REFERENCE.edges:
+        if taken.edge not in EDGES:
             found.append(f"{taken.edge.id} is no edge of the policy")
         if taken.proof == "injected" and fault.errno_name not in EFFECTS:
             means = condition_of("linux", taken.edge.primitive, fault.errno_name)

@@ -4,6 +4,8 @@
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # shellcheck disable=SC2034  # used by those who source this
 environment_python="$root/.linkmode/venv/bin/python"
+# Hundreds of tests start a Python of their own: compiled modules are kept, whatever the machine says.
+unset PYTHONDONTWRITEBYTECODE
 
 # Print the first Python from 3.11 on, LINKMODE_PYTHON before all others.
 find_python() {

@@ -6,7 +6,7 @@ made it; and a test that has one of these among its fixtures is one of ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import pytest
 
 ATTRIBUTE = "pytest_linkmode_axis"
+
+CHANNEL = "linkmode"
+"""The name under which plain data travels: on reports, in workerinput and workeroutput."""
 
 LAYOUT = "layout"
 FILESYSTEM = "filesystem"
@@ -49,8 +52,9 @@ def axis_of(function: object) -> Axis | None:
 def uses_ours(item: pytest.Item) -> bool:
     """Whether a fixture of ours, or one made by our factories, is among those of a test."""
     info = getattr(item, "_fixtureinfo", None)
-    return info is not None and any(
-        hasattr(fixture.func, ATTRIBUTE)
-        for fixtures in info.name2fixturedefs.values()
-        for fixture in fixtures
-    )
+    return info is not None and has_ours(info.name2fixturedefs)
+
+
+def has_ours(fixtures: Mapping[str, Sequence[pytest.FixtureDef[Any]]]) -> bool:
+    """Whether one of these fixtures, by their names, is of ours or made by our factories."""
+    return any(hasattr(each.func, ATTRIBUTE) for found in fixtures.values() for each in found)

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_linkmode.options import BY_NAME, COMMAND_LINE, FLAG, INI_FILE, OPTIONS, given
-from pytest_linkmode.report import WRITERS
+from pytest_linkmode.options import BY_NAME, COMMAND_LINE, FLAG, INI_FILE, OPTIONS, WRITERS, given
 
 if TYPE_CHECKING:
     import pytest

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_linkmode.axes import uses_ours
+from pytest_linkmode.axes import CHANNEL
 
 if TYPE_CHECKING:
     from pytest_linkmode.coverage import Failure, Ledger, Recorder
-
-CHANNEL = "linkmode"
-"""The name under which plain data travels: on reports, in workerinput and workeroutput."""
 
 
 class Listener:
@@ -28,11 +25,6 @@ class Listener:
     def __init__(self) -> None:
         self._recorder: Recorder | None = None
         self._listening = ExitStack()
-
-    def begin(self, item: pytest.Item) -> None:
-        """Listen if this test uses a fixture of ours."""
-        if uses_ours(item):
-            self.observe(item)
 
     def observe(self, node: pytest.Item | pytest.Collector | pytest.Session) -> Recorder:
         """Return what takes notes of the test that runs; from now on, if it did not before."""
@@ -119,7 +111,7 @@ SUMMARIES = ("linkmode_sweep", "linkmode_exploration")
 _WORD = r"""(?:'[^']*'|"'"|[\w@%+=:,./-])+"""
 """A word as `shlex.quote` writes it: it ends where anything else follows, such as a quote."""
 _OPTION = rf"--linkmode-(?:fault|schedule)={_WORD}"
-_REPLAY = re.compile(rf"{_OPTION}(?: {_OPTION})*", re.ASCII)
+_REPLAY = rf"{_OPTION}(?: {_OPTION})*"
 _HEAD, _TAIL = 2000, 2000
 """How many letters of a failure are kept: what begins it, and what ends it."""
 
@@ -136,7 +128,7 @@ def _failure(report: pytest.TestReport, kind: str) -> Failure:
 
 def replays_in(text: str) -> tuple[str, ...]:
     """Return the options by which each case of a failure is seen again, as they were written."""
-    return tuple(dict.fromkeys(_REPLAY.findall(text)))
+    return tuple(dict.fromkeys(re.findall(_REPLAY, text, re.ASCII)))
 
 
 def _cut(text: str) -> str:
@@ -149,5 +141,5 @@ def _cut(text: str) -> str:
     return f"{head}\n... {len(text) - len(head) - len(tail):,} letters more ...\n{tail}"
 
 
-CUT = re.compile(r"\.\.\. [\d,]+ letters more \.\.\.")
-"""The line in place of what was cut."""
+CUT = r"\.\.\. [\d,]+ letters more \.\.\."
+"""The line in place of what was cut, as a regular expression."""

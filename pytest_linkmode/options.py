@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pytest_linkmode.report import WRITERS
-
 if TYPE_CHECKING:
     import pytest
+
+WRITERS: Mapping[str, str] = {
+    ".html": "pytest_linkmode.report.html",
+    ".json": "pytest_linkmode.report.json",
+}
+"""Suffix of `--linkmode-report` -> the module whose ``text(document)`` is the file."""
 
 COMMAND_LINE = "command line"
 INI_FILE = "ini file"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pytest_linkmode import factories, generation
-from pytest_linkmode.axes import uses_ours
+from pytest_linkmode import factories
+from pytest_linkmode.axes import CHANNEL, has_ours, uses_ours
 from pytest_linkmode.factories import (
     linkmode_faults,
     linkmode_fs_factory,
@@ -21,7 +21,6 @@ from pytest_linkmode.factories import (
     linkmode_linker,
     linkmode_tree,
 )
-from pytest_linkmode.listening import CHANNEL, enter
 from pytest_linkmode.options import add_options
 from pytest_linkmode.sessions import KEY, Session, UsageErrors, session_of
 
@@ -121,12 +120,21 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    generation.generate(session_of(metafunc.config), metafunc)
+    if has_ours(metafunc._arg2fixturedefs):
+        from pytest_linkmode.generation import generate
+
+        session = session_of(metafunc.config)
+        session.is_varied = True
+        generate(session, metafunc)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    generation.deselect(session_of(config), items)
+    session = session_of(config)
+    if session.is_varied:
+        from pytest_linkmode.generation import deselect
+
+        deselect(session, items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -137,17 +145,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    listener = session_of(item.config).listener
-    listener.begin(item)
+    session = session_of(item.config)
+    if uses_ours(item):
+        session.listener.observe(item)
     try:
         return (yield)
     finally:
-        listener.end()
+        if session.listening is not None:
+            session.listening.end()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    session_of(item.config).listener.again()
+    listening = session_of(item.config).listening
+    if listening is not None:
+        listening.again()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -155,7 +167,9 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    session_of(item.config).listener.annotate(report)
+    listening = session_of(item.config).listening
+    if listening is not None:
+        listening.annotate(report)
     return report
 
 
@@ -190,4 +204,6 @@ class Reports:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take note of one phase of one test, if it may be one of ours."""
         if self._session.is_used or CHANNEL in report.__dict__:
+            from pytest_linkmode.listening import enter
+
             enter(report, self._session.ledger)

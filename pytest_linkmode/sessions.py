@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_linkmode.listening import CHANNEL, Listener
+from pytest_linkmode.axes import CHANNEL
 from pytest_linkmode.options import given
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_linkmode.filesystems.base import Kind
     from pytest_linkmode.judging import Judgement
     from pytest_linkmode.layouts import Layout, LayoutSpec, Workshop
+    from pytest_linkmode.listening import Listener
     from pytest_linkmode.namespaces import Place
     from pytest_linkmode.selection import Choice, Narrowing, Selection, Want
 
@@ -67,7 +68,8 @@ class Session:
         """Whether anything was asked for of this run."""
         self._options = options
         self.started = time.time()
-        self.listener = Listener()
+        self.is_varied = False
+        """Whether a test with a fixture of ours was collected in this process."""
         self.judgement: Judgement | None = None
         self.guests: frozenset[str] = frozenset()
         """Filesystems whose tests run in a guest, because they can be had nowhere else."""
@@ -95,6 +97,18 @@ class Session:
         return self.is_explicit or self._has("ledger")
 
     # What exists from its first use on
+
+    @functools.cached_property
+    def listener(self) -> Listener:
+        """Who hears what the linker does on behalf of tests of ours."""
+        from pytest_linkmode.listening import Listener
+
+        return Listener()
+
+    @property
+    def listening(self) -> Listener | None:
+        """The listener, if any test has had use for it."""
+        return self.listener if self._has("listener") else None
 
     @functools.cached_property
     def settings(self) -> Settings:

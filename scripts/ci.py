@@ -135,7 +135,7 @@ def verdict() -> int:
     """Merge what all jobs reported, in every form; fail if the list is not met."""
     from pytest_linkmode.cli import main as linkmode
     from pytest_linkmode.commands.merge import LIST
-    from pytest_linkmode.report import WRITERS
+    from pytest_linkmode.options import WRITERS
 
     directory = os.path.join(ROOT, os.environ["REPORTS"])
     reports = [

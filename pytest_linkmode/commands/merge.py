@@ -14,7 +14,8 @@ from linker.cli import Status, complain, tell, tell_json
 from linker.failures import printable
 from pytest_linkmode.commands.words import something
 from pytest_linkmode.errors import LinkmodeError, UsageError
-from pytest_linkmode.report import WRITERS, expected
+from pytest_linkmode.options import WRITERS
+from pytest_linkmode.report import expected
 from pytest_linkmode.report.document import INTERRUPTED, Document, load, nothing_ran
 from pytest_linkmode.report.expected import Expected
 from pytest_linkmode.report.merging import labels, merge

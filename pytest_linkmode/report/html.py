@@ -231,7 +231,7 @@ def _last_error(text: str) -> list[str]:
             ended = False
             if line[1:].strip():
                 error.append(line[1:].strip())
-        elif error and not CUT.fullmatch(line):
+        elif error and not re.fullmatch(CUT, line):
             ended = True
     return error
 

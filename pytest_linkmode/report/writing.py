@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 
-from pytest_linkmode.report import WRITERS
+from pytest_linkmode.options import WRITERS
 from pytest_linkmode.report.document import Document
 
 

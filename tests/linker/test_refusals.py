@@ -144,7 +144,10 @@ def test_a_source_inside_the_target_is_refused(here: str, target: str) -> None:
 def test_roots_that_can_be_linked_are_told_by_the_targets_real_path(here: str, target: str) -> None:
     os.makedirs("dir2/in")
     os.symlink("dir2", "ln2")
-    for way in ("", f"{here}/", f"{here}//", f"{here}/./", f"{here}/dir/../", f"/{here}/"):
+    ways = ["", f"{here}/", f"{here}//", f"{here}/./", f"{here}/dir/../"]
+    if os.sep == "/":
+        ways.append(f"/{here}/")
+    for way in ways:
         assert check_roots(f"{here}/dir", way + target) == os.path.realpath(target)
 
 

@@ -38,7 +38,7 @@ def test_the_header_is_what_one_would_type(inside: Run, pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(
         [
             f"linkmode: --linkmode-layout=disk,{ACROSS} --linkmode-namespace=host "
-            f"(host namespace, {who})"
+            f"(host namespace*{who})"
         ]
     )
 

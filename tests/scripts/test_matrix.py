@@ -231,7 +231,17 @@ def _without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
                 )
         return real(self, spec)
 
+    apart = matrix.distinct
+
+    def distinct(
+        workshop: Workshop, specs: Sequence[LayoutSpec]
+    ) -> tuple[dict[str, str], set[str]]:
+        left = [spec for spec in specs if not {spec.source, spec.target} & {*names}]
+        same, found = apart(workshop, left)
+        return same, {*found, *names}
+
     monkeypatch.setattr(Workshop, "place", place)
+    monkeypatch.setattr(matrix, "distinct", distinct)
 
 
 def test_what_was_asked_for_by_name_and_cannot_be_had_is_an_error(

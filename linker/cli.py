@@ -12,7 +12,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from linker.arguments import MOST, read_plainly, tell_parser
 from linker.failures import printable
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     adding = given[:1] == ["add"]
     plain = None if adding else read_plainly(given)
-    if plain is not None and (plain.verify or plain.store):
+    if plain is not None and (plain.verify or plain.store is not None):
         plain.run = _link
         return run(plain)
     import argparse
@@ -143,10 +143,7 @@ def run(arguments: Arguments) -> int:
     try:
         return int(arguments.run(arguments))
     except LinkError as error:
-        if arguments.json:
-            tell_json({"error": plain_error(error)})
-        for line in error_lines(error):
-            complain(line)
+        tell_error(arguments, plain_error(error), error_lines(error))
         return Status.LEFT if error.left else Status.FAILED
     except Untold as untold:
         complain(f"cannot write to stdout: {untold}")
@@ -157,11 +154,22 @@ def run(arguments: Arguments) -> int:
         return Status.INTERRUPTED
 
 
+def tell_error(arguments: Arguments, plain: dict[str, Any], lines: Iterable[str]) -> None:
+    """Tell an error to people and, if that was asked for, to programs, who may be gone."""
+    if arguments.json:
+        try:
+            tell_json({"error": plain})
+        except Untold as untold:
+            complain(f"cannot write to stdout: {untold}")
+    for line in lines:
+        complain(line)
+
+
 # --- the commands -------------------------------------------------------------------------------
 
 
 def _link(arguments: Arguments) -> Status:
-    if not (arguments.verify or arguments.store):
+    if not arguments.verify and arguments.store is None:
         arguments.parser.error("--no-verify means nothing without --store")
     policy = ALL[arguments.policy]
     counter = _Counter(sys.stderr) if arguments.progress else None
@@ -175,12 +183,15 @@ def _link(arguments: Arguments) -> Status:
         "processes": arguments.processes or min(_processors(), MOST),
     }
     try:
-        if arguments.store:
+        if arguments.store is not None:
             from linker.store import Store
 
-            manifest = _read_manifest(arguments.source)
-            report = Store(arguments.store).link(
-                manifest, arguments.target, verify=arguments.verify, **options
+            store = Store(arguments.store)
+            report = store.link(
+                _read_manifest(arguments.source),
+                arguments.target,
+                verify=arguments.verify,
+                **options,
             )
         else:
             from linker.engine import link_tree
@@ -201,14 +212,17 @@ def _link(arguments: Arguments) -> Status:
 
 
 def _add(arguments: Arguments) -> Status:
+    from linker.inputs import check_paths
     from linker.manifest import Manifest
     from linker.store import Store
 
-    expected = Manifest.read(arguments.expect) if arguments.expect else None
+    if arguments.manifest is not None:
+        check_paths(manifest=arguments.manifest)  # before anything is added
+    expected = Manifest.read(arguments.expect) if arguments.expect is not None else None
     manifest = Store(arguments.store).add(
         arguments.source, algorithm=arguments.algorithm, expected=expected
     )
-    if arguments.manifest:
+    if arguments.manifest is not None:
         manifest.write(arguments.manifest)
     else:
         tell(manifest.dumps().rstrip("\n"))
@@ -221,7 +235,17 @@ def _add(arguments: Arguments) -> Status:
 def _read_manifest(path: str) -> Manifest:
     from linker.manifest import Manifest
 
-    return Manifest.loads(sys.stdin.buffer.read()) if path == "-" else Manifest.read(path)
+    if path != "-":
+        return Manifest.read(path)
+    try:
+        text = sys.stdin.buffer.read()
+    except (AttributeError, OSError) as error:  # closed, or a device that gives nothing
+        raise LinkError(
+            "cannot read the manifest from stdin",
+            why=str(getattr(error, "strerror", "") or "it is closed"),
+            hint="name its file, or give it a pipe",
+        ) from error
+    return Manifest.loads(text)
 
 
 # --- words --------------------------------------------------------------------------------------

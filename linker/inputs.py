@@ -16,6 +16,17 @@ from linker.tree import Node, absolute
 
 
 def _missing(path: str) -> LinkError:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return LinkError(
+                f"cannot look at the source {printable(path)}",
+                why=str(error.strerror),
+                hint="a directory on the way to it may not be searched by this user",
+                path=path,
+                condition=Condition.DENIED,
+            )
     return LinkError(
         f"the source {printable(path)} does not exist",
         hint="check the path; a relative one starts at the working directory",
@@ -27,6 +38,8 @@ def _missing(path: str) -> LinkError:
 def check_paths(**paths: str) -> None:
     """Refuse what names nothing, on any system: (what it is)=path."""
     for what, path in paths.items():
+        if path and not os.path.isabs(path):
+            _check_working_directory(path)
         if not path or "\0" in path:
             raise LinkError(
                 f"the {what} {path!r} is no path",
@@ -34,6 +47,19 @@ def check_paths(**paths: str) -> None:
                 hint="the working directory is called '.'",
                 path=path,
             )
+
+
+def _check_working_directory(path: str) -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise LinkError(
+            f"{printable(path)} leads nowhere",
+            why="the working directory was removed",
+            hint="name a path from the root, or work in another directory",
+            path=path,
+            condition=Condition.MISSING,
+        ) from error
 
 
 def check_roots(source: str, target: str, *, target_is: str = "target") -> str:

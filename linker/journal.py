@@ -530,7 +530,10 @@ class Undo:
         try:
             handle = self._trail.seek(node)
         except Lost as lost:
-            gone = (Condition.MISSING, Condition.NOT_DIRECTORY, Condition.IS_SYMLINK)
+            gone = (
+                *(Condition.MISSING, Condition.NOT_DIRECTORY, Condition.IS_SYMLINK),
+                Condition.NAME_TOO_LONG,
+            )
             if condition(self._platform, lost.failed) in gone:
                 return None
             raise lost.failed from lost

@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from linker.failures import printable
+from linker.inputs import check_paths
 from linker.journal import RESERVED
 from linker.report import LinkError
 from linker.tree import StrPath, fold, text_of
@@ -113,8 +114,7 @@ class Manifest:
         if not all(isinstance(path, str) for path in directories):
             raise _malformed('"directories" holds something that is no path')
         if len(set(directories)) != len(directories):
-            twice = next(path for path in directories if directories.count(path) > 1)
-            raise _refused(twice, _TWICE)
+            raise _refused(_second(directories), _TWICE)
         return cls({path: _entry(path, facts) for path, facts in files.items()}, (*directories,))
 
     def dumps(self) -> str:
@@ -134,21 +134,26 @@ class Manifest:
     def write(self, path: StrPath) -> None:
         """Make a file of it, whole or not at all. Raises `LinkError`."""
         name = text_of(path)
-        draft = f"{name}.{secrets.token_hex(4)}"
+        check_paths(manifest=name)
+        real = os.path.realpath(name)  # a symlink stays one
+        draft = os.path.join(os.path.dirname(real), f".manifest-{secrets.token_hex(4)}")
         if os.path.exists(name) and not os.path.isfile(name):  # a device would be one no more
             raise LinkError(f"cannot write the manifest {printable(name)}", why=_NO_FILE, path=name)
         try:
             try:
                 with open(draft, "x", encoding="ascii") as file:
                     file.write(self.dumps())
-                os.replace(draft, name)
+                os.replace(draft, real)
             except BaseException:
                 with contextlib.suppress(OSError):  # the first error is the one to tell
                     os.unlink(draft)
                 raise
         except OSError as error:
             raise LinkError(
-                f"cannot write the manifest {printable(name)}", why=str(error.strerror), path=name
+                f"cannot write the manifest {printable(name)}",
+                why=str(error.strerror),
+                hint="name a file in a directory that this user may write to",
+                path=name,
             ) from error
 
     @classmethod
@@ -158,6 +163,7 @@ class Manifest:
         Raises `LinkError`.
         """
         name = text_of(path)
+        check_paths(manifest=name)
         try:
             with open(name, "rb", opener=_open) as file:
                 kind = os.fstat(file.fileno()).st_mode
@@ -168,7 +174,10 @@ class Manifest:
                 text = file.read()
         except OSError as error:
             raise LinkError(
-                f"cannot read the manifest {printable(name)}", why=str(error.strerror), path=name
+                f"cannot read the manifest {printable(name)}",
+                why=str(error.strerror),
+                hint="name a file that `python -m linker add --manifest FILE` has written",
+                path=name,
             ) from error
         return cls.loads(text)
 
@@ -181,10 +190,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object of JSON, in which no name may come twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _refused(twice, _TWICE)
+        raise _refused(_second([name for name, _ in pairs]), _TWICE)
     return found
+
+
+def _second(names: Iterable[str]) -> str:
+    """Return the first name that was there before."""
+    seen: set[str] = set()
+    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
 
 
 def _entry(path: str, facts: object) -> Entry:
@@ -267,9 +280,11 @@ def _parts(path: str) -> list[str]:
     if "\\" in path:
         raise _refused(path, "a backslash separates names on Windows", "separate names by slashes")
     try:
-        os.fsencode(path)
+        plain = os.fsdecode(os.fsencode(path))
     except UnicodeEncodeError:
         raise _refused(path, "it cannot be the name of a file") from None
+    if plain != path:
+        raise _refused(path, f"its bytes are those of {plain!r}", "write them as that")
     parts = path.split("/")
     for part in parts:
         wrong = _wrong_with(part)

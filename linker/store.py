@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 from linker.conditions import Condition, Primitive
 from linker.engine import Progress, link_source
 from linker.failures import condition, insist, link_error, printable
-from linker.inputs import check_roots
+from linker.inputs import check_paths, check_roots
 from linker.journal import RESERVED, STAGE, Stage, open_stage, recover
 from linker.manifest import ALGORITHMS, Branch, Entry, Manifest
 from linker.merging import BUSY_PATIENCE
@@ -77,6 +77,7 @@ class Store:
     """
 
     def __init__(self, path: StrPath, *, platform: Platform | None = None) -> None:
+        check_paths(store=text_of(path))
         self.path = absolute(text_of(path))
         self._platform = platform or current()
         self._buffer = bytearray(1 << 18)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from linker import cli as linker_cli
-from linker.cli import Status, complain, tell, tell_json
+from linker.cli import Status, tell, tell_json
 from linker.failures import printable
 from linker.modes import LinkMode
 from pytest_linkmode.commands import doctor as commands_doctor
@@ -90,10 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return linker_cli.run(arguments)
     except LinkmodeError as error:
-        if arguments.json:
-            tell_json({"error": _plain_error(error)})
-        for line in str(error).splitlines():
-            complain(printable(line))
+        linker_cli.tell_error(
+            arguments, _plain_error(error), map(printable, str(error).splitlines())
+        )
         return Status.USAGE if isinstance(error, UsageError) else Status.FAILED
 
 

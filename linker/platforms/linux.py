@@ -378,6 +378,8 @@ class LinuxPlatform:
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # so nothing has it
+                return None
             raise Failed(Primitive.OPEN, error) from error
 
     def _inode(self, directory: int, name: str) -> int | None:

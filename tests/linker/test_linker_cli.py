@@ -500,6 +500,65 @@ def test_a_directory_called_add_is_linked_by_its_path(
     assert sorted(os.listdir(f"{ground}/target")) == ["a", "d"]
 
 
+@pytest.mark.parametrize("option", ["--manifest", "--expect", "--store"])
+def test_an_empty_word_is_no_path_and_nothing_is_added(
+    ground: str,
+    added: tuple[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    monkeypatch.chdir(ground)
+    trees.build("others", {"o": File(b"o")})
+    options = {"--store": f"{ground}/store", option: ""}
+    before = trees.snapshot(ground)
+    words = [word for pair in options.items() for word in pair]
+    assert main(["add", *words, "others"]) == Status.FAILED
+    assert "'' is no path" in capsys.readouterr().err
+    assert main(["--store", "", "others", "target"]) == Status.FAILED
+    assert "the store '' is no path" in capsys.readouterr().err
+    assert main(["--store=", "others", "target"]) == Status.FAILED
+    assert trees.differences(before, trees.snapshot(ground)) == []
+
+
+def test_a_manifest_that_cannot_come_from_stdin_is_told(
+    ground: str, added: tuple[str, str]
+) -> None:
+    words = ("--store", added[0], "-", f"{ground}/target")
+    closed = command(*words, stdin=None, preexec_fn=lambda: os.close(0))
+    assert (closed.returncode, closed.stderr.count("\n")) == (Status.FAILED, 2)
+    assert "cannot read the manifest from stdin" in closed.stderr
+    with open(os.devnull, "wb") as writing:
+        run = command(*words, stdin=writing)
+    assert "cannot read the manifest from stdin" in run.stderr
+
+
+def test_an_error_that_no_program_reads_is_told_to_people(ground: str) -> None:
+    with open("/dev/full", "w", encoding="ascii") as full:
+        run = command(f"{ground}/missing", f"{ground}/target", "--json", stdout=full)
+    assert run.returncode == Status.FAILED
+    assert run.stderr.startswith("cannot write to stdout: No space left on device\n")
+    assert f"the source {ground}/missing does not exist" in run.stderr
+
+
+def test_a_working_directory_that_was_removed_is_told(ground: str, source: str) -> None:
+    script = (
+        "import os, sys; from linker import cli; os.mkdir('gone'); os.chdir('gone');"
+        "os.rmdir('../gone'); sys.exit(cli.main(sys.argv[1:]))"
+    )
+    for words in ((source, "target"), ("add", "--store", "store", source)):
+        run = subprocess.run(
+            (sys.executable, "-c", script, *words),
+            cwd=ground,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == Status.FAILED, run.stderr
+        assert "leads nowhere: the working directory was removed" in run.stderr
+
+
 def test_a_source_that_was_not_expected_is_not_added(
     ground: str, added: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

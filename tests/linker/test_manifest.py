@@ -46,6 +46,7 @@ PATHS = {
     "up and a blank": ("a/.. /b", "Windows"),
     "blank": ("a/ /b", "Windows"),
     "no bytes": ("a\ud800", "cannot be the name"),
+    "letters as bytes": ("a/\udcc3\udca9", "its bytes are those of 'a/\u00e9'"),
     "reserved": ("a/.linkmode-stage-1", "reserved"),
 }
 
@@ -280,3 +281,38 @@ def test_a_manifest_takes_the_place_of_files_only(ground: str) -> None:
     os.symlink("nothing", f"{ground}/dangling")
     Manifest({}).write(f"{ground}/dangling")
     assert Manifest.read(f"{ground}/dangling") == Manifest({})
+
+
+def test_a_name_that_is_there_twice_is_found_among_many() -> None:
+    names = [f"d{number}" for number in range(60_000)]
+    document = {"format": FORMAT, "version": VERSION, "files": {}, "directories": [*names, "d7"]}
+    with pytest.raises(LinkError, match="'d7'"), in_time():
+        Manifest.loads(json.dumps(document))
+    text = json.dumps({**document, "directories": []})
+    twice = ", ".join(f'"{name}": 1' for name in [*names, "d7"])
+    with pytest.raises(LinkError, match="'d7'"), in_time():
+        Manifest.loads(text.replace('"files": {}', f'"files": {{{twice}}}'))
+
+
+@pytest.mark.faked("symlinks")
+def test_a_symlink_to_a_manifest_stays_one(ground: str) -> None:
+    manifest = Manifest({"a": EMPTY})
+    os.symlink("real.json", f"{ground}/link.json")
+    manifest.write(f"{ground}/link.json")
+    assert os.readlink(f"{ground}/link.json") == "real.json"
+    assert Manifest.read(f"{ground}/real.json") == manifest
+    assert sorted(os.listdir(ground)) == ["link.json", "real.json"]
+
+
+def test_a_manifest_may_have_a_name_of_any_length_that_a_file_may_have(ground: str) -> None:
+    manifest = Manifest({"a": EMPTY})
+    path = f"{ground}/{'m' * 255}"
+    manifest.write(path)
+    assert Manifest.read(path) == manifest
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_what_names_nothing_names_no_manifest(path: str) -> None:
+    for use in (Manifest.read, Manifest({"a": EMPTY}).write):
+        with pytest.raises(LinkError, match=r"the manifest .* is no path"):
+            use(path)

@@ -882,3 +882,23 @@ def test_a_tree_deeper_than_any_path_is_kept_and_linked(pit: str, store: Store) 
 def test_the_marker_is_what_the_documentation_says(store: Store, manifest: Manifest) -> None:
     with open(f"{store.path}/store.json", encoding="ascii") as file:
         assert json.load(file) == {"format": "linker-store", "version": 1}
+
+
+@pytest.mark.parametrize("mode", [LinkMode.COPY, LinkMode.HARDLINK, LinkMode.SYMLINK])
+@pytest.mark.parametrize("path", ["n" * 256, "d/" + "n" * 256, "n" * 256 + "/f"])
+def test_a_name_that_the_target_cannot_hold_leaves_nothing(
+    ground: str, path: str, mode: LinkMode
+) -> None:
+    trees.build(f"{ground}/source", {"a": File(b"a")})
+    trees.build(f"{ground}/target", {"a": File(b"old"), "d/own": File(b"own")})
+    store = Store(f"{ground}/store")
+    entry = store.add(f"{ground}/source").files["a"]
+    before = trees.lasting(trees.snapshot(f"{ground}/target"))
+    for target in ("target", "n" * 256):
+        with pytest.raises(LinkError) as caught:
+            store.link(Manifest({"a": entry, path: entry}), f"{ground}/{target}", mode=mode)
+        assert caught.value.condition is Condition.NAME_TOO_LONG
+        assert caught.value.left == ()
+        assert sorted(os.listdir(ground)) == ["source", "store", "target"]
+    after = trees.lasting(trees.snapshot(f"{ground}/target"))
+    assert trees.differences(before, after) == []

@@ -205,6 +205,9 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         NAMES: ("test_names_of_any_bytes_reach_any_terminal",),
         PROCESSES: (
             "test_closed_streams_are_no_reason_to_fail",
+            "test_a_manifest_that_cannot_come_from_stdin_is_told",
+            "test_an_error_that_no_program_reads_is_told_to_people",
+            "test_a_working_directory_that_was_removed_is_told",
             "test_control_c_is_such_an_interruption",
         ),
     },
@@ -232,6 +235,9 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         NAMES: (
             "test_a_path_that_could_lead_elsewhere_is_refused[file-no bytes]",
             "test_a_path_that_could_lead_elsewhere_is_refused[directory-no bytes]",
+            "test_a_path_that_could_lead_elsewhere_is_refused[file-letters as bytes]",
+            "test_a_path_that_could_lead_elsewhere_is_refused[directory-letters as bytes]",
+            "test_a_manifest_may_have_a_name_of_any_length_that_a_file_may_have",
             "test_nobody_is_waited_for_who_might_write_a_manifest",
             "test_a_manifest_takes_the_place_of_files_only",
         ),

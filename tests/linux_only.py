@@ -292,6 +292,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_source_that_is_not_what_was_expected_is_not_kept",
         ),
         NAMES: (
+            "test_a_name_that_the_target_cannot_hold_leaves_nothing",
             "test_a_file_that_is_not_what_it_was_is_refused_before_anything_is_written[a fifo-*",
             "test_a_file_that_is_not_what_it_was_is_refused_before_anything_is_written[a device-*",
             "test_adding_again_mends_a_store[a fifo]",

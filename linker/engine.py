@@ -72,6 +72,7 @@ class _Run:
         self.target_vanished = False
         self.is_linked = False
         self.crew = 1
+        self.undone: list[str] | None = None
         self.folding: list[tuple[Node, str, str]] = []
 
     # From paths to two open directories and a scanned tree.
@@ -182,13 +183,13 @@ class _Run:
             missing.append(directory)
             directory = os.path.dirname(directory)
         for path in reversed(missing):
+            self.made_parents.append(path)  # first: an interrupt may come right after the call
             try:
                 os.mkdir(path)
-            except FileExistsError:
-                continue
             except OSError as error:
-                raise link_error(self.platform, Failed(Primitive.MKDIR, error), path) from error
-            self.made_parents.append(path)
+                self.made_parents.pop()
+                if not isinstance(error, FileExistsError):
+                    raise link_error(self.platform, Failed(Primitive.MKDIR, error), path) from error
 
     def _leave(self, error: BaseException) -> None:
         """Remove the directories above the target after an error; raise what interrupts that."""
@@ -336,9 +337,13 @@ class _Run:
 
         left, interrupt = insist(end)
         if left is None:
-            left = stages.names()
+            left = [*(self.undone or ()), *stages.names()]
         name_left(interrupt or error, tuple(left))
-        self.choices.tell_suspects()
+        try:
+            self.choices.tell_suspects()
+        except BaseException as told:  # by an observer
+            name_left(told, tuple(left))
+            raise
         if interrupt is not None:
             raise interrupt from error
 
@@ -346,11 +351,11 @@ class _Run:
         """Put the target back as it was, as far as the policy does that; return what is left."""
         self.source.reset()
         self.target.reset()
-        left: list[str] = []
-        records = self.merger.records
-        if self.policy.undo and any(record.changes for record in records):
-            left = undo.run(records)
-        return left + self._clean(stages)
+        if self.undone is None:  # else an interrupt came while the stages were emptied
+            records = self.merger.records
+            any_changes = self.policy.undo and any(record.changes for record in records)
+            self.undone = undo.run(records) if any_changes else []
+        return self.undone + self._clean(stages)
 
     def _undoing(self, root: int, base: Node, stages: Stages) -> Undo:
         """Return who undoes changes."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from linker.conditions import Condition, Primitive
@@ -34,6 +35,9 @@ SAVED = ".linkmode-saved-"
 
 _MARK = "c"
 """A record in a stage: another linker was there at the same time."""
+
+_KEEP = "k"
+"""A record in a stage: it holds what must not be lost, and could not be given the name for that."""
 
 _PENDING = "p"
 """First letter of a record in a stage: a directory whose permission bits are not final yet."""
@@ -109,7 +113,8 @@ class Stage:
     def was_marked(self) -> bool:
         """Return whether another linker told us that it was here; True if that is unknown."""
         try:
-            return self._platform.look(self.handle, _MARK) is not None
+            platform = cast("Platform", Twice(self._platform))
+            return platform.look(self.handle, _MARK) is not None
         except Failed:
             return True
 
@@ -124,13 +129,23 @@ class Stage:
         Return the names, relative to the stage's parent, that remain. Never raises `Failed`.
         """
         if self.keep:
-            saved = SAVED + self.name[len(STAGE) :]
-            try:
-                self._platform.place(self.parent, self.name, self.parent, saved)
-            except Failed:
-                return [self.name]
-            return [saved]
+            return [self._save()]
         return remove_again(self._platform, self.parent, self.name)
+
+    def _save(self) -> str:
+        """Give the stage a name that is never removed, or note in it that it is not to be; return
+        the name that it has.
+        """
+        platform, saved = self._platform, SAVED + self.name[len(STAGE) :]
+        try:
+            _place(platform, self, self.parent, self.name, self.parent, saved)
+        except Failed:
+            with suppress(Failed):
+                if _leads_to(platform, self.parent, saved, self.handle):  # an interrupt came then
+                    return saved
+                platform.write_record(self.handle, _KEEP, b"")
+            return self.name
+        return saved
 
 
 def open_stage(
@@ -215,15 +230,34 @@ def _own(
     except Failed as failed:
         if not goes_on(failed):
             raise
+    return _leads_to(platform, parent, name, handle)
+
+
+def _leads_to(platform: Platform, parent: int, name: str, handle: int) -> bool:
+    """Return whether a name is that of an open directory."""
     seen = platform.look(parent, name)
     return seen is not None and seen.inode == platform.facts(handle).inode
+
+
+def _place(platform: Platform, stage: Stage, source: int, name: str, target: int, new: str) -> None:
+    """Rename what is in a stage, or the stage, in the way that the filesystem offers."""
+    if not stage.emulate_place:
+        try:
+            platform.place(source, name, target, new)
+        except Failed as failed:
+            if condition(platform, failed) is not Condition.UNSUPPORTED:
+                raise
+            stage.emulate_place = True  # nothing needed to be placed so far
+        else:
+            return
+    platform.place_emulated(source, name, target, new)
 
 
 def recover(platform: Platform, directory: int, name: str) -> bool:
     """Finish and remove the stage `name` that a killed run left in `directory`.
 
-    Only where its lock is free. Return whether it is gone. Never raises `Failed`: what cannot be
-    removed now stays for the next run.
+    Only where its lock is free, and it holds nothing that must not be lost. Return whether it is
+    gone. Never raises `Failed`: what cannot be removed now stays for the next run.
     """
     try:
         handle = platform.open_below(directory, name)
@@ -232,6 +266,8 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
     try:
         for _ in range(2):
             if not _own(platform, directory, name, handle):
+                return False
+            if platform.look(handle, _KEEP) is not None:
                 return False
             _settle(platform, directory, handle)
             remaining = remove_tree(platform, directory, name)
@@ -614,16 +650,7 @@ class Undo:
                 raise
 
     def _place(self, stage: Stage, source: int, name: str, target: int, new: str) -> None:
-        if not stage.emulate_place:
-            try:
-                self._platform.place(source, name, target, new)
-            except Failed as failed:
-                if condition(self._platform, failed) is not Condition.UNSUPPORTED:
-                    raise
-                stage.emulate_place = True  # nothing needed to be placed so far
-            else:
-                return
-        self._platform.place_emulated(source, name, target, new)
+        _place(self._platform, stage, source, name, target, new)
 
     def _exchange(self, stage: Stage, number: str, handle: int, name: str) -> None:
         platform = self._platform

@@ -483,6 +483,7 @@ class Merger:
         except Lost as lost:
             meaning = condition(self._platform, lost.failed)
             shut = meaning is Condition.DENIED and lost.node is record.node and not mode & 0o400
+            shut = shut and self._has_bits(record.node, mode)
             if not shut and (not last or meaning is not Condition.MISSING):
                 return False
         except Failed:
@@ -490,6 +491,15 @@ class Merger:
         record.widened = None
         stage.forget(note)
         return True
+
+    def _has_bits(self, node: Node, mode: int) -> bool:
+        """Return whether a directory that cannot be opened has these permission bits."""
+        assert node.parent is not None  # only the base has none, and that is open
+        try:
+            above = self._target.seek(node.parent)
+            return self._platform.permissions(above, node.name) == mode
+        except (Failed, Lost):
+            return False
 
     def _commit(self, record: Record, change: Change, target: int, tally: Tally) -> bool:
         """Give a staged entry its final name; False if it is a directory that exists by now."""

@@ -378,7 +378,7 @@ class LinuxPlatform:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:  # so nothing has it
+            if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ):  # so nothing has it
                 return None
             raise Failed(Primitive.OPEN, error) from error
 

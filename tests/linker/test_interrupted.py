@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from linker.store import Store
 from tests.linker import trees
 from tests.linker.scenes import EXISTING, Scene, Watcher
 from tests.linker.seams import Deed, Fault, Tap, descriptors
-from tests.linker.trees import Directory, File
+from tests.linker.trees import Directory, File, Tree
 from tests.linker.verdicts import Ends, comparable, everything, reserved
 
 LINKED = "it came when all was linked, which stays"
@@ -161,6 +162,76 @@ def test_an_interrupt_while_another_error_is_undone_is_the_one_that_is_raised(sc
                 assert judged(ends, error) in ("undone", "linked")
             ends.scene.rebuild()
     assert came > 3
+
+
+def test_what_was_linked_before_survives_an_interrupt_after_another_error(ground: str) -> None:
+    """Names that are hard links of the source already: only the stage tells them from ours."""
+    tree: Tree = {name: File(name.encode()) for name in "abc"}
+    scene = Scene(ground, tree, {})
+
+    def linked(deed: Deed | None) -> Tap:
+        scene.rebuild()
+        link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK)
+        tap = Tap(deed)
+        with suppress(LinkError, KeyboardInterrupt):
+            link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=tap.platform)
+        tap.close()
+        return tap
+
+    last = max(at for at, name in enumerate(linked(None).names, 1) if name == "renameat2")
+    for later in range(1, linked(Fault(last, errno.EIO)).count - last + 1):
+        fault, pressed = Fault(last, errno.EIO), Pressed((last + later,))
+
+        def deed(number: int, name: str, fault: Deed = fault, pressed: Deed = pressed) -> None:
+            fault(number, name)
+            pressed(number, name)
+
+        linked(deed)
+        assert pressed.hit
+        assert sorted(os.listdir(scene.target)) == ["a", "b", "c"], pressed.hit
+
+
+def test_a_directory_above_goes_when_an_interrupt_comes_right_after_it_was_made(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.build(f"{ground}/source", {"f": File(b"f")})
+    mkdir = os.mkdir
+
+    def making(path: str, *given: Any, **options: Any) -> None:
+        mkdir(path, *given, **options)
+        if path == f"{ground}/x/y":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "mkdir", making)
+    with pytest.raises(KeyboardInterrupt):
+        link_tree(f"{ground}/source", f"{ground}/x/y/z", mode=LinkMode.COPY)
+    assert os.listdir(ground) == ["source"]
+
+
+def test_an_observer_that_raises_of_what_failed_is_told_what_is_left(ground: str) -> None:
+    scene = Scene(ground, {"a": File(b"a" * 5000), "b": File(b"b" * 5000)}, {})
+    errors = {"ficlone": [errno.ENOSPC, errno.EOPNOTSUPP], "unlink": [errno.EACCES] * 99}
+
+    def deed(number: int, name: str) -> None:
+        if errors.get(name):
+            error = errors[name].pop()
+            raise OSError(error, os.strerror(error))
+
+    class Angry(Watcher):
+        def transition(self, transition: object) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        link_tree(
+            scene.source,
+            scene.target,
+            mode=LinkMode.CLONE,
+            platform=Tap(deed).platform,
+            observer=Angry(),
+        )
+    stages = [name for name in os.listdir(scene.target) if name.startswith(STAGE)]
+    assert stages
+    assert all(name in "".join(notes(caught.value)) for name in stages)
 
 
 def test_an_observer_that_raises_when_all_is_linked_is_told_so(ground: str) -> None:

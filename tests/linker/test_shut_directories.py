@@ -336,6 +336,26 @@ def test_of_two_notes_of_one_directory_the_first_one_has_the_last_word(ground: s
     assert os.listdir(f"{ground}/target") == ["shut"]
 
 
+def test_a_directory_that_is_refused_once_when_it_gets_its_bits_back_is_told(ground: str) -> None:
+    scene = scene_of(ground, {"shut/f": File(b"f")}, {"shut": Directory(0o111)})
+    placed = refused = False
+
+    def deed(number: int, name: str) -> None:
+        nonlocal placed, refused
+        if name == "open" and placed and not refused:
+            refused = True
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        placed = placed or name == "link"
+
+    ended = link(scene, deed)
+    assert refused
+    assert ended.report is not None
+    mode = os.stat(f"{scene.target}/shut").st_mode & 0o7777
+    assert (mode == 0o111) is not ("shut" in ended.report.leftovers)
+    assert link(scene).error is None
+    assert os.stat(f"{scene.target}/shut").st_mode & 0o7777 == 0o111
+
+
 def test_what_cannot_be_looked_at_any_more_is_let_in_by_nobody(ground: str) -> None:
     """And nobody tries for ever; what a disk that fails for good lets stay, the next run mends."""
     scene = scene_of(ground, {"shut/f": File(b"f")}, {"shut": Directory(0o005)})

@@ -127,11 +127,44 @@ def test_a_stage_that_holds_what_must_not_be_lost_is_saved(place: Place) -> None
     for base in (REFLINKING, WITHOUT_FLAGS):
         stage = open_stage(with_calls(base), place.handle, never)
         stage.keep = True
-        saved = SAVED + stage.name.removeprefix(STAGE) if base is REFLINKING else stage.name
-        assert stage.remove() == [saved]
-        assert place.names() == sorted(["kept", saved])
+        saved = SAVED + stage.name.removeprefix(STAGE)
+        for _ in range(2):  # the second time as after an interrupt
+            assert stage.remove() == [saved]
+            assert place.names() == sorted(["kept", saved])
         os.rmdir(f"{place.path}/{saved}")
         stage.close()
+
+
+def test_a_stage_that_cannot_be_saved_is_removed_by_nobody(place: Place) -> None:
+    refused = refusing(errno.EIO, call=os.rename)
+    platform = with_calls(renameat2=refused, rename=refused)
+    stage = open_stage(platform, place.handle, never)
+    stage.keep = True
+    with open(f"{place.path}/{stage.name}/1", "wb") as file:
+        file.write(b"precious")
+    assert stage.remove() == [stage.name]
+    stage.close()
+    assert not recover(LinuxPlatform(), place.handle, stage.name)
+    with open(f"{place.path}/{stage.name}/1", "rb") as file:
+        assert file.read() == b"precious"
+    trees.remove(f"{place.path}/{stage.name}")
+
+
+def test_whether_another_linker_was_there_is_asked_twice(place: Place) -> None:
+    asked = 0
+
+    def looking(name: str, **options: Any) -> os.stat_result:
+        nonlocal asked
+        asked += name == "c"
+        if asked == 1 and name == "c":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return os.stat(name, **options)
+
+    stage = open_stage(with_calls(stat=looking), place.handle, never)
+    assert not stage.was_marked()
+    assert asked == 2
+    stage.remove()
+    stage.close()
 
 
 def test_a_note_says_what_is_owed_until_it_is_forgotten(place: Place) -> None:

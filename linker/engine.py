@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from linker.choices import Choices, StartAgain
 from linker.cloning import cloner_for
@@ -73,6 +73,8 @@ class _Run:
         self.is_linked = False
         self.crew = 1
         self.undone: list[str] | None = None
+        self.locked: list[tuple[Node, str]] = []
+        """Stages that somebody held: another linker, or the helpers of one that was just killed."""
         self.folding: list[tuple[Node, str, str]] = []
 
     # From paths to two open directories and a scanned tree.
@@ -402,6 +404,9 @@ class _Run:
 
                 helping.empty_together(self.platform, first.handle, self.crew)
             left += stages.beside(first.node, [first.name] if shut else first.remove())
+        for node, name in self.locked:
+            with suppress(Failed, Lost):
+                recover(self.platform, self.target.seek(node), name)
         return left
 
     # Before anything is written.
@@ -425,8 +430,8 @@ class _Run:
             except Failed as failed:
                 raise link_error(self.platform, failed, node.path or "the target") from failed.error
             for name in there.directories:
-                if name.startswith(STAGE):
-                    recover(self.platform, handle, name)
+                if name.startswith(STAGE) and not recover(self.platform, handle, name):
+                    self.locked.append((node, name))
             stack += self._compare(node, there)
 
     def _compare(self, node: Node, there: Listing) -> list[Node]:

@@ -368,6 +368,10 @@ class Store:
                 file = stack.enter_context(self._opened(path))
             except FileNotFoundError:
                 return _GONE
+            except Failed as failed:
+                if condition(self._platform, failed) is not Condition.IS_SYMLINK:
+                    raise
+                return "is no file, but a symlink"
             seen = os.fstat(file.fileno())
             if not st.S_ISREG(seen.st_mode):
                 return "is no file"

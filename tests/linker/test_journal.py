@@ -13,7 +13,8 @@ from functools import partial
 import pytest
 
 from linker import LinkError, LinkMode, engine, helping, link_tree
-from linker.journal import SAVED, STAGE
+from linker.journal import SAVED, STAGE, open_stage
+from linker.platforms.linux import LinuxPlatform
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
@@ -767,3 +768,19 @@ def test_a_read_only_target_of_its_owner_is_written_to(scene: str, user: str) ->
     assert trees.has_mode(stage.target, 0o555)
     assert sorted(os.listdir(stage.target)) == ["f", "ln"]
     assert not stage.beside()
+
+
+def test_a_stage_whose_lock_is_let_go_of_meanwhile_is_removed_as_well(scene: str) -> None:
+    """As of a run that was killed just before: its helper holds the lock until it is gone."""
+    stage = Scene(scene, {"f": File(b"f")}, {"g": File(b"g")})
+    platform = LinuxPlatform()
+    root = platform.open_root(stage.target)
+    left = open_stage(platform, root, lambda _: False)
+
+    def going(done: int, total: int) -> None:
+        left.close()
+
+    report = link_tree(stage.source, stage.target, mode=LinkMode.COPY, progress=going)
+    platform.close(root)
+    assert report.leftovers == ()
+    assert sorted(os.listdir(stage.target)) == ["f", "g"]

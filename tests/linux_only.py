@@ -173,6 +173,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_note_is_believed_only_if_everything_in_it_is_so",
         ),
         CALLS: (
+            "test_a_stage_whose_lock_is_let_go_of_meanwhile_is_removed_as_well",
             "test_linkers_meet_wherever_their_stages_lie",
             "test_a_link_that_failed_may_be_anothers_if_it_is_there",
             "test_what_cannot_be_put_back_is_saved_and_listed",
@@ -270,6 +271,8 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "linker/test_refusals.py": {
         CALLS: ("test_what_cannot_be_read_of_a_source_is_named",),
+        USERS: ("test_a_source_that_may_not_be_looked_at_is_refused_as_that",),
+        PROCESSES: ("test_a_working_directory_that_was_removed_is_told_of_relative_paths_alone",),
     },
     "linker/test_rules.py": {
         CALLS: (

@@ -770,17 +770,25 @@ def test_a_read_only_target_of_its_owner_is_written_to(scene: str, user: str) ->
     assert not stage.beside()
 
 
-def test_a_stage_whose_lock_is_let_go_of_meanwhile_is_removed_as_well(scene: str) -> None:
+@pytest.mark.parametrize("there", [True, False], ids=["there", "with its directory"])
+def test_a_stage_whose_lock_is_let_go_of_meanwhile_is_removed_as_well(
+    scene: str, *, there: bool
+) -> None:
     """As of a run that was killed just before: its helper holds the lock until it is gone."""
-    stage = Scene(scene, {"f": File(b"f")}, {"g": File(b"g")})
+    stage = Scene(scene, {"d/f": File(b"f"), "h": File(b"h")}, {"d/g": File(b"g")})
     platform = LinuxPlatform()
-    root = platform.open_root(stage.target)
+    root = platform.open_root(f"{stage.target}/d")
     left = open_stage(platform, root, lambda _: False)
 
     def going(done: int, total: int) -> None:
-        left.close()
+        if done == total:
+            left.close()
+            if not there:
+                trees.remove(f"{stage.target}/d")
 
     report = link_tree(stage.source, stage.target, mode=LinkMode.COPY, progress=going)
     platform.close(root)
     assert report.leftovers == ()
-    assert sorted(os.listdir(stage.target)) == ["f", "g"]
+    assert sorted(os.listdir(stage.target)) == (["d", "h"] if there else ["h"])
+    if there:
+        assert sorted(os.listdir(f"{stage.target}/d")) == ["f", "g"]

@@ -24,7 +24,7 @@ from linker.platforms.base import Failed, Kind
 from linker.report import LinkError
 from linker.sources import DirectorySource, Shelf, absolute_prefix, survey
 from linker.tree import Lost, Node, Reserved, SpecialFile
-from tests.linker import trees
+from tests.linker import trees, users
 from tests.linker.seams import MachinePlatform
 from tests.linker.trees import Directory, File, Symlink, Tree
 
@@ -352,3 +352,35 @@ def test_a_directory_is_a_source_of_what_lies_in_it(here: str) -> None:
 def test_absolute_paths_below_a_directory_begin_alike(here: str) -> None:
     assert absolute_prefix("dir") == f"{here}/dir/"
     assert absolute_prefix("/") == "/"
+
+
+@users.ROOT_ONLY
+def test_a_source_that_may_not_be_looked_at_is_refused_as_that(here: str) -> None:
+    os.makedirs("shut/in")
+    os.chmod("shut", 0o700)
+    with users.ordinary_user():
+        for check, source in ((check_roots, "shut/in"), (check_file, f"{here}/shut/in")):
+            assert words(check, source, "target") == (
+                f"cannot look at the source {source}",
+                "Permission denied",
+                "a directory on the way to it may not be searched by this user",
+                source,
+                Condition.DENIED,
+            )
+
+
+def test_a_working_directory_that_was_removed_is_told_of_relative_paths_alone(
+    here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkdir("gone")
+    monkeypatch.chdir("gone")
+    os.rmdir(f"{here}/gone")
+    assert words(check_roots, f"{here}/dir", "target") == (
+        "target leads nowhere",
+        "the working directory was removed",
+        "name a path from the root, or work in another directory",
+        "target",
+        Condition.MISSING,
+    )
+    assert check_roots(f"{here}/dir", f"{here}/new") == f"{here}/new"
+    assert words(check_roots, f"{here}/dir", "")[1] == "it is empty"

@@ -336,19 +336,22 @@ def test_of_two_notes_of_one_directory_the_first_one_has_the_last_word(ground: s
     assert os.listdir(f"{ground}/target") == ["shut"]
 
 
-def test_a_directory_that_is_refused_once_when_it_gets_its_bits_back_is_told(ground: str) -> None:
+@pytest.mark.parametrize("calls", [["open"], ["stat", "open"]], ids="+".join)
+def test_a_directory_that_is_refused_once_when_it_gets_its_bits_back_is_told(
+    ground: str, calls: list[str]
+) -> None:
     scene = scene_of(ground, {"shut/f": File(b"f")}, {"shut": Directory(0o111)})
-    placed = refused = False
+    placed, refusing = False, list(calls)
 
     def deed(number: int, name: str) -> None:
-        nonlocal placed, refused
-        if name == "open" and placed and not refused:
-            refused = True
+        nonlocal placed
+        if placed and refusing and name == refusing[-1]:
+            refusing.pop()
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         placed = placed or name == "link"
 
     ended = link(scene, deed)
-    assert refused
+    assert not refusing
     assert ended.report is not None
     mode = os.stat(f"{scene.target}/shut").st_mode & 0o7777
     assert (mode == 0o111) is not ("shut" in ended.report.leftovers)

@@ -145,6 +145,11 @@ def test_a_stage_that_cannot_be_saved_is_removed_by_nobody(place: Place) -> None
     assert stage.remove() == [stage.name]
     stage.close()
     assert not recover(LinuxPlatform(), place.handle, stage.name)
+    deaf = open_stage(with_calls(renameat2=refused, rename=refused), place.handle, never)
+    os.rmdir(f"{place.path}/{deaf.name}")  # so that nothing can be noted in it
+    deaf.keep = True
+    assert deaf.remove() == [deaf.name]
+    deaf.close()
     with open(f"{place.path}/{stage.name}/1", "rb") as file:
         assert file.read() == b"precious"
     trees.remove(f"{place.path}/{stage.name}")

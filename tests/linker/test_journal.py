@@ -14,7 +14,7 @@ import pytest
 
 from linker import LinkError, LinkMode, engine, helping, link_tree
 from linker.journal import SAVED, STAGE, open_stage
-from linker.platforms.linux import LinuxPlatform
+from linker.platforms import current
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
@@ -776,7 +776,7 @@ def test_a_stage_whose_lock_is_let_go_of_meanwhile_is_removed_as_well(
 ) -> None:
     """As of a run that was killed just before: its helper holds the lock until it is gone."""
     stage = Scene(scene, {"d/f": File(b"f"), "h": File(b"h")}, {"d/g": File(b"g")})
-    platform = LinuxPlatform()
+    platform = current()
     root = platform.open_root(f"{stage.target}/d")
     left = open_stage(platform, root, lambda _: False)
 

@@ -48,6 +48,14 @@ _FEW = 4
 _COARSEST = 2_000_000_000
 """Nanoseconds by which a filesystem may cut a modification time off (FAT)."""
 
+_GONE = (
+    Condition.MISSING,
+    Condition.NOT_DIRECTORY,
+    Condition.IS_SYMLINK,
+    Condition.NAME_TOO_LONG,
+)
+"""What tells that no directory of ours has a name any more."""
+
 _ATTEMPTS = 16
 """How often a fresh stage may be lost to somebody who cleans up before it is locked."""
 
@@ -138,7 +146,7 @@ class Stage:
         """
         platform, saved = self._platform, SAVED + self.name[len(STAGE) :]
         try:
-            _place(platform, self, self.parent, self.name, self.parent, saved)
+            place(platform, self, self.parent, self.name, self.parent, saved)
         except Failed:
             with suppress(Failed):
                 if _leads_to(platform, self.parent, saved, self.handle):  # an interrupt came then
@@ -239,8 +247,11 @@ def _leads_to(platform: Platform, parent: int, name: str, handle: int) -> bool:
     return seen is not None and seen.inode == platform.facts(handle).inode
 
 
-def _place(platform: Platform, stage: Stage, source: int, name: str, target: int, new: str) -> None:
-    """Rename what is in a stage, or the stage, in the way that the filesystem offers."""
+def place(platform: Platform, stage: Stage, source: int, name: str, target: int, new: str) -> None:
+    """Rename what is in a stage, or the stage, in the way that the filesystem offers.
+
+    Raises `Failed`.
+    """
     if not stage.emulate_place:
         try:
             platform.place(source, name, target, new)
@@ -566,11 +577,7 @@ class Undo:
         try:
             handle = self._trail.seek(node)
         except Lost as lost:
-            gone = (
-                *(Condition.MISSING, Condition.NOT_DIRECTORY, Condition.IS_SYMLINK),
-                Condition.NAME_TOO_LONG,
-            )
-            if condition(self._platform, lost.failed) in gone:
+            if condition(self._platform, lost.failed) in _GONE:
                 return None
             raise lost.failed from lost
         facts = self._platform.facts(handle)
@@ -650,7 +657,7 @@ class Undo:
                 raise
 
     def _place(self, stage: Stage, source: int, name: str, target: int, new: str) -> None:
-        _place(self._platform, stage, source, name, target, new)
+        place(self._platform, stage, source, name, target, new)
 
     def _exchange(self, stage: Stage, number: str, handle: int, name: str) -> None:
         platform = self._platform

@@ -30,6 +30,7 @@ import os
 import re
 import secrets
 import stat as st
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -195,9 +196,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _second(names: Iterable[str]) -> str:
-    """Return the first name that was there before."""
-    seen: set[str] = set()
-    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    """Return the first name that is there twice."""
+    return next(name for name, times in Counter(names).items() if times > 1)
 
 
 def _entry(path: str, facts: object) -> Entry:

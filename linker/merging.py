@@ -481,10 +481,8 @@ class Merger:
             if (facts.device, facts.inode) == record.identity:
                 self._platform.change_mode(handle, mode)
         except Lost as lost:
-            meaning = condition(self._platform, lost.failed)
-            shut = meaning is Condition.DENIED and lost.node is record.node and not mode & 0o400
-            shut = shut and self._has_bits(record.node, mode)
-            if not shut and (not last or meaning is not Condition.MISSING):
+            gone = last and condition(self._platform, lost.failed) is Condition.MISSING
+            if not gone and not self._has_bits(record.node, mode):
                 return False
         except Failed:
             return False

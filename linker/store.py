@@ -30,7 +30,7 @@ from linker.conditions import Condition, Primitive
 from linker.engine import Progress, link_source
 from linker.failures import condition, insist, link_error, printable
 from linker.inputs import check_paths, check_roots
-from linker.journal import RESERVED, STAGE, Stage, open_stage, recover
+from linker.journal import RESERVED, STAGE, Stage, open_stage, place, recover
 from linker.manifest import ALGORITHMS, Branch, Entry, Manifest
 from linker.merging import BUSY_PATIENCE
 from linker.modes import Existing, LinkMode
@@ -338,13 +338,7 @@ class Store:
                     self._patiently(lambda: self._swap(stage, number, mark))
 
     def _place(self, stage: Stage, number: str, mark: str) -> None:
-        platform = self._platform
-        try:
-            platform.place(stage.handle, number, stage.parent, mark)
-        except Failed as failed:
-            if condition(platform, failed) is not Condition.UNSUPPORTED:
-                raise
-            platform.place_emulated(stage.handle, number, stage.parent, mark)
+        place(self._platform, stage, stage.handle, number, stage.parent, mark)
 
     def _swap(self, stage: Stage, number: str, mark: str) -> None:
         platform = self._platform

@@ -1000,7 +1000,11 @@ def test_the_quick_matrix_writes_its_pages_and_runs_a_cell_only_once(
     assert f"uv {kits.versions()['python']['uv']}, bun" in said.err, "versions are printed"
     for program, layout in itertools.product(here, matrix.QUICK):
         assert f"{program} on {layout}: " in said.err
-    assert re.search(r" 0 differ; \d+ of \d+ cells could not be run[,;]", said.out)
+    assert re.search(
+        r" 0 differ; \d+ of \d+ cells could not be run"
+        r"(; in \d+ cells the network was within reach: this user may not leave it)?, in ",
+        said.out,
+    )
     assert "| cp | reflink=auto | " in page.read_text()
     results = json.loads((tmp_path / "results.json").read_text())
     assert {cell["layout"] for cell in results["cells"]} == set(matrix.QUICK)

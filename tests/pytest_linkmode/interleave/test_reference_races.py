@@ -23,7 +23,7 @@ def test_two_linkers_in_one_target(
     linkmode_interleave: Interleaver, meeting: str, name: str, mode: LinkMode
 ) -> None:
     race = Race(meeting, SCENARIOS[name], mode)
-    bound = 400 if name not in WHOLE else 8000
+    bound = 600 if name not in WHOLE else 8000
     explored = race.explore(linkmode_interleave, linkmode_interleave.budget or bound)
     if linkmode_interleave.budget is None and name in WHOLE:
         assert explored.complete or explored.replayed

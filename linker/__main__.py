@@ -10,9 +10,13 @@ import sys
 # among them nor taking them apart one by one is of use to anybody.
 gc.disable()
 
-from linker.cli import main  # noqa: E402  # what is imported are such objects too
+try:
+    from linker.cli import main  # what is imported are such objects too
 
-status = main()
+    status = main()
+except KeyboardInterrupt:  # before `main` could tell of it, or while it did
+    os.write(2, b"interrupted\n")
+    status = 130
 for stream in (sys.stdout, sys.stderr):
     try:
         if stream is not None:  # as it is where the descriptor was closed

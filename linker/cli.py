@@ -212,12 +212,11 @@ def _link(arguments: Arguments) -> Status:
 
 
 def _add(arguments: Arguments) -> Status:
-    from linker.inputs import check_paths
     from linker.manifest import Manifest
     from linker.store import Store
 
     if arguments.manifest is not None:
-        check_paths(manifest=arguments.manifest)  # before anything is added
+        Manifest.check_writable(arguments.manifest)  # before anything is added
     expected = Manifest.read(arguments.expect) if arguments.expect is not None else None
     manifest = Store(arguments.store).add(
         arguments.source, algorithm=arguments.algorithm, expected=expected

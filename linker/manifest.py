@@ -31,7 +31,7 @@ import re
 import secrets
 import stat as st
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -135,27 +135,16 @@ class Manifest:
     def write(self, path: StrPath) -> None:
         """Make a file of it, whole or not at all. Raises `LinkError`."""
         name = text_of(path)
-        check_paths(manifest=name)
-        real = os.path.realpath(name)  # a symlink stays one
-        draft = os.path.join(os.path.dirname(real), f".manifest-{secrets.token_hex(4)}")
-        if os.path.exists(name) and not os.path.isfile(name):  # a device would be one no more
-            raise LinkError(f"cannot write the manifest {printable(name)}", why=_NO_FILE, path=name)
-        try:
-            try:
-                with open(draft, "x", encoding="ascii") as file:
-                    file.write(self.dumps())
-                os.replace(draft, real)
-            except BaseException:
-                with contextlib.suppress(OSError):  # the first error is the one to tell
-                    os.unlink(draft)
-                raise
-        except OSError as error:
-            raise LinkError(
-                f"cannot write the manifest {printable(name)}",
-                why=str(error.strerror),
-                hint="name a file in a directory that this user may write to",
-                path=name,
-            ) from error
+        with _drafted(name) as (draft, real), _telling(name):
+            with open(draft, "w", encoding="ascii") as file:
+                file.write(self.dumps())
+            os.replace(draft, real)
+
+    @staticmethod
+    def check_writable(path: StrPath) -> None:
+        """Raise `LinkError` unless a manifest can be written there. What is there stays."""
+        with _drafted(text_of(path)):
+            return
 
     @classmethod
     def read(cls, path: StrPath) -> Manifest:
@@ -180,7 +169,50 @@ class Manifest:
                 hint="name a file that `python -m linker add --manifest FILE` has written",
                 path=name,
             ) from error
-        return cls.loads(text)
+        try:
+            return cls.loads(text)
+        except LinkError as error:
+            what = f"{printable(name)}: {error.what}"
+            raise LinkError(
+                what, why=error.why, hint=error.hint, path=error.path or name
+            ) from error
+
+
+@contextlib.contextmanager
+def _drafted(name: str) -> Iterator[tuple[str, str]]:
+    """Make an empty file beside where a manifest shall be; it is gone at the end.
+
+    Give its path, and the one that the manifest shall have.
+    """
+    check_paths(manifest=name)
+    real = os.path.realpath(name)  # a symlink stays one
+    draft = os.path.join(os.path.dirname(real), f".manifest-{secrets.token_hex(4)}")
+    if os.path.exists(name) and not os.path.isfile(name):  # a device would be one no more
+        raise _unwritable(name, _NO_FILE)
+    with _telling(name):
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield draft, real
+    finally:
+        with contextlib.suppress(OSError):  # it has its name by now, or another error is told
+            os.unlink(draft)
+
+
+@contextlib.contextmanager
+def _telling(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(name, str(error.strerror)) from error
+
+
+def _unwritable(name: str, why: str) -> LinkError:
+    return LinkError(
+        f"cannot write the manifest {printable(name)}",
+        why=why,
+        hint="name a file in a directory that this user may write to",
+        path=name,
+    )
 
 
 def _open(path: str, flags: int) -> int:

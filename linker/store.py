@@ -65,6 +65,8 @@ _NO_OTHER = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Follow no symlink, and wait for no fifo, that somebody put in the place of a file."""
 
 _GONE = "is not there"
+_NO_FILE = "is no file"
+_DIRECTORY = f"{_NO_FILE}, but a directory"
 _AGAIN = "add the files to the store again: `python -m linker add --store STORE SOURCE`"
 
 
@@ -321,6 +323,16 @@ class Store:
         with open(path, "rb", buffering=0, opener=_open) as file:
             digest = self._digest(file, algorithm)
         os.utime(path, (MTIME, MTIME))
+        if not _is_stamped(os.stat(path), MODES[executable]):
+            raise LinkError(
+                f"{printable(self.path)} cannot be a store",
+                why="its filesystem does not keep the permission bits and times that files are "
+                "given",
+                hint="make the store on another one: FAT and exFAT are such, and some that are "
+                "mounted by FUSE",
+                path=self.path,
+                condition=Condition.UNSUPPORTED,
+            )
         return Entry(f"{algorithm}-{digest}", executable)
 
     def _shelve(self, stage: Stage, number: str, entry: Entry) -> None:
@@ -334,11 +346,18 @@ class Store:
             except Failed as failed:
                 if condition(platform, failed) is not Condition.EXISTS:
                     raise
-                if self._wrong_with(entry):  # what it was once: the old one goes with the stage
+                wrong = self._wrong_with(entry)
+                if wrong == _DIRECTORY:  # which no call of Windows swaps with a file
+                    self._patiently(lambda: self._set_aside(stage, mark))
+                    self._shelve(stage, number, entry)
+                elif wrong:  # what it was once: the old one goes with the stage
                     self._patiently(lambda: self._swap(stage, number, mark))
 
     def _place(self, stage: Stage, number: str, mark: str) -> None:
         place(self._platform, stage, stage.handle, number, stage.parent, mark)
+
+    def _set_aside(self, stage: Stage, mark: str) -> None:
+        place(self._platform, stage, stage.parent, mark, stage.handle, stage.number())
 
     def _swap(self, stage: Stage, number: str, mark: str) -> None:
         platform = self._platform
@@ -354,7 +373,6 @@ class Store:
     def _wrong_with(self, entry: Entry, *, contents: bool = True) -> str:
         """Return what is wrong with a file of the store, nothing if it is what it must be."""
         mark = place_of(entry)
-        stamp = MODES[entry.executable], MTIME * 10**9
         algorithm, _, digest = entry.digest.partition("-")
         with self._telling(Primitive.READ, mark), self._failing(mark), ExitStack() as stack:
             path = os.path.join(self.path, mark)
@@ -362,14 +380,16 @@ class Store:
                 file = stack.enter_context(self._opened(path))
             except FileNotFoundError:
                 return _GONE
-            except Failed as failed:
-                if condition(self._platform, failed) is not Condition.IS_SYMLINK:
-                    raise
-                return "is no file, but a symlink"
+            except Failed:
+                if os.path.islink(path):
+                    return f"{_NO_FILE}, but a symlink"
+                if os.path.isdir(path):
+                    return _DIRECTORY
+                raise
             seen = os.fstat(file.fileno())
             if not st.S_ISREG(seen.st_mode):
-                return "is no file"
-            if (st.S_IMODE(seen.st_mode), seen.st_mtime_ns) != stamp:
+                return _NO_FILE
+            if not _is_stamped(seen, MODES[entry.executable]):
                 return "was changed: its permission bits or its time are not the store's"
             if not contents:
                 return ""
@@ -455,6 +475,11 @@ class _Stocked:
             node.directories = [Node(name, node) for name in sorted(branch.directories)]
             pending += [(child, branch.directories[child.name]) for child in node.directories]
         return Contents(Shelf(platform, root, top), len(self._manifest.files), [])
+
+
+def _is_stamped(seen: os.stat_result, mode: int) -> bool:
+    """Return whether a file has these permission bits, and the time of all files of a store."""
+    return (st.S_IMODE(seen.st_mode), seen.st_mtime_ns) == (mode, MTIME * 10**9)
 
 
 def _open(path: str, flags: int) -> int:

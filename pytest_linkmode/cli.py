@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from linker import cli as linker_cli
 from linker.cli import Status, tell, tell_json
 from linker.failures import printable
+from linker.inputs import check_paths
 from linker.modes import LinkMode
 from pytest_linkmode.commands import doctor as commands_doctor
 from pytest_linkmode.commands import explain as commands_explain
@@ -205,6 +206,7 @@ def _probe(arguments: argparse.Namespace) -> Status:
     from linker.policies import ALL
     from pytest_linkmode.capabilities import probe
 
+    check_paths(source=arguments.source, target=arguments.target)
     source, target = os.path.abspath(arguments.source), os.path.abspath(arguments.target)
     for what, path in (("source", source), ("target", target)):
         if not os.path.isdir(path):

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from linker.cli import Status, tell, tell_json
 from linker.failures import printable
+from linker.inputs import check_paths
 from pytest_linkmode.errors import LinkmodeError, UsageError
 
 
@@ -32,6 +33,7 @@ def run(arguments: argparse.Namespace) -> Status:
     from pytest_linkmode.layouts import Workshop
 
     name = kind_of(arguments.filesystem).name
+    check_paths(directory=arguments.directory)
     path = os.path.realpath(arguments.directory)
     _check(path)
     settings = replace(config.from_environment(), namespace=namespaces.HOST, dirs={})

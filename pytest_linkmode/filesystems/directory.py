@@ -29,7 +29,10 @@ SHARED_MEMORY = "/dev/shm"
 def _working() -> tuple[str, ...]:
     import tempfile
 
-    return tempfile.gettempdir(), "/var/tmp", os.getcwd()
+    own = [tempfile.gettempdir(), "/var/tmp"]
+    with contextlib.suppress(FileNotFoundError):  # it was removed
+        own.append(os.getcwd())
+    return tuple(own)
 
 
 def _shared_memory() -> tuple[str, ...]:

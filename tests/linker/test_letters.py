@@ -8,6 +8,7 @@ as on exFAT, a rename would give what it replaces the letters of the source.
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +18,14 @@ import pytest
 from linker import LinkError, LinkMode, link_file, link_tree
 from linker.conditions import Condition
 from linker.platforms.macos import RENAME_SWAP
+from linker.store import Store
 from linker.tree import spelled
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
 from pytest_linkmode.models import clonefile
 from pytest_linkmode.models.clonefile import Quirk
 from pytest_linkmode.models.darwin import darwin_error
+from tests.linker import trees
 from tests.linker.scenes import Scene
 from tests.linker.seams import CALLS, REFLINKING, Tap
 from tests.linker.trees import File, Tree
@@ -42,6 +45,18 @@ def exfat(linkmode_fs_factory: Filesystems) -> str:
 def contents(scene: Scene) -> dict[str, bytes]:
     """Return what the files of the target hold, by the names that its directories list."""
     return {path: seen.content for path, seen in scene.now().items() if seen.kind == "file"}
+
+
+def test_what_keeps_no_permission_bits_is_told_before_it_holds_a_file_of_a_store(
+    exfat: str,
+) -> None:
+    trees.build(f"{exfat}/source", {"a": File(b"a")})
+    store = Store(f"{exfat}/store")
+    with pytest.raises(LinkError, match="cannot be a store: its filesystem does not keep") as told:
+        store.add(f"{exfat}/source")
+    assert told.value.hint
+    assert told.value.condition is Condition.UNSUPPORTED
+    assert os.listdir(store.path) == ["store.json"]
 
 
 def test_what_exfat_has_in_other_letters_is_replaced_under_them(exfat: str) -> None:

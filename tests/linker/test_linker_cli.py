@@ -72,12 +72,16 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     """Run the command as a process of its own."""
     return subprocess.run(
         (sys.executable, "-W", "error", "-m", "linker", *arguments),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
         errors="surrogateescape",
         timeout=60,
         check=False,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        **{
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "env": {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            **options,
+        },
     )
 
 
@@ -480,6 +484,32 @@ def test_what_was_added_is_linked(
     assert main(["--store", store, manifest, f"{ground}/target", "--mode=hardlink"]) == 0
     assert capsys.readouterr().out == "3 files (3 hardlink), 2 new directories\n"
     assert os.stat(f"{ground}/target/d/b").st_nlink == 2
+
+
+def test_nothing_is_added_whose_manifest_could_not_be_written(
+    ground: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trees.build(f"{ground}/files", NO_LINKS)
+    manifest = f"{ground}/nowhere/manifest.json"
+    status = main(["add", "--store", f"{ground}/store", "--manifest", manifest, f"{ground}/files"])
+    assert status == Status.FAILED
+    assert f"cannot write the manifest {manifest}: No such" in capsys.readouterr().err
+    assert os.listdir(ground) == ["files"]
+
+
+def test_an_interrupt_while_the_linker_is_loaded_is_told(ground: str) -> None:
+    Path(f"{ground}/sitecustomize.py").write_text(
+        "import sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'linker.modes':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+    )
+    path = os.pathsep.join([ground, *sys.path])
+    run = command(f"{ground}/source", f"{ground}/target", env={**os.environ, "PYTHONPATH": path})
+    assert (run.returncode, run.stdout) == (Status.INTERRUPTED, "")
+    assert run.stderr.splitlines() == ["interrupted"]
 
 
 def test_a_manifest_goes_through_a_pipe(ground: str) -> None:

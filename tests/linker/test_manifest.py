@@ -7,6 +7,7 @@ import ntpath
 import os
 import posixpath
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,6 +219,35 @@ def test_a_manifest_is_written_whole_or_not_at_all(ground: str) -> None:
         Manifest({}).write(f"{ground}/nowhere/manifest.json")
     assert Manifest.read(path).files == {"a": EMPTY}
     assert os.listdir(ground) == ["manifest.json"]
+
+
+def test_whether_a_manifest_can_be_written_is_known_before(ground: str) -> None:
+    path = f"{ground}/manifest.json"
+    Manifest.check_writable(path)
+    assert os.listdir(ground) == []
+    Manifest({"a": EMPTY}).write(path)
+    Manifest.check_writable(path)
+    assert os.listdir(ground) == ["manifest.json"]
+    assert Manifest.read(path).files == {"a": EMPTY}
+    for wrong in (f"{ground}/nowhere/manifest.json", ground):
+        with pytest.raises(LinkError, match="cannot write the manifest"):
+            Manifest.check_writable(wrong)
+
+
+def test_what_is_wrong_with_a_manifest_is_said_with_its_name(ground: str) -> None:
+    path = f"{ground}/manifest.json"
+    refused = "the manifest must not name '..'"
+    leads_out = Manifest({"a": EMPTY}).dumps().replace('"a"', '".."')
+    for text, wrong in (
+        ("{", "this is no manifest"),
+        (leads_out, refused),
+    ):
+        Path(path).write_text(text)
+        with pytest.raises(LinkError) as told:
+            Manifest.read(path)
+        assert told.value.what == f"{path}: {wrong}"
+        assert told.value.why
+        assert told.value.hint or wrong == refused
 
 
 def test_a_manifest_that_cannot_be_read_is_an_error_of_ours(ground: str) -> None:

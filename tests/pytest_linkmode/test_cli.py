@@ -649,6 +649,28 @@ def test_odd_names_are_told_on_one_line_each(linkmode: Linkmode, tmp_path: Path)
     assert linkmode("probe", odd, tmp_path, "--json").plain["source"] == str(odd)
 
 
+@pytest.mark.parametrize("words", ["probe . .", "mount tmpfs there", "doctor tmpfs"])
+def test_a_working_directory_that_was_removed_is_told(tmp_path: Path, words: str) -> None:
+    script = (
+        "import os, sys; from pytest_linkmode import cli; os.mkdir('gone'); os.chdir('gone');"
+        "os.rmdir('../gone'); sys.exit(cli.main(sys.argv[1:]))"
+    )
+    run = subprocess.run(
+        (sys.executable, "-c", script, *words.split()),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if words.startswith("doctor"):  # which needs none
+        assert (run.returncode, run.stderr) == (0, "")
+        assert "tmpfs" in run.stdout
+    else:
+        assert run.returncode == Status.FAILED, run.stderr
+        assert "leads nowhere: the working directory was removed" in run.stderr
+
+
 def test_a_reader_who_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -84,6 +84,7 @@ class Choices:
         """The first error of those for which files were left out."""
         self._told: set[tuple[str, str, Scope]] = set()
         self._pairs: dict[tuple[int, str], Pair] = {}
+        self._knows_one_pair = policy.memory in (Memory.TREE, Memory.PROCESS)
         self._taken = self._edge_of_names(Primitive.RENAME, Condition.EXISTS)
 
     def _edge_of_names(self, primitive: Primitive, meaning: Condition) -> Edge | None:
@@ -92,12 +93,11 @@ class Choices:
 
     def pair(self, device: int, stage: str) -> Pair:
         """Return what is known of files of the filesystem `device` linked through `stage`."""
-        memory = self.policy.memory
-        key = (0, "") if memory in (Memory.TREE, Memory.PROCESS) else (device, stage)
+        key = (0, "") if self._knows_one_pair else (device, stage)
         pair = self._pairs.get(key)
         if pair is None:
             start = self.start
-            if memory is Memory.PROCESS:
+            if self.policy.memory is Memory.PROCESS:
                 start = _process_modes.get((self.policy.name, self.requested), start)
             pair = self._pairs[key] = Pair(start, set())
         return pair

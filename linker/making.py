@@ -7,7 +7,7 @@ without a call of ours but the platform's, and what does not is the policy's to 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from linker.choices import Choices, LeftOut, Pair
@@ -82,6 +82,12 @@ class Maker:
         self.cloner: Cloner | None = None
         """Who may make a directory by one call."""
         self._processes = processes
+        self._primitives: Mapping[LinkMode, Primitive] = {
+            LinkMode.CLONE: platform.clone_file,
+            LinkMode.HARDLINK: platform.hardlink,
+            LinkMode.COPY: platform.copy_file,
+        }
+        """What makes a file in a mode; what makes a symlink depends on its directory."""
         self._helping = False
         self._untold: list[tuple[Sequence[Piece], list[int]]] = []
         """What helpers have told of their tickets and no node has been told yet."""
@@ -551,8 +557,8 @@ class Maker:
 
     def primitive(self, mode: LinkMode, node: Node) -> Primitive:
         """Return what makes a file of a directory in a mode."""
-        platform, stored = self._platform, node.stored
-        if mode is LinkMode.SYMLINK:
+        platform, stored, call = self._platform, node.stored, self._primitives.get(mode)
+        if call is None:
             base = self._symlink_base
             if stored is None:
                 path = node.path_below(self._source.base_depth)
@@ -563,11 +569,6 @@ class Maker:
             return lambda _source, name, target, new: platform.symlink(
                 base + stored[name], target, new
             )
-        call = platform.copy_file
-        if mode is LinkMode.CLONE:
-            call = platform.clone_file
-        elif mode is LinkMode.HARDLINK:
-            call = platform.hardlink
         if stored is None:
             return call
         return lambda source, name, target, new: call(source, stored[name], target, new)

@@ -119,7 +119,8 @@ def walk(top: Node) -> Iterator[tuple[Node, bool]]:
         yield node, entering
         if entering:
             stack.append((node, False))
-            stack.extend((child, True) for child in reversed(node.directories))
+            if node.directories:
+                stack.extend([(child, True) for child in reversed(node.directories)])
 
 
 class Trail:
@@ -204,8 +205,12 @@ class Trail:
     def seek(self, node: Node) -> int:
         """Go to the directory that stands for `node`; return its handle."""
         nodes, parent = self._nodes, node.parent
-        if parent is not None and nodes[-1] is parent:  # the next step of a walk, mostly
-            return self.step(node)
+        if parent is not None:  # the next step of a walk, mostly
+            if nodes[-1] is parent:
+                return self.step(node)
+            if len(nodes) > 1 and nodes[-2] is parent and nodes[-1] is not node:
+                self.leave()
+                return self.step(node)
         missing = []
         while True:
             place = node.depth - self.base_depth

@@ -115,6 +115,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends a run, cleanly."""
 
 
+AS_ROOT = ("unshare", "--user", "--map-root-user", "--")
+"""What makes an ordinary user root of a namespace, with rights over what is the user's anyway."""
+
+
 class WineError(Exception):
     """The tests cannot be run; the text says what, why and what mends it."""
 
@@ -296,6 +300,30 @@ def may_have_wine() -> bool:
     return bool(shutil.which("wine")) or (
         bootstrap.find_manager() is not None and bootstrap.elevation() is not None
     )
+
+
+def become_root(arguments: Sequence[str]) -> None:
+    """Run again as root of a user namespace, if this is an ordinary user.
+
+    Wine opens a file for writing to change its attributes, which a read-only one allows to root
+    alone; Windows asks for no such right. Raises WineError.
+    """
+    if os.geteuid() == 0:
+        return
+    try:
+        tried = subprocess.run((*AS_ROOT, "true"), check=False, capture_output=True, text=True)
+        said = tried.stderr.strip() or f"status {tried.returncode}"
+        refusal = said if tried.returncode else ""
+    except OSError as error:
+        refusal = str(error)
+    if refusal:
+        raise WineError(
+            "Under Wine only root may change the attributes of read-only files, and this user may "
+            f"not be root of a user namespace: {refusal}\n"
+            "To fix this: allow user namespaces (`linkmode doctor` says how), or run it as root"
+        )
+    command = (sys.executable, "-P", "-m", "scripts.wine", *arguments)
+    os.execvp(AS_ROOT[0], (*AS_ROOT, *command))
 
 
 def ensure_python(machine: Machine) -> None:
@@ -700,6 +728,7 @@ def main(arguments: Sequence[str]) -> int:
     outcomes: list[Outcome] = []
     try:
         ensure_wine()
+        become_root(arguments)
         with alone():
             ensure_python(places[0])
             ensure_site(places[0])

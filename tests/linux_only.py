@@ -387,6 +387,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         PROCESSES: (
             "test_explain_in_a_layout_does_what_the_system_would_do",
             "test_explain_in_a_layout_shows_what_a_kill_leaves",
+            "test_a_working_directory_that_was_removed_is_told",
         ),
         NAMES: ("test_odd_names_are_told_on_one_line_each",),
         FILESYSTEMS: (

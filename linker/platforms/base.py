@@ -126,18 +126,19 @@ def copy_range(
     """Copy `length` bytes between two open files, at their positions, through a buffer; a source
     that ends early is SHORT.
     """
-    done = 0
-    while done < length:
-        got = read(reading, [buffer[: length - done]])
+    left = length
+    while left:
+        part = buffer[:left]
+        got = read(reading, [part])
         if got == 0:
-            raise short(done, length)
-        put = 0
-        while put < got:
-            wrote = write(writing, buffer[put:got])
+            raise short(length - left, length)
+        if got < len(part):
+            part = part[:got]
+        while (wrote := write(writing, part)) < len(part):
             if wrote == 0:
-                raise short(done + put, length)
-            put += wrote
-        done += got
+                raise short(length - left + got - len(part), length)
+            part = part[wrote:]
+        left -= got
 
 
 class Platform(Protocol):

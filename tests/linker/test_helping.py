@@ -28,7 +28,7 @@ from linker.conditions import Primitive
 from linker.journal import RESERVED
 from linker.making import LEAST
 from linker.platforms.base import Failed
-from linker.platforms.linux import CALLS, LinuxPlatform
+from linker.platforms.linux import CALLS, Calls, LinuxPlatform
 from linker.store import Store
 from linker.tree import Node
 from pytest_linkmode.factories import TestFilesystem
@@ -204,10 +204,10 @@ def out_of_descriptors(_: int) -> None:
 
 def a_refused_call(_: int) -> None:
     def refuse(*_: Any, **__: Any) -> int:
-        raise Failed(Primitive.CREATE, OSError(errno.EIO, os.strerror(errno.EIO)))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    for name in ("_new_file", "hardlink", "symlink"):
-        setattr(LinuxPlatform, name, refuse)
+    for name in ("write", "link", "symlink"):
+        setattr(Calls, name, refuse)
 
 
 def an_interrupt(_: int) -> None:

@@ -529,6 +529,8 @@ def test_a_file_that_got_the_inode_number_of_ours_is_not_ours(
     linkmode_fs: TestFilesystem, mode: LinkMode, path: str
 ) -> None:
     """A second linker replaced ours, which freed its number; a third one's file has it now."""
+    if not os.path.ismount(linkmode_fs.path.parent):
+        pytest.skip("a disk of the machine: others may be given the number first")
     tree: Tree = {**ONE_BY_ONE, "old": File(b"new"), "e/z": File(b"z")}
     scene = Scene(str(linkmode_fs.path / "scene"), tree, {"old": File(b"old"), "e": Directory()})
     taken: list[bool] = []

@@ -341,3 +341,25 @@ def test_where_wine_cannot_be_had_nothing_is_run_if_that_was_allowed(
     monkeypatch.setattr(wine, "may_have_wine", lambda: False)
     assert wine.main(["--if-possible"]) == 0
     assert "were not run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_an_ordinary_user_is_root_of_a_namespace_before_anything_is_run(
+    user: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "execvp", lambda _, words: started.append(tuple(words)))
+    monkeypatch.setattr(wine, "AS_ROOT", (sys.executable, "-c", "print('started')"))
+    wine.become_root(["--workers", "2"])
+    here = (*wine.AS_ROOT, sys.executable, "-P", "-m", "scripts.wine", "--workers", "2")
+    assert started == ([here] if user else [])
+
+    for refused in (("false",), (sys.executable, "-c", "exit('not here')"), (f"{tmp_path}/no",)):
+        monkeypatch.setattr(wine, "AS_ROOT", refused)
+        if user:
+            with pytest.raises(wine.WineError, match="may not be root of a user namespace"):
+                wine.become_root([])
+        else:
+            wine.become_root([])
+    assert len(started) == bool(user)

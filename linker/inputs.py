@@ -93,6 +93,7 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
         raise LinkError(
             f"source and {target_is} are the same directory",
             why=f"both are {printable(real_source)}",
+            hint="name another directory for one of them",
             path=target,
         )
     for inner, outer, outer_facts, what in (
@@ -157,6 +158,7 @@ def _inside(inner: str, outer: os.stat_result, known: dict[str, os.stat_result])
             raise LinkError(
                 f"cannot look at {printable(above)}",
                 why=str(error.strerror),
+                hint="let this user look there: source and target must not lie in one another",
                 path=above,
                 condition=Condition.DENIED if denied else Condition.OTHER,
             ) from error
@@ -181,6 +183,7 @@ def check_file(source: str, target: str) -> Kind:
             f"cannot link {printable(source)}",
             why="it is a device, socket or fifo, and only files, directories and symlinks can be "
             "linked",
+            hint="make what it is where it is needed: mkfifo(1), mknod(1)",
             path=source,
         )
     if not _place_of(target)[1]:
@@ -192,7 +195,12 @@ def check_file(source: str, target: str) -> Kind:
             condition=Condition.IS_DIRECTORY,
         )
     if _place_of(source) == _place_of(target):
-        raise LinkError("source and target are the same file", why=printable(source), path=target)
+        raise LinkError(
+            "source and target are the same file",
+            why=printable(source),
+            hint="name another path for one of them",
+            path=target,
+        )
     return Kind.SYMLINK if os.path.islink(source) else Kind.FILE
 
 

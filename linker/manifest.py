@@ -342,6 +342,7 @@ def _wrong_with(part: str) -> str:
 
 
 def _refused(path: str, why: str, hint: str = "") -> LinkError:
+    hint = hint or "name each file once, by its path below the target, and what it is"
     return LinkError(f"the manifest must not name {path!r}", why=why, hint=hint, path=path)
 
 

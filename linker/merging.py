@@ -36,6 +36,8 @@ BUSY_PATIENCE = 16
 PATIENCE = 64
 """How often one name may change under us before that is an error of its own."""
 
+_COMPETITION = "end that program, or link when it has ended"
+
 
 class _Gone(Exception):
     """A directory of the target that was there is there no more."""
@@ -142,6 +144,7 @@ class Merger:
                     raise LinkError(
                         f"{missing.path or 'the target'} vanishes again and again",
                         why="another program removes it while it is linked",
+                        hint=_COMPETITION,
                         path=missing.path,
                         condition=Condition.MISSING,
                     ) from None
@@ -459,6 +462,7 @@ class Merger:
 
     def _widen(self, record: Record, target: int, mode: int) -> None:
         """Let ourselves write into a read-only directory of ours, for as long as it takes."""
+        self._platform.check_bits(target)
         stage = self._stages.all[0]
         path = stage_path(record.node, stage)
         note = stage.pending(path, record.identity[1], mode | 0o300, mode)
@@ -554,6 +558,7 @@ class Merger:
         raise LinkError(
             f"{node.join(name)} changes again and again",
             why="another program creates and removes it while it is linked",
+            hint=_COMPETITION,
             path=node.join(name),
             condition=Condition.BUSY,
         )

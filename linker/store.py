@@ -67,6 +67,7 @@ _NO_OTHER = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _GONE = "is not there"
 _NO_FILE = "is no file"
 _DIRECTORY = f"{_NO_FILE}, but a directory"
+_UNEXPECTED = "get the source again, or leave --expect away if it is as it shall be"
 _AGAIN = "add the files to the store again: `python -m linker add --store STORE SOURCE`"
 
 
@@ -201,6 +202,7 @@ class Store:
             raise LinkError(
                 f"{printable(self.path)} is no store that this linker knows",
                 why=f"it knows version {VERSION}, and {_MARKER} says otherwise",
+                hint="use the linker that made it, or add the files to a new store",
                 path=self.path,
             )
 
@@ -501,6 +503,7 @@ def _compare(found: Manifest, expected: Manifest) -> None:
             raise LinkError(
                 f"the source is not what the manifest says of {path!r}",
                 why=f"it has {_words(ours)}, and should have {_words(theirs)}",
+                hint=_UNEXPECTED,
                 path=path,
             )
     for path in sorted(set(found.directories) ^ set(expected.directories)):
@@ -508,6 +511,7 @@ def _compare(found: Manifest, expected: Manifest) -> None:
         raise LinkError(
             "the source is not what the manifest says",
             why=f"only {here} has the empty directory {path!r}",
+            hint=_UNEXPECTED,
             path=path,
         )
 

@@ -210,7 +210,9 @@ def _probe(arguments: argparse.Namespace) -> Status:
     source, target = os.path.abspath(arguments.source), os.path.abspath(arguments.target)
     for what, path in (("source", source), ("target", target)):
         if not os.path.isdir(path):
-            raise UsageError(f"the {what} {path!r} is no directory")
+            raise UsageError(
+                f"the {what} {path!r} is no directory", hint="name one that is there already"
+            )
     names = ALL if "all" in arguments.policy else arguments.policy or PROBED
     policies = [ALL[name] for name in names]
     try:

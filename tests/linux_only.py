@@ -261,6 +261,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_new_directory_is_never_more_open_than_its_source",
             "test_new_directories_keep_an_inherited_group_whatever_the_umask",
             "test_a_read_only_directory_is_made_writable_wherever_we_are",
+            "test_a_read_only_directory_whose_group_is_anothers_keeps_its_set_group_id_bit",
             "test_a_note_says_what_the_next_run_has_to_give_back",
             "test_a_read_only_directory_is_opened_to_its_owner_alone_and_noted",
             "test_only_hard_links_need_a_stage_in_a_target_that_is_read_only",

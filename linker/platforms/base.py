@@ -243,6 +243,11 @@ class Platform(Protocol):
     def change_mode(self, directory: int, mode: int) -> None:
         """Give an open directory permission bits."""
 
+    def check_bits(self, directory: int) -> None:
+        """Raise `Failed` (STAMP) if an open directory would lose one of its bits, whatever others
+        it were given.
+        """
+
     def permissions(self, directory: int, name: str) -> int:
         """Return the permission bits of an entry that may be shut to us (OPEN)."""
 

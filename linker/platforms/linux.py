@@ -252,6 +252,11 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def _keeps_group_bit(group: int) -> bool:
+    """Return whether this user's changes leave a set-group-id bit where it is (chmod(2))."""
+    return os.geteuid() == 0 or group in (os.getegid(), *os.getgroups())
+
+
 class LinuxPlatform:
     """`linker.platforms.base.Platform` for Linux; see there for what each primitive promises."""
 
@@ -651,6 +656,15 @@ class LinuxPlatform:
             self.calls.chmod(directory, mode)
         except OSError as error:
             raise Failed(Primitive.STAMP, error) from error
+
+    def check_bits(self, directory: int) -> None:
+        try:
+            seen = self.calls.fstat(directory)
+        except OSError as error:
+            raise Failed(Primitive.STAMP, error) from error
+        if seen.st_mode & st.S_ISGID and not _keeps_group_bit(seen.st_gid):
+            why = "it would lose its set-group-id bit, as this user is not in its group"
+            raise Failed(Primitive.STAMP, PermissionError(errno.EPERM, why))
 
     def touch(self, directory: int) -> None:
         try:

@@ -737,6 +737,9 @@ class WindowsPlatform:
         except OSError as error:
             raise Failed(Primitive.STAMP, error) from error
 
+    def check_bits(self, directory: int) -> None:
+        """Find nothing: here no right goes with another."""
+
     def permissions(self, directory: int, name: str) -> int:  # noqa: ARG002
         """Return all of them: here no permission bits shut a directory."""
         return 0o777

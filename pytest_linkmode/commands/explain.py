@@ -68,7 +68,9 @@ def _explain(arguments: argparse.Namespace) -> Status:
             )
         return _show_graph(policy, arguments)
     if arguments.dot or arguments.mermaid:
-        raise UsageError("--layout shows what happens, not a graph")
+        raise UsageError(
+            "--layout shows what happens, not a graph", hint="leave --dot and --mermaid away"
+        )
     return _show_happening(policy, arguments)
 
 

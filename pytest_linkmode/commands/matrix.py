@@ -117,6 +117,9 @@ def _show(table: Sequence[Sequence[str]]) -> None:
     tell("\n" + "\n".join(aligned([tuple(row) for row in table], paint, colours)))
 
 
+_OTHER_CELLS = "name another file by --cells, or remove this one: all cells are run then"
+
+
 def _read_cells(path: str, form: str) -> dict[str, Any]:
     """Return what was told of the cells the last time; nothing if there was no such time.
 
@@ -128,9 +131,9 @@ def _read_cells(path: str, form: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UsageError(f"{path} has no cells", why=str(error)) from None
+        raise UsageError(f"{path} has no cells", why=str(error), hint=_OTHER_CELLS) from None
     if not isinstance(found, dict) or found.get("format") != form:
-        raise UsageError(f"{path} has no cells", why=f"its format is not {form}")
+        raise UsageError(f"{path} has no cells", why=f"its format is not {form}", hint=_OTHER_CELLS)
     return dict(found)
 
 

@@ -74,8 +74,13 @@ def _check(path: str) -> None:
     from pytest_linkmode import kernel
 
     if not os.path.isdir(path):
-        raise UsageError(f"{path} is no directory")
+        raise UsageError(f"{path} is no directory", hint="make one first, or name another")
     if kernel.mount_at(path) is not None:
-        raise UsageError(f"something is mounted on {path} already")
+        hint = "name another directory; what `linkmode mount` has mounted, `linkmode clean` removes"
+        raise UsageError(f"something is mounted on {path} already", hint=hint)
     if os.listdir(path):
-        raise UsageError(f"{path} is not empty", why="what is in it could not be seen any more")
+        raise UsageError(
+            f"{path} is not empty",
+            why="what is in it could not be seen any more",
+            hint="name an empty directory",
+        )

@@ -36,6 +36,7 @@ INTERRUPTED = 2
 
 ANY_MODE = "any"
 """The column of tests that do not vary the link mode."""
+_WRITTEN = "name a file that `pytest --linkmode-report=NAME.json` has written"
 
 
 def document(verdict: Verdict) -> Document:
@@ -204,9 +205,11 @@ def load(path: str) -> Document:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
     except OSError as error:
-        raise UsageError(f"cannot read {path}", why=error.strerror or str(error)) from None
+        why = error.strerror or str(error)
+        raise UsageError(f"cannot read {path}", why=why, hint=_WRITTEN) from None
     except ValueError as error:
-        raise UsageError(f"{path} is no report", why=f"it is not JSON: {error}") from None
+        why = f"it is not JSON: {error}"
+        raise UsageError(f"{path} is no report", why=why, hint=_WRITTEN) from None
     schema = found.get("schema") if isinstance(found, dict) else None
     name, _, number = str(schema).partition("/")
     if name != NAME or not number.isdecimal():

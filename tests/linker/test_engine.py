@@ -310,6 +310,7 @@ def test_a_directory_that_vanishes_again_and_again_is_an_error(ground: str) -> N
     assert 10 < turns < 1000
     assert caught.value.what == "d vanishes again and again"
     assert caught.value.why == "another program removes it while it is linked"
+    assert caught.value.hint == "end that program, or link when it has ended"
     assert caught.value.path == "d"
     assert caught.value.condition is Condition.MISSING
     assert not [name for name in os.listdir(scene.target) if name.startswith(".linkmode-")]
@@ -338,6 +339,7 @@ def test_a_name_that_comes_and_goes_ends_in_time(ground: str) -> None:
         )
     assert caught.value.what == "f changes again and again"
     assert caught.value.why == "another program creates and removes it while it is linked"
+    assert caught.value.hint == "end that program, or link when it has ended"
     assert (caught.value.path, caught.value.condition) == ("f", Condition.BUSY)
     assert 10 < turns < 1000
     assert not os.path.lexists(there)

@@ -1151,6 +1151,7 @@ DOING: dict[str, Callable[[LinuxPlatform, Room], object]] = {
         room.source, 0, SimpleNamespace(mode=0o755, atime_ns=1, mtime_ns=1)
     ),
     "change_mode": lambda platform, room: platform.change_mode(room.source, 0o755),
+    "check_bits": lambda platform, room: platform.check_bits(room.source),
     "permissions": lambda platform, room: platform.permissions(room.source, "d"),
     "let_in": lambda platform, room: platform.let_in(room.source, "d"),
     "touch": lambda platform, room: platform.touch(room.source),
@@ -1204,6 +1205,7 @@ TOLD = [
     ("stamp_directory", "chmod", 1, P.STAMP),
     ("stamp_directory", "utime", 1, P.STAMP),
     ("change_mode", "chmod", 1, P.STAMP),
+    ("check_bits", "fstat", 1, P.STAMP),
     ("permissions", "stat", 1, P.OPEN),
     ("let_in", "open", 1, P.OPEN),
     ("let_in", "fstat", 1, P.OPEN),

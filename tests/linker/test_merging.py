@@ -7,6 +7,7 @@ import errno
 import itertools
 import json
 import os
+import stat
 from typing import Any
 
 import pytest
@@ -560,6 +561,28 @@ def test_a_read_only_directory_is_made_writable_wherever_we_are(
             )
         )
         assert os.stat(f"{scene.target}/ro").st_mode & 0o7777 == 0o555
+
+
+@users.ROOT_ONLY
+@pytest.mark.parametrize("mode", [0o2555, 0o2755])
+def test_a_read_only_directory_whose_group_is_anothers_keeps_its_set_group_id_bit(
+    ground: str, mode: int
+) -> None:
+    scene = Scene(f"{ground}/scene", {"ro/f": File(b"f")}, {"ro": Directory(0o755)})
+    for path in (scene.target, f"{scene.target}/ro"):
+        os.chown(path, users.NOBODY, 0)
+    os.chmod(f"{scene.target}/ro", mode)
+    with users.ordinary_user():
+        if mode & 0o200:  # nothing has to be changed for it
+            link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+        else:
+            with pytest.raises(LinkError, match="lose its set-group-id bit") as told:
+                link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+            assert told.value.what == "cannot set permission bits and times of ro"
+            assert told.value.hint
+    assert stat.S_IMODE(os.stat(f"{scene.target}/ro").st_mode) == mode
+    assert os.listdir(f"{scene.target}/ro") == (["f"] if mode & 0o200 else [])
+    assert os.listdir(scene.target) == ["ro"]
 
 
 class Noting(MachinePlatform):

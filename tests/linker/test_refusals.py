@@ -110,7 +110,7 @@ def test_one_directory_under_two_names_is_refused(here: str, target: str) -> Non
     assert words(check_roots, "dir", target, target_is="store") == (
         "source and store are the same directory",
         f"both are {here}/dir",
-        "",
+        "name another directory for one of them",
         target,
         None,
     )
@@ -173,7 +173,7 @@ def test_a_directory_above_that_cannot_be_looked_at_is_told(
     assert words(check_roots, "dir", "shut/new") == (
         f"cannot look at {here}/shut",
         os.strerror(number),
-        "",
+        "let this user look there: source and target must not lie in one another",
         f"{here}/shut",
         condition,
     )
@@ -201,7 +201,7 @@ def test_a_special_file_is_no_file(here: str) -> None:
             f"cannot link {name}",
             "it is a device, socket or fifo, and only files, directories and symlinks can be "
             "linked",
-            "",
+            "make what it is where it is needed: mkfifo(1), mknod(1)",
             name,
             None,
         )
@@ -222,7 +222,7 @@ def test_one_file_under_one_name_is_refused(here: str, target: str) -> None:
     assert words(check_file, "file", target) == (
         "source and target are the same file",
         "file",
-        "",
+        "name another path for one of them",
         target,
         None,
     )

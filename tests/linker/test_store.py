@@ -207,8 +207,9 @@ def test_a_source_that_is_not_what_was_expected_is_not_kept(
         store.add(source, expected=manifest)
     trees.build(f"{source}/top", {})
     os.unlink(f"{source}/ns/a/tool")
-    with pytest.raises(LinkError, match="not what the manifest says"):
+    with pytest.raises(LinkError, match="not what the manifest says") as told:
         store.add(source, expected=manifest)
+    assert "--expect" in told.value.hint
 
     assert kept(store) == before
     assert_sound(store)
@@ -260,7 +261,7 @@ def test_a_source_that_no_manifest_can_name_is_not_kept(
         store.add(bad)
 
     assert words in caught.value.what
-    assert caught.value.why or caught.value.hint
+    assert caught.value.hint
     assert kept(store) == before
     assert_sound(store)
 
@@ -343,8 +344,9 @@ def test_a_store_without_a_file_that_says_so_is_none(
     os.rename(f"{store.path}/store.json", f"{store.path}/elsewhere")
     make(f"{store.path}/store.json")
     with in_time():
-        with pytest.raises(LinkError, match=words):
+        with pytest.raises(LinkError, match=words) as told:
             store.link(manifest, f"{ground}/target", mode=LinkMode.COPY)
+        assert told.value.hint or words.startswith("cannot read")
         with pytest.raises(LinkError, match=words):
             store.add(source)
     assert sorted(os.listdir(ground)) == ["source", "store"]

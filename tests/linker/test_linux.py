@@ -13,7 +13,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,7 +35,7 @@ from linker.platforms.linux import (
 )
 from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
-from tests.linker import attributes, trees
+from tests.linker import attributes, trees, users
 from tests.linker.seams import REFLINKING, WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS, Tap, descriptors
 from tests.linker.trees import PAST, Directory, File, Symlink
 
@@ -1084,6 +1084,46 @@ def test_an_ioctls_number_is_encoded_as_the_machine_does(monkeypatch: pytest.Mon
         monkeypatch.setattr(linux, "_MACHINE", machine)
         found = linux._ioctl_number(1, 0x94, 9, 4), linux._ioctl_number(2, ord("f"), 1, 8)
         assert found == numbers, machine
+
+
+@users.ROOT_ONLY
+@pytest.mark.parametrize(
+    ("mode", "group", "user", "keeps"),
+    [
+        (0o2555, 0, 0, True),
+        (0o2555, users.NOBODY, 0, True),
+        (0o2555, users.NOBODY, users.NOBODY, True),
+        (0o2555, 7, users.NOBODY, True),
+        (0o2555, 0, users.NOBODY, False),
+        (0o2555, 1, users.NOBODY, False),
+        (0o0555, 0, users.NOBODY, True),
+    ],
+)
+def test_who_may_not_keep_a_set_group_id_bit_is_told_before_it_is_gone(
+    room: Room, mode: int, group: int, user: int, *, keeps: bool
+) -> None:
+    os.chown(room.target, user, group)
+    os.chmod(room.target, mode)
+    with users.ordinary_user() if user else nullcontext():
+        if user:
+            os.setresuid(0, 0, 0)
+            os.setgroups([7])
+            os.setresuid(users.NOBODY, users.NOBODY, 0)
+        try:
+            if keeps:
+                room.platform.check_bits(room.target)
+            else:
+                with pytest.raises(Failed) as told:
+                    room.platform.check_bits(room.target)
+                assert (told.value.primitive, told.value.error.errno) == (P.STAMP, errno.EPERM)
+                assert "its set-group-id bit" in str(told.value.error.strerror)
+            os.chmod(room.target, mode | 0o200)
+            assert bool(os.fstat(room.target).st_mode & 0o2000) == (keeps and mode > 0o777)
+        finally:
+            if user:
+                os.setresuid(0, 0, 0)
+                os.setgroups([])
+                os.setresuid(users.NOBODY, users.NOBODY, 0)
 
 
 @pytest.mark.parametrize("known", [True, False])

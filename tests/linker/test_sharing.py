@@ -23,6 +23,7 @@ from linker.conditions import Condition, Primitive
 from linker.helping import Share, divide_shares
 from linker.journal import RESERVED
 from linker.making import LEAST
+from linker.merging import Merger, _Gone
 from linker.platforms.base import Failed
 from linker.platforms.linux import LinuxPlatform
 from linker.policies import UV
@@ -841,6 +842,46 @@ def test_a_directory_is_left_to_who_took_its_ticket(idle: Callable[..., Team]) -
     assert team.leaves(nodes[4]) is False
     assert team._desk.take() is None
     assert team.leaves(node(1, 0)) is True, "on no ticket"
+
+
+def test_what_helpers_are_at_is_merged_later_also_when_something_else_vanishes() -> None:
+    """But for what lay in that: it is made again whole."""
+    top = Node("", None)
+    theirs, vanishing = Node("theirs", top), Node("vanishing", top)
+    first, second = Node("first", vanishing), Node("second", vanishing)
+    nodes = (top, theirs, vanishing, first, second)
+    for node in nodes:
+        node.present = True
+    top.directories, vanishing.directories = [theirs, vanishing], [first, second]
+    done: list[tuple[str, str]] = []
+
+    class Scripted(Merger):
+        def __init__(self) -> None:
+            self._processes = 1
+            self._team: Any = SimpleNamespace(leaves=lambda node: node not in (theirs, first))
+            self._target: Any = SimpleNamespace(reset=lambda: None)
+
+        def _merge(self, node: Node, done_by_helper: object = None) -> list[Node]:
+            if node is second:
+                raise _Gone(vanishing)
+            done.append(("merged", node.name))
+            return list(node.directories)
+
+        def _place_again(self, node: Node) -> list[Node]:
+            done.append(("placed again", node.name))
+            return []
+
+        def _is_ready(self, _node: Node, *, idle: bool) -> bool:
+            return idle
+
+        def _resume(self, task: Any, _pending: object) -> None:
+            done.append(("resumed", task.node.name))
+
+    Scripted()._run([(True, top)])
+    assert done == [
+        *(("merged", ""), ("merged", "vanishing")),
+        *(("placed again", "vanishing"), ("resumed", "theirs")),
+    ]
 
 
 def test_what_lies_before_a_directory_is_taken_with_it_and_nothing_behind_it(

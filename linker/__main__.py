@@ -5,22 +5,23 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
 
-# One run makes many small objects, keeps them to its end, and ends: neither looking for cycles
-# among them nor taking them apart one by one is of use to anybody.
+# One run makes many small objects, the modules among them, keeps them to its end, and ends: neither
+# looking for cycles among them nor taking them apart one by one is of use to anybody.
 gc.disable()
 
 try:
-    from linker.cli import main  # what is imported are such objects too
+    from linker.cli import main
 
     status = main()
 except KeyboardInterrupt:  # before `main` could tell of it, or while it did
-    os.write(2, b"interrupted\n")
     status = 130
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # nobody is there to read it
+            sys.stderr.write("interrupted\n")
 for stream in (sys.stdout, sys.stderr):
-    try:
-        if stream is not None:  # as it is where the descriptor was closed
+    if stream is not None:  # as it is where the descriptor was closed
+        with suppress(OSError, ValueError):  # a pipe that was closed: what could be told was told
             stream.flush()
-    except (OSError, ValueError):  # a pipe that was closed; `main` has told what could be told
-        continue
 os._exit(status)

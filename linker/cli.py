@@ -215,12 +215,11 @@ def _add(arguments: Arguments) -> Status:
     from linker.manifest import Manifest
     from linker.store import Store
 
-    if arguments.manifest is not None:
+    store = Store(arguments.store)
+    if arguments.manifest is not None and not _is_to_be_made(store.path, arguments.manifest):
         Manifest.check_writable(arguments.manifest)  # before anything is added
     expected = Manifest.read(arguments.expect) if arguments.expect is not None else None
-    manifest = Store(arguments.store).add(
-        arguments.source, algorithm=arguments.algorithm, expected=expected
-    )
+    manifest = store.add(arguments.source, algorithm=arguments.algorithm, expected=expected)
     if arguments.manifest is not None:
         manifest.write(arguments.manifest)
     else:
@@ -229,6 +228,15 @@ def _add(arguments: Arguments) -> Status:
         different = len(set(manifest.files.values()))
         complain(f"{_count(len(manifest.files), 'file')}, {different} different, are in the store")
     return Status.DONE
+
+
+def _is_to_be_made(store: str, manifest: str) -> bool:
+    """Return whether the directory of a manifest is that of a store which is not there yet."""
+    from linker.inputs import check_paths
+
+    check_paths(manifest=manifest)
+    above = os.path.dirname(os.path.abspath(manifest))
+    return above == store and not os.path.lexists(store)
 
 
 def _read_manifest(path: str) -> Manifest:

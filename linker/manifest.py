@@ -51,6 +51,7 @@ ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128}
 _DIGEST = re.compile("|".join(f"{name}-[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))
 _TWICE = "it is there twice"
 _NO_FILE = "it is no file"
+_WRITABLE = "name a file in a directory that this user may write to"
 
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 """Opening a fifo waits for who writes into it, for ever if there is nobody."""
@@ -135,16 +136,31 @@ class Manifest:
     def write(self, path: StrPath) -> None:
         """Make a file of it, whole or not at all. Raises `LinkError`."""
         name = text_of(path)
-        with _drafted(name) as (draft, real), _telling(name):
-            with open(draft, "w", encoding="ascii") as file:
-                file.write(self.dumps())
-            os.replace(draft, real)
+        with _telling(name):
+            real, draft = _ways_to(name)
+            try:
+                with open(draft, "x", encoding="ascii") as file:
+                    file.write(self.dumps())
+                os.replace(draft, real)
+            except BaseException:
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    os.unlink(draft)
+                raise
 
     @staticmethod
     def check_writable(path: StrPath) -> None:
-        """Raise `LinkError` unless a manifest can be written there. What is there stays."""
-        with _drafted(text_of(path)):
-            return
+        """Raise `LinkError` where a manifest cannot be written, as far as that shows before: its
+        directory takes no file, or something has the name that is none. What is there stays.
+        """
+        name = text_of(path)
+        with _telling(name):
+            _, draft = _ways_to(name)
+            try:
+                with open(draft, "x", encoding="ascii"):
+                    return
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(draft)
 
     @classmethod
     def read(cls, path: StrPath) -> Manifest:
@@ -154,65 +170,46 @@ class Manifest:
         """
         name = text_of(path)
         check_paths(manifest=name)
-        try:
-            with open(name, "rb", opener=_open) as file:
-                kind = os.fstat(file.fileno()).st_mode
-                if _NONBLOCK and st.S_ISFIFO(kind):
-                    os.set_blocking(file.fileno(), True)
-                elif not st.S_ISREG(kind):
-                    raise OSError(errno.EINVAL, _NO_FILE)
-                text = file.read()
-        except OSError as error:
-            raise LinkError(
-                f"cannot read the manifest {printable(name)}",
-                why=str(error.strerror),
-                hint="name a file that `python -m linker add --manifest FILE` has written",
-                path=name,
-            ) from error
+        with (
+            _telling(
+                name, "read", "name a file that `python -m linker add --manifest` has written"
+            ),
+            open(name, "rb", opener=_open) as file,
+        ):
+            kind = os.fstat(file.fileno()).st_mode
+            if _NONBLOCK and st.S_ISFIFO(kind):
+                os.set_blocking(file.fileno(), True)
+            elif not st.S_ISREG(kind):
+                raise OSError(errno.EINVAL, _NO_FILE)
+            text = file.read()
         try:
             return cls.loads(text)
         except LinkError as error:
-            what = f"{printable(name)}: {error.what}"
-            raise LinkError(
-                what, why=error.why, hint=error.hint, path=error.path or name
-            ) from error
+            error.what, error.path = f"{printable(name)}: {error.what}", error.path or name
+            raise
 
 
-@contextlib.contextmanager
-def _drafted(name: str) -> Iterator[tuple[str, str]]:
-    """Make an empty file beside where a manifest shall be; it is gone at the end.
+def _ways_to(name: str) -> tuple[str, str]:
+    """Return where a manifest is to be, and a name for it beside that until it is whole.
 
-    Give its path, and the one that the manifest shall have.
+    Raises OSError for a name that nothing can have, or that something has which is no file.
     """
     check_paths(manifest=name)
     real = os.path.realpath(name)  # a symlink stays one
-    draft = os.path.join(os.path.dirname(real), f".manifest-{secrets.token_hex(4)}")
-    if os.path.exists(name) and not os.path.isfile(name):  # a device would be one no more
-        raise _unwritable(name, _NO_FILE)
-    with _telling(name):
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    try:
-        yield draft, real
-    finally:
-        with contextlib.suppress(OSError):  # it has its name by now, or another error is told
-            os.unlink(draft)
+    with contextlib.suppress(FileNotFoundError):
+        if not st.S_ISREG(os.lstat(real).st_mode):  # a device would be one no more
+            raise OSError(errno.EINVAL, _NO_FILE)
+    return real, os.path.join(os.path.dirname(real), f".manifest-{secrets.token_hex(4)}")
 
 
 @contextlib.contextmanager
-def _telling(name: str) -> Iterator[None]:
+def _telling(name: str, verb: str = "write", hint: str = _WRITABLE) -> Iterator[None]:
+    """Tell of a call that failed."""
     try:
         yield
     except OSError as error:
-        raise _unwritable(name, str(error.strerror)) from error
-
-
-def _unwritable(name: str, why: str) -> LinkError:
-    return LinkError(
-        f"cannot write the manifest {printable(name)}",
-        why=why,
-        hint="name a file in a directory that this user may write to",
-        path=name,
-    )
+        what = f"cannot {verb} the manifest {printable(name)}"
+        raise LinkError(what, why=str(error.strerror), hint=hint, path=name) from error
 
 
 def _open(path: str, flags: int) -> int:

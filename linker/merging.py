@@ -486,7 +486,7 @@ class Merger:
                 self._platform.change_mode(handle, mode)
         except Lost as lost:
             gone = last and condition(self._platform, lost.failed) is Condition.MISSING
-            if not gone and not self._has_bits(record.node, mode):
+            if not gone and not self._has_bits(record, mode):
                 return False
         except Failed:
             return False
@@ -494,12 +494,15 @@ class Merger:
         stage.forget(note)
         return True
 
-    def _has_bits(self, node: Node, mode: int) -> bool:
+    def _has_bits(self, record: Record, mode: int) -> bool:
         """Return whether a directory that cannot be opened has these permission bits."""
+        node, platform = record.node, self._platform
         assert node.parent is not None  # only the base has none, and that is open
         try:
             above = self._target.seek(node.parent)
-            return self._platform.permissions(above, node.name) == mode
+            there = platform.look(above, node.name)
+            ours = there is not None and (there.device, there.inode) == record.identity
+            return ours and platform.permissions(above, node.name) == mode
         except (Failed, Lost):
             return False
 

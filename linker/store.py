@@ -22,8 +22,9 @@ import io
 import json
 import os
 import stat as st
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from linker.conditions import Condition, Primitive
@@ -32,10 +33,10 @@ from linker.failures import condition, insist, link_error, printable
 from linker.inputs import check_paths, check_roots
 from linker.journal import RESERVED, STAGE, Stage, open_stage, place, recover
 from linker.manifest import ALGORITHMS, Branch, Entry, Manifest
-from linker.merging import BUSY_PATIENCE
+from linker.merging import BUSY_PATIENCE, PATIENCE
 from linker.modes import Existing, LinkMode
 from linker.platforms import current
-from linker.platforms.base import Failed, Platform
+from linker.platforms.base import Failed, Kind, Platform
 from linker.policies import REFERENCE
 from linker.policy import Policy
 from linker.report import LinkError, LinkReport, Observer
@@ -66,7 +67,7 @@ _NO_OTHER = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _GONE = "is not there"
 _NO_FILE = "is no file"
-_DIRECTORY = f"{_NO_FILE}, but a directory"
+_OTHERS = {st.S_IFLNK: f"{_NO_FILE}, but a symlink", st.S_IFDIR: f"{_NO_FILE}, but a directory"}
 _UNEXPECTED = "get the source again, or leave --expect away if it is as it shall be"
 _AGAIN = "add the files to the store again: `python -m linker add --store STORE SOURCE`"
 
@@ -254,6 +255,7 @@ class Store:
                         recover(platform, root, name)
                 stage = open_stage(platform, root, self._goes_on_unlocked)
             try:
+                self._try_out(stage)
                 yield stage
             finally:
                 _, interrupt = insist(stage.remove)
@@ -262,6 +264,33 @@ class Store:
                     raise interrupt
         finally:
             platform.close(root)
+
+    def _try_out(self, stage: Stage) -> None:
+        """Raise unless files keep the permission bits and the time that they are given here."""
+        number = stage.number()
+        draft = os.path.join(self.path, stage.name, number)
+        modes = (MODES[False],) if sys.platform == "win32" else MODES.values()
+        why = "its filesystem does not keep the permission bits and times that files are given"
+        try:
+            with open(draft, "xb"):
+                kept = True
+            for mode in modes:
+                os.chmod(draft, mode)
+                os.utime(draft, (MTIME, MTIME))
+                kept = kept and _is_stamped(os.stat(draft), mode)
+        except OSError as error:
+            raise link_error(self._platform, Failed(Primitive.STAMP, error), self.path) from error
+        if not kept:
+            raise LinkError(
+                f"{printable(self.path)} cannot be a store",
+                why=why,
+                hint="make the store on another one: FAT and exFAT are such, and some that are "
+                "mounted by FUSE",
+                path=self.path,
+                condition=Condition.UNSUPPORTED,
+            )
+        with self._failing(self.path):
+            self._platform.remove_file(stage.handle, number)
 
     def _goes_on_unlocked(self, failed: Failed) -> bool:
         return condition(self._platform, failed) is Condition.UNSUPPORTED
@@ -325,41 +354,80 @@ class Store:
         with open(path, "rb", buffering=0, opener=_open) as file:
             digest = self._digest(file, algorithm)
         os.utime(path, (MTIME, MTIME))
-        if not _is_stamped(os.stat(path), MODES[executable]):
-            raise LinkError(
-                f"{printable(self.path)} cannot be a store",
-                why="its filesystem does not keep the permission bits and times that files are "
-                "given",
-                hint="make the store on another one: FAT and exFAT are such, and some that are "
-                "mounted by FUSE",
-                path=self.path,
-                condition=Condition.UNSUPPORTED,
-            )
         return Entry(f"{algorithm}-{digest}", executable)
 
     def _shelve(self, stage: Stage, number: str, entry: Entry) -> None:
         """Give a staged file its place, unless another process did so by now."""
-        platform, mark = self._platform, place_of(entry)
+        mark = place_of(entry)
         with self._telling(Primitive.MKDIR, mark):
             os.makedirs(os.path.dirname(os.path.join(self.path, mark)), exist_ok=True)
         with self._failing(mark):
-            try:
-                self._patiently(lambda: self._place(stage, number, mark))
-            except Failed as failed:
-                if condition(platform, failed) is not Condition.EXISTS:
-                    raise
+            for attempt in range(PATIENCE):
+                last = attempt == PATIENCE - 1
+                if self._is_placed(stage, number, mark, last=last):
+                    return
                 wrong = self._wrong_with(entry)
-                if wrong == _DIRECTORY:  # which no call of Windows swaps with a file
-                    self._patiently(lambda: self._set_aside(stage, mark))
-                    self._shelve(stage, number, entry)
-                elif wrong:  # what it was once: the old one goes with the stage
-                    self._patiently(lambda: self._swap(stage, number, mark))
+                if not wrong:
+                    return
+                # What it was once: the old one goes with the stage.
+                if wrong != _GONE and self._is_replaced(stage, number, mark, last=last):
+                    return
+
+    def _is_placed(self, stage: Stage, number: str, mark: str, *, last: bool) -> bool:
+        """Give a staged file its name; False if something has that."""
+        try:
+            self._patiently(lambda: self._place(stage, number, mark))
+        except Failed as failed:
+            if last or condition(self._platform, failed) is not Condition.EXISTS:
+                raise
+            return False
+        return True
+
+    def _is_replaced(self, stage: Stage, number: str, mark: str, *, last: bool) -> bool:
+        """Swap a staged file with what has its name; False if that is gone or out of the way."""
+        self._refuse_full(mark)
+        try:
+            self._patiently(lambda: self._swap(stage, number, mark))
+        except Failed as failed:
+            gone = condition(self._platform, failed) is Condition.MISSING
+            if last or not (gone or self._is_out_of_the_way(stage, mark)):
+                raise
+            return False
+        return True
+
+    def _refuse_full(self, mark: str) -> None:
+        """Raise if a directory has the place of a file, and somebody's files are in it."""
+        path = os.path.join(self.path, mark)
+        with suppress(OSError):
+            if os.path.isdir(path) and not os.path.islink(path) and os.listdir(path):
+                raise LinkError(
+                    f"cannot replace {mark}",
+                    why="it is a directory, and not empty",
+                    hint=f"move {printable(path)} away: no store has directories there",
+                    path=mark,
+                    condition=Condition.IS_DIRECTORY,
+                )
+
+    def _is_out_of_the_way(self, stage: Stage, mark: str) -> bool:
+        """Move a directory away that cannot be swapped with a file, as on Windows.
+
+        What proves to be no directory, as another process has mended it, is put back.
+        """
+        platform, aside = self._platform, stage.number()
+        if not os.path.isdir(os.path.join(self.path, mark)):
+            return False
+        try:
+            self._patiently(lambda: place(platform, stage, stage.parent, mark, stage.handle, aside))
+        except Failed as failed:
+            return condition(platform, failed) is Condition.MISSING  # by another process
+        landed = platform.look(stage.handle, aside)
+        if landed is not None and landed.kind is not Kind.DIRECTORY:
+            with suppress(Failed):  # yet another has done so by now
+                self._patiently(lambda: self._place(stage, aside, mark))
+        return True
 
     def _place(self, stage: Stage, number: str, mark: str) -> None:
         place(self._platform, stage, stage.handle, number, stage.parent, mark)
-
-    def _set_aside(self, stage: Stage, mark: str) -> None:
-        place(self._platform, stage, stage.parent, mark, stage.handle, stage.number())
 
     def _swap(self, stage: Stage, number: str, mark: str) -> None:
         platform = self._platform
@@ -377,26 +445,35 @@ class Store:
         mark = place_of(entry)
         algorithm, _, digest = entry.digest.partition("-")
         with self._telling(Primitive.READ, mark), self._failing(mark), ExitStack() as stack:
-            path = os.path.join(self.path, mark)
-            try:
-                file = stack.enter_context(self._opened(path))
-            except FileNotFoundError:
-                return _GONE
-            except Failed:
-                if os.path.islink(path):
-                    return f"{_NO_FILE}, but a symlink"
-                if os.path.isdir(path):
-                    return _DIRECTORY
-                raise
+            file = self._looked_at(os.path.join(self.path, mark), MODES[entry.executable])
+            if isinstance(file, str):
+                return file
+            stack.enter_context(file)
             seen = os.fstat(file.fileno())
-            if not st.S_ISREG(seen.st_mode):
-                return _NO_FILE
             if not _is_stamped(seen, MODES[entry.executable]):
-                return "was changed: its permission bits or its time are not the store's"
+                return _oddness(seen)
             if not contents:
                 return ""
             found = self._digest(file, algorithm)
         return "" if found == digest else f"is corrupt: its content is {algorithm}-{found}"
+
+    def _looked_at(self, path: str, mode: int) -> io.FileIO | str:
+        """Open a file of the store; return what is wrong with it where that is why it cannot be."""
+        for last in (False, True):
+            try:
+                return self._opened(path)
+            except FileNotFoundError:
+                break
+            except Failed:
+                try:
+                    seen = os.lstat(path)
+                except FileNotFoundError:
+                    break
+                if not _is_stamped(seen, mode):
+                    return _oddness(seen)
+                if last:  # before, another process may have mended it meanwhile
+                    raise
+        return _GONE
 
     def _opened(self, path: str) -> io.FileIO:
         """Open a file that others may be giving its name just now. Raises FileNotFoundError."""
@@ -479,9 +556,16 @@ class _Stocked:
         return Contents(Shelf(platform, root, top), len(self._manifest.files), [])
 
 
+def _oddness(seen: os.stat_result) -> str:
+    """Return what is wrong with what has not the bits and the time of a file of a store."""
+    if st.S_ISREG(seen.st_mode):
+        return "was changed: its permission bits or its time are not the store's"
+    return _OTHERS.get(st.S_IFMT(seen.st_mode), _NO_FILE)
+
+
 def _is_stamped(seen: os.stat_result, mode: int) -> bool:
-    """Return whether a file has these permission bits, and the time of all files of a store."""
-    return (st.S_IMODE(seen.st_mode), seen.st_mtime_ns) == (mode, MTIME * 10**9)
+    """Return whether it is a file with these permission bits and the time of all of a store."""
+    return (seen.st_mode, seen.st_mtime_ns) == (st.S_IFREG | mode, MTIME * 10**9)
 
 
 def _open(path: str, flags: int) -> int:

@@ -302,6 +302,17 @@ def may_have_wine() -> bool:
     )
 
 
+def why_not_root() -> str:
+    """Return why this user may not be root of a user namespace, nothing if that works."""
+    if os.geteuid() == 0:
+        return ""
+    try:
+        tried = subprocess.run((*AS_ROOT, "true"), check=False, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    return (tried.stderr.strip() or f"status {tried.returncode}") if tried.returncode else ""
+
+
 def become_root(arguments: Sequence[str]) -> None:
     """Run again as root of a user namespace, if this is an ordinary user.
 
@@ -310,12 +321,7 @@ def become_root(arguments: Sequence[str]) -> None:
     """
     if os.geteuid() == 0:
         return
-    try:
-        tried = subprocess.run((*AS_ROOT, "true"), check=False, capture_output=True, text=True)
-        said = tried.stderr.strip() or f"status {tried.returncode}"
-        refusal = said if tried.returncode else ""
-    except OSError as error:
-        refusal = str(error)
+    refusal = why_not_root()
     if refusal:
         raise WineError(
             "Under Wine only root may change the attributes of read-only files, and this user may "
@@ -722,6 +728,9 @@ def main(arguments: Sequence[str]) -> int:
     options, extra = parse(arguments)
     if options.if_possible and not may_have_wine():
         say("no Wine here, and no right to install it: the tests for Windows were not run")
+        return 0
+    if options.if_possible and (refusal := why_not_root()):
+        say(f"no user namespace, as Wine needs ({refusal}): the tests for Windows were not run")
         return 0
     places = machines()
     begun = time.monotonic()

@@ -210,6 +210,8 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_an_error_that_no_program_reads_is_told_to_people",
             "test_a_working_directory_that_was_removed_is_told",
             "test_control_c_is_such_an_interruption",
+            "test_an_interrupt_while_the_linker_is_loaded_is_told[closed]",
+            "test_an_interrupt_while_the_linker_is_loaded_is_told[full]",
         ),
     },
     "linker/test_links.py": {
@@ -241,7 +243,9 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_manifest_may_have_a_name_of_any_length_that_a_file_may_have",
             "test_nobody_is_waited_for_who_might_write_a_manifest",
             "test_a_manifest_takes_the_place_of_files_only",
+            "test_a_name_that_is_too_long_for_a_manifest_is_known_before",
         ),
+        USERS: ("test_a_manifest_is_written_under_any_umask",),
     },
     "linker/test_merging.py": {
         DESCRIPTORS: (
@@ -313,6 +317,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_the_same_content_twice_in_one_directory_is_one_inode",
             "test_what_cannot_be_read_or_written_is_an_error_of_ours",
             "test_a_store_that_may_only_be_read_is_enough",
+            "test_a_filesystem_of_fixed_bits_is_refused_whatever_they_are",
         ),
         PROCESSES: ("test_a_writer_that_is_really_killed_leaves_nothing_that_stays",),
     },

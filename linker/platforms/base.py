@@ -124,10 +124,10 @@ def copy_range(
     length: int,
 ) -> None:
     """Copy `length` bytes between two open files, at their positions, through a buffer; a source
-    that ends early is SHORT.
+    that ends early is SHORT. Less than nothing is nothing: what grows behind a hole is not ours.
     """
     left = length
-    while left:
+    while left > 0:
         part = buffer[:left]
         got = read(reading, [part])
         if got == 0:

@@ -56,7 +56,7 @@ def test_what_keeps_no_permission_bits_is_told_before_it_holds_a_file_of_a_store
         store.add(f"{exfat}/source")
     assert told.value.hint
     assert told.value.condition is Condition.UNSUPPORTED
-    assert os.listdir(store.path) == ["store.json"]
+    assert os.listdir(store.path) == []
 
 
 def test_what_exfat_has_in_other_letters_is_replaced_under_them(exfat: str) -> None:

@@ -497,7 +497,19 @@ def test_nothing_is_added_whose_manifest_could_not_be_written(
     assert os.listdir(ground) == ["files"]
 
 
-def test_an_interrupt_while_the_linker_is_loaded_is_told(ground: str) -> None:
+def test_a_manifest_may_lie_in_a_store_that_is_made_for_it(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.build(f"{ground}/files", NO_LINKS)
+    monkeypatch.chdir(ground)
+    assert main(["add", "--store", "store", "--manifest", "store/m.json", "files"]) == 0
+    assert Manifest.read("store/m.json").files.keys() == {"a", "d/b", "d/c"}
+    assert main(["add", "--store", "other", "--manifest", "other/in/m.json", "files"]) == 1
+    assert not os.path.exists("other")
+
+
+@pytest.mark.parametrize("stderr", ["open", "closed", "full"])
+def test_an_interrupt_while_the_linker_is_loaded_is_told(ground: str, stderr: str) -> None:
     Path(f"{ground}/sitecustomize.py").write_text(
         "import sys\n"
         "class Pressed:\n"
@@ -507,9 +519,16 @@ def test_an_interrupt_while_the_linker_is_loaded_is_told(ground: str) -> None:
         "sys.meta_path.insert(0, Pressed())\n"
     )
     path = os.pathsep.join([ground, *sys.path])
-    run = command(f"{ground}/source", f"{ground}/target", env={**os.environ, "PYTHONPATH": path})
+    options: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": path}}
+    if stderr == "closed":
+        options["preexec_fn"] = lambda: os.close(2)
+    with open("/dev/full", "w", encoding="ascii") as full:
+        if stderr == "full":
+            options["stderr"] = full
+        run = command(f"{ground}/source", f"{ground}/target", **options)
     assert (run.returncode, run.stdout) == (Status.INTERRUPTED, "")
-    assert run.stderr.splitlines() == ["interrupted"]
+    if stderr == "open":
+        assert run.stderr.splitlines() == ["interrupted"]
 
 
 def test_a_manifest_goes_through_a_pipe(ground: str) -> None:

@@ -22,7 +22,7 @@ import pytest
 from linker import LinkMode, link_tree
 from linker.conditions import Primitive
 from linker.platforms import linux
-from linker.platforms.base import CheckFailed, Failed, Kind, Look
+from linker.platforms.base import CheckFailed, Failed, Kind, Look, copy_range
 from linker.platforms.linux import (
     CALLS,
     FS_IOC_FSGETXATTR,
@@ -1084,6 +1084,34 @@ def test_an_ioctls_number_is_encoded_as_the_machine_does(monkeypatch: pytest.Mon
         monkeypatch.setattr(linux, "_MACHINE", machine)
         found = linux._ioctl_number(1, 0x94, 9, 4), linux._ioctl_number(2, ord("f"), 1, 8)
         assert found == numbers, machine
+
+
+def test_what_grows_behind_a_hole_while_it_is_copied_is_not_copied(room: Room) -> None:
+    """Data is found where the file did not reach when it was looked at."""
+    room.put("f", File(b""))
+    with open(f"{room.here}/f", "r+b") as file:
+        file.truncate(1 << 16)
+    grown: list[int] = []
+
+    def seek(descriptor: int, position: int, whence: int) -> int:
+        if whence == os.SEEK_DATA and not grown:
+            with open(f"{room.here}/f", "r+b") as file:
+                file.seek(1 << 20)
+                grown.append(file.write(b"later"))
+        return os.lseek(descriptor, position, whence)
+
+    room.with_calls(seek=seek).copy_file(room.source, "f", room.target, "g")
+    assert grown
+    with open(f"{room.there}/g", "rb") as made:
+        assert made.read() == bytes(1 << 16)
+
+
+@pytest.mark.parametrize("length", [0, -1, -(1 << 20)])
+def test_nothing_and_less_are_copied_without_a_call(length: int) -> None:
+    def call(*_: object) -> int:
+        raise AssertionError("called")
+
+    copy_range(call, 0, call, 0, memoryview(bytearray(4)), length)
 
 
 @users.ROOT_ONLY

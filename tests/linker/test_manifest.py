@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import ntpath
 import os
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from linker import LinkError
 from linker.manifest import FORMAT, VERSION, Entry, Manifest
+from tests.linker import users
 from tests.linker.patience import in_time
 
 PROFILE = settings.get_profile(os.environ.get("LINKER_PROFILE", "linker"))
@@ -233,6 +235,61 @@ def test_whether_a_manifest_can_be_written_is_known_before(ground: str) -> None:
     for wrong in (f"{ground}/nowhere/manifest.json", ground):
         with pytest.raises(LinkError, match="cannot write the manifest"):
             Manifest.check_writable(wrong)
+
+
+def test_a_name_that_is_too_long_for_a_manifest_is_known_before(ground: str) -> None:
+    for use in (Manifest.check_writable, Manifest({"a": EMPTY}).write):
+        with pytest.raises(LinkError, match=r"cannot write the manifest .*: File name too long"):
+            use(f"{ground}/{'m' * 300}")
+    assert os.listdir(ground) == []
+
+
+@users.ROOT_ONLY
+def test_a_manifest_is_written_under_any_umask(ground: str) -> None:
+    os.chmod(ground, 0o777)
+    path, before = f"{ground}/manifest.json", os.umask(0o777)
+    try:
+        with users.ordinary_user():
+            os.umask(0o777)
+            Manifest.check_writable(path)
+            Manifest({"a": EMPTY}).write(path)
+            Manifest({"b": EMPTY}).write(path)
+    finally:
+        os.umask(before)
+    assert os.listdir(ground) == ["manifest.json"]
+    assert Manifest.read(path).files == {"b": EMPTY}
+
+
+@pytest.mark.parametrize("call", ["replace", "unlink"])
+def test_an_interrupt_leaves_no_draft_of_a_manifest(
+    ground: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    plain = getattr(os, call)
+    pressed = []
+
+    def press(*paths: str) -> None:
+        if call == "unlink":
+            plain(*paths)
+        pressed.append(paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, call, press)
+    use = Manifest.check_writable if call == "unlink" else Manifest({}).write
+    with pytest.raises(KeyboardInterrupt):
+        use(f"{ground}/manifest.json")
+    assert len(pressed) == 1
+    assert os.listdir(ground) == []
+
+
+def test_a_draft_of_a_manifest_that_cannot_be_removed_is_told_before(
+    ground: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(LinkError, match=r"cannot write the manifest .*: Operation not permitted"):
+        Manifest.check_writable(f"{ground}/manifest.json")
 
 
 def test_what_is_wrong_with_a_manifest_is_said_with_its_name(ground: str) -> None:

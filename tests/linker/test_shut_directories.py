@@ -359,6 +359,29 @@ def test_a_directory_that_is_refused_once_when_it_gets_its_bits_back_is_told(
     assert os.stat(f"{scene.target}/shut").st_mode & 0o7777 == 0o111
 
 
+@pytest.mark.parametrize("other", ["a file", "a directory"])
+def test_bits_are_owed_still_where_something_else_has_the_name_and_them(
+    ground: str, other: str
+) -> None:
+    scene = scene_of(ground, {"shut/f": File(b"f")}, {"shut": Directory(0o111)})
+    shut, placed, moved = f"{scene.target}/shut", False, False
+
+    def deed(number: int, name: str) -> None:
+        nonlocal placed, moved
+        if placed and not moved and name == "open":
+            os.rename(shut, f"{scene.target}/moved")
+            trees.build(shut, {} if other == "a directory" else {"": File(b"")})
+            os.chmod(shut, 0o111)
+            moved = True
+        placed = placed or name == "link"
+
+    ended = link(scene, deed)
+    assert moved
+    assert ended.report is not None
+    assert "shut" in ended.report.leftovers
+    assert os.stat(f"{scene.target}/moved").st_mode & 0o7777 == 0o711
+
+
 def test_what_cannot_be_looked_at_any_more_is_let_in_by_nobody(ground: str) -> None:
     """And nobody tries for ever; what a disk that fails for good lets stay, the next run mends."""
     scene = scene_of(ground, {"shut/f": File(b"f")}, {"shut": Directory(0o005)})

@@ -19,7 +19,7 @@ import pytest
 from linker import Existing, LinkError, LinkMode, link_tree
 from linker.conditions import Condition, Primitive
 from linker.manifest import Entry, Manifest
-from linker.platforms.base import Failed
+from linker.platforms.base import Failed, Kind, Look
 from linker.store import MTIME, Store, place_of
 from pytest_linkmode import evidence
 from pytest_linkmode.faults.inprocess import Killed
@@ -609,6 +609,115 @@ def test_adding_again_mends_a_store(
     store.check(manifest)
     assert_sound(store)
     assert trees.differences(as_it_was, trees.snapshot(f"{ground}/target")) == []
+
+
+class Meeting(MachinePlatform):
+    """Lets something happen once, right before a call that gives a file of a store its name."""
+
+    def __init__(self, call: str, happens: Callable[[], None], *, swaps: bool) -> None:
+        super().__init__()
+        self.happens: Callable[[], None] | None = happens
+        self.call = call
+        self.swaps = swaps
+
+    def _meet(self, call: str, new: str) -> None:
+        happens = self.happens
+        if call == self.call and happens is not None and new.startswith("files/"):
+            self.happens = None
+            happens()
+
+    def place(self, source: int, name: str, target: int, new: str) -> None:
+        if name.startswith("files/"):
+            self._meet("set aside", name)
+        self._meet("place", new)
+        super().place(source, name, target, new)
+
+    def exchange(
+        self, source: int, name: str, target: int, new: str, ours: int | None = None
+    ) -> Look | None:
+        self._meet("exchange", new)
+        if not self.swaps:  # as on Windows, where one of the two is a directory
+            there = self.look(target, new)
+            if there is not None and there.kind is Kind.DIRECTORY:
+                raise Failed(Primitive.EXCHANGE, PermissionError(13, "Permission denied"))
+        return super().exchange(source, name, target, new, ours)
+
+
+@pytest.mark.parametrize(
+    ("call", "swaps"),
+    [("place", True), ("exchange", True), *((call, False) for call in ("exchange", "set aside"))],
+)
+@pytest.mark.parametrize("other", ["mends it", "removes it", "puts one there again"])
+def test_adders_who_meet_at_a_directory_in_the_place_of_a_file_all_succeed(
+    ground: str,
+    store: Store,
+    manifest: Manifest,
+    source: str,
+    other: str,
+    call: str,
+    *,
+    swaps: bool,
+) -> None:
+    path = f"{store.path}/{LARGE}"
+    _replace(path, os.mkdir)
+
+    def happens() -> None:
+        if other == "mends it":
+            Store(store.path).add(source)
+        elif other == "removes it":
+            os.rmdir(path)
+        else:
+            _replace(path, os.mkdir)
+
+    platform = Meeting(call, happens, swaps=swaps)
+    assert Store(store.path, platform=platform).add(source) == manifest
+    assert platform.happens is None
+    store.check(manifest)
+    assert_sound(store)
+
+
+def test_a_directory_in_the_place_of_a_file_is_not_removed_with_what_is_in_it(
+    ground: str, store: Store, manifest: Manifest, source: str
+) -> None:
+    path = os.path.join(store.path, LARGE)
+    _replace(path, os.mkdir)
+    Path(f"{path}/precious").write_bytes(b"precious")
+    with pytest.raises(LinkError, match="it is a directory, and not empty") as told:
+        store.add(source)
+    assert path in told.value.hint
+    assert Path(f"{path}/precious").read_bytes() == b"precious"
+    assert sorted(os.listdir(store.path)) == ["files", "store.json"]
+
+
+def test_a_file_that_is_mended_while_it_is_looked_at_is_what_it_must_be(
+    store: Store, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, kept_at = f"{store.path}/{LARGE}", f"{store.path}/files/kept"
+    os.rename(path, kept_at)
+    os.mkdir(path)
+    plain = os.lstat
+
+    def lstat(name: str) -> os.stat_result:
+        if os.path.exists(kept_at):
+            os.rmdir(path)
+            os.rename(kept_at, path)
+        return plain(name)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    store.check(manifest)
+
+
+@pytest.mark.parametrize("kept_mode", [0o444, 0o555])
+def test_a_filesystem_of_fixed_bits_is_refused_whatever_they_are(
+    ground: str, source: str, monkeypatch: pytest.MonkeyPatch, kept_mode: int
+) -> None:
+    """As exFAT with a mask: all files are executable, or none."""
+    plain = os.chmod
+    monkeypatch.setattr(os, "chmod", lambda path, _mode: plain(path, kept_mode))
+    store = Store(f"{ground}/new")
+    with pytest.raises(LinkError, match="cannot be a store"):
+        store.add(source)
+    assert os.listdir(store.path) == []
 
 
 def test_an_edit_of_a_hard_link_is_noticed(

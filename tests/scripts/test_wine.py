@@ -345,7 +345,10 @@ def test_where_wine_cannot_be_had_nothing_is_run_if_that_was_allowed(
 
 @pytest.mark.parametrize("user", [0, 1000])
 def test_an_ordinary_user_is_root_of_a_namespace_before_anything_is_run(
-    user: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    user: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     started: list[tuple[str, ...]] = []
     monkeypatch.setattr(os, "geteuid", lambda: user)
@@ -362,4 +365,9 @@ def test_an_ordinary_user_is_root_of_a_namespace_before_anything_is_run(
                 wine.become_root([])
         else:
             wine.become_root([])
+        monkeypatch.setattr(wine, "may_have_wine", lambda: True)
+        assert bool(wine.why_not_root()) == bool(user)
+        if user:
+            assert wine.main(["--if-possible"]) == 0
+            assert "no user namespace" in capsys.readouterr().out
     assert len(started) == bool(user)

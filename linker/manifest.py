@@ -51,6 +51,7 @@ ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128}
 _DIGEST = re.compile("|".join(f"{name}-[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))
 _TWICE = "it is there twice"
 _NO_FILE = "it is no file"
+_READABLE = "name a file that `python -m linker add --manifest FILE` has written"
 _WRITABLE = "name a file in a directory that this user may write to"
 
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -171,9 +172,7 @@ class Manifest:
         name = text_of(path)
         check_paths(manifest=name)
         with (
-            _telling(
-                name, "read", "name a file that `python -m linker add --manifest` has written"
-            ),
+            _telling(name, "read", _READABLE),
             open(name, "rb", opener=_open) as file,
         ):
             kind = os.fstat(file.fileno()).st_mode

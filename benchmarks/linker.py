@@ -280,7 +280,10 @@ def idle(directory: str) -> Iterator[list[Row]]:
     best: dict[tuple[str, ...], float] = {}
 
     def turns() -> float:
-        """Run both in turn, so that a machine that becomes slower does so for both."""
+        """Run both in turn, so that a machine that becomes slower does so for both; and when what
+        other rows have left to be written out is.
+        """
+        os.sync()
         rounds = [(suite(), suite(*without)) for _ in range(7)]
         best[()], best[without] = map(min, zip(*rounds, strict=True))
         return best[without]

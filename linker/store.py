@@ -270,7 +270,6 @@ class Store:
         number = stage.number()
         draft = os.path.join(self.path, stage.name, number)
         modes = (MODES[False],) if sys.platform == "win32" else MODES.values()
-        why = "its filesystem does not keep the permission bits and times that files are given"
         try:
             with open(draft, "xb"):
                 kept = True
@@ -283,7 +282,8 @@ class Store:
         if not kept:
             raise LinkError(
                 f"{printable(self.path)} cannot be a store",
-                why=why,
+                why="its filesystem does not keep the permission bits and times that files are "
+                "given",
                 hint="make the store on another one: FAT and exFAT are such, and some that are "
                 "mounted by FUSE",
                 path=self.path,

@@ -434,10 +434,10 @@ class LinuxPlatform:
     # Making.
 
     def clone_file(self, source: int, name: str, target: int, new: str) -> int:
-        return self._new_file(_CLONING, None, source, name, target, new)
+        return self._new_file(_CLONING, source, name, target, new)
 
     def copy_file(self, source: int, name: str, target: int, new: str) -> int:
-        return self._new_file(_COPYING, self._copy, source, name, target, new)
+        return self._new_file(_COPYING, source, name, target, new)
 
     @property
     def places_directly(self) -> bool:
@@ -446,25 +446,23 @@ class LinuxPlatform:
     def clone_directly(
         self, source: int, name: str, target: int, new: str, placing: Callable[[int, int], None]
     ) -> int:
-        return self._new_file(_CLONING, None, source, name, target, new, placing)
+        return self._new_file(_CLONING, source, name, target, new, placing)
 
     def copy_directly(
         self, source: int, name: str, target: int, new: str, placing: Callable[[int, int], None]
     ) -> int:
-        return self._new_file(_COPYING, self._copy, source, name, target, new, placing)
+        return self._new_file(_COPYING, source, name, target, new, placing)
 
     def _new_file(
         self,
         primitive: Primitive,
-        fill: Callable[[int, int, os.stat_result], None] | None,
         source: int,
         name: str,
         target: int,
         new: str,
         placing: Callable[[int, int], None] | None = None,
     ) -> int:
-        """Create `new`, clone the source into it or let `fill` fill it, stamp it: all of it, or
-        nothing stays.
+        """Create `new`, fill it by CLONE_FILE or COPY, stamp it: all of it, or nothing stays.
 
         With `placing` the file has no name until it is finished (O_TMPFILE, Linux 3.11).
         """
@@ -485,10 +483,10 @@ class LinuxPlatform:
                     writing = calls.open(".", _NAMELESS, mode, dir_fd=target)
                 try:
                     step = primitive
-                    if fill is None:
+                    if primitive is _CLONING:
                         calls.ficlone(writing, reading)
                     else:
-                        fill(reading, writing, seen)
+                        self._copy(reading, writing, seen)
                     made = calls.fstat(writing)
                     if made.st_size != seen.st_size:
                         raise short(made.st_size, seen.st_size)

@@ -705,6 +705,7 @@ def test_a_file_that_is_mended_while_it_is_looked_at_is_what_it_must_be(
 
     monkeypatch.setattr(os, "lstat", lstat)
     store.check(manifest)
+    assert not os.path.exists(kept_at), "it was not mended then"
 
 
 @pytest.mark.parametrize("kept_mode", [0o444, 0o555])

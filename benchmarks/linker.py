@@ -3,7 +3,8 @@
     python -m benchmarks.linker [--rounds N] [--only WORD] [--json PATH] [--plot PATH]
 
 As root (a btrfs and an xfs are made, in a private mount namespace). The tree is that of the main
-job: `./scripts/run-matrix` gets its wheels, about 8,000 files. Ends with 1 if a limit is not kept.
+job: `./scripts/run-matrix` gets its wheels, about 8,000 files. Rows that are held against a peer on
+a filesystem have one of their own. Ends with 1 if a limit is not kept.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 
 from benchmarks import measure
 from benchmarks.measure import Contender, Row
@@ -98,27 +100,36 @@ class Bench:
         )
 
 
-def against_cp(bench: Bench) -> Iterator[Row]:
+Sides = tuple[Contender, float, Contender]
+"""What is compared: ours, the limit on the ratio, the peer."""
+Comparison = Callable[[Bench], Sides]
+
+
+def against_cp() -> Iterator[tuple[str, Comparison]]:
     """Link the tree in every way that cp has."""
-    name, clone, never = bench.name, ("-a", "--reflink=always"), ("-a", "--reflink=never")
-    yield Row(f"clone, {name}", bench.linker(LinkMode.CLONE), 1.15, bench.cp(*clone))
-    yield Row(f"hardlink, {name}", bench.linker(LinkMode.HARDLINK), 1.3, bench.cp("-al"))
-    yield Row(f"copy, {name}", bench.linker(LinkMode.COPY), 1.15, bench.cp(*never))
-    yield Row(
-        f"clone into existing directories, {name}",
-        bench.linker(LinkMode.CLONE, bench.directories),
-        1.5,
-        bench.cp(*clone, before=bench.directories),
+    clone, never = ("-a", "--reflink=always"), ("-a", "--reflink=never")
+    yield "clone", lambda bench: (bench.linker(LinkMode.CLONE), 1.15, bench.cp(*clone))
+    yield "hardlink", lambda bench: (bench.linker(LinkMode.HARDLINK), 1.3, bench.cp("-al"))
+    yield "copy", lambda bench: (bench.linker(LinkMode.COPY), 1.15, bench.cp(*never))
+    yield (
+        "clone into existing directories",
+        lambda bench: (
+            bench.linker(LinkMode.CLONE, bench.directories),
+            1.5,
+            bench.cp(*clone, before=bench.directories),
+        ),
     )
-    yield Row(
-        f"clone, replacing every file, {name}",
-        bench.linker(LinkMode.CLONE, bench.full),
-        2.0,
-        bench.cp(*clone, "--remove-destination", before=bench.full),
+    yield (
+        "clone, replacing every file",
+        lambda bench: (
+            bench.linker(LinkMode.CLONE, bench.full),
+            2.0,
+            bench.cp(*clone, "--remove-destination", before=bench.full),
+        ),
     )
 
 
-def against_uv(bench: Bench, paths: list[str], limit: float) -> Iterator[Row]:
+def against_uv(bench: Bench, paths: list[str], limit: float) -> Sides:
     """Clone into a new environment, whole commands, start-up counted."""
     import uv
 
@@ -131,8 +142,7 @@ def against_uv(bench: Bench, paths: list[str], limit: float) -> Iterator[Row]:
     )
     call(*install, env=env)  # warms the cache
     ours = (sys.executable, "-m", "linker", "--quiet", "--mode", "clone")
-    yield Row(
-        f"a new environment, whole command, {bench.name}",
+    return (
         Contender(
             "python -m linker",
             lambda: call(*ours, bench.source, bench.target, cwd=ROOT),
@@ -143,10 +153,9 @@ def against_uv(bench: Bench, paths: list[str], limit: float) -> Iterator[Row]:
     )
 
 
-def against_copytree(bench: Bench) -> Iterator[Row]:
+def against_copytree(bench: Bench) -> Sides:
     """Copy beside Python's own."""
-    yield Row(
-        f"copy in Python, {bench.name}",
+    return (
         bench.linker(LinkMode.COPY),
         0.5,
         Contender(
@@ -167,6 +176,20 @@ began = peak()
 link_tree(sys.argv[1], sys.argv[2], mode="clone")
 print(peak() - began)
 """
+
+
+def comparisons(paths: list[str]) -> Iterator[tuple[str, str, Comparison]]:
+    """Give (filesystem, work, what is compared) of each row that has a filesystem of its own."""
+    for filesystem, limit in (("btrfs", 1.3), ("xfs", 1.6)):
+        for work, compare in against_cp():
+            yield filesystem, f"{work}, {filesystem}", compare
+        yield (
+            filesystem,
+            f"a new environment, whole command, {filesystem}",
+            partial(against_uv, paths=paths, limit=limit),
+        )
+    for filesystem in ("btrfs", "xfs", "tmpfs"):
+        yield filesystem, f"copy in Python, {filesystem}", against_copytree
 
 
 def growth(directory: str) -> Iterator[Row]:
@@ -305,27 +328,36 @@ def main() -> int:
     pins = wheels.read_pins()
     paths = wheels.ensure_wheels(given.wheels, pins, print)
     tree = wheels.ensure_tree(LINKMODE, paths, pins).path
-    rows: list[Row] = []
-    with ExitStack() as stack:
-        settings = Settings(image_size=512 << 30, image_dir=LINKMODE)
-        workshop = stack.enter_context(closing(Workshop(find_place(), settings)))
-        for name, limit in (("btrfs", 1.3), ("xfs", 1.6)):
-            bench = Bench(name, workshop.directory(name), tree)
-            rows += against_cp(bench)
-            rows += against_uv(bench, paths, limit)
-            rows += against_copytree(bench)
-        rows += against_copytree(Bench("tmpfs", workshop.directory("tmpfs"), tree))
-        rows += growth(workshop.directory("btrfs"))
-        rows += filesystems()
-        rows += stack.enter_context(idle(workshop.directory("tmpfs")))
-        rows = [row for row in rows if given.only in row.work]
-        measure.run(rows, given.rounds)
-    print(f"medians of {given.rounds}, in one run\n\n{measure.table(rows)}")
+    place, done = find_place(), list[Row]()
+    settings = Settings(image_size=512 << 30, image_dir=LINKMODE)
+
+    @contextmanager
+    def own(filesystem: str) -> Iterator[str]:
+        """Lend a filesystem of its own, so that no row pays for what those before it left."""
+        with closing(Workshop(place, settings)) as workshop:
+            yield workshop.directory(filesystem)
+
+    def run(rows: Iterable[Row]) -> None:
+        chosen = [row for row in rows if given.only in row.work]
+        measure.run(chosen, given.rounds)
+        done.extend(chosen)
+
+    for filesystem, work, compare in comparisons(paths):
+        if given.only in work:
+            with own(filesystem) as directory:
+                ours, limit, peer = compare(Bench(filesystem, directory, tree))
+                run([Row(work, ours, limit, peer)])
+    with own("btrfs") as directory:
+        run(growth(directory))
+    run(filesystems())
+    with own("tmpfs") as directory, idle(directory) as rows:
+        run(rows)
+    print(f"medians of {given.rounds}, in one run\n\n{measure.table(done)}")
     for path, text in ((given.json, measure.as_json), (given.plot, measure.plot)):
         if path:
             with open(path, "w", encoding="utf-8") as file:
-                file.write(text(rows))
-    return 0 if all(row.kept for row in rows) else 1
+                file.write(text(done))
+    return 0 if all(row.kept for row in done) else 1
 
 
 if __name__ == "__main__":

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
 
 if TYPE_CHECKING:
-    import pytest
+    from pytest_linkmode.sessions import Session
 
 ATTRIBUTE = "pytest_linkmode_axis"
 
 CHANNEL = "linkmode"
 """The name under which plain data travels: on reports, in workerinput and workeroutput."""
+
+KEY: pytest.StashKey[Session] = pytest.StashKey()
+"""Under it the state of a run lies in the stash of its config, once there is any."""
 
 LAYOUT = "layout"
 FILESYSTEM = "filesystem"
@@ -27,15 +32,16 @@ AXES = (LAYOUT, FILESYSTEM, MODE)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Axis(NamedTuple):
+class Axis:
     """What hangs on the function of a fixture of ours.
 
     `name` is one of `AXES`, or empty for a fixture that varies nothing; `limits` are the
     arguments of the factory, which are those of the marker.
     """
 
-    name: str = ""
-    limits: Mapping[str, Any] = MappingProxyType({})
+    def __init__(self, name: str = "", limits: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.name = name
+        self.limits = limits
 
 
 def ours(function: Function, axis: Axis | None = None) -> Function:

@@ -11,13 +11,11 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_linkmode.axes import FILESYSTEM, LAYOUT, MODE, Axis, ours
-from pytest_linkmode.sessions import session_of
 
 if TYPE_CHECKING:
     from linker.modes import LinkMode
@@ -25,19 +23,9 @@ if TYPE_CHECKING:
     from pytest_linkmode.capabilities import Capabilities
     from pytest_linkmode.faults import FaultRunner
     from pytest_linkmode.interleave import Interleaver
-    from pytest_linkmode.layouts import Layout, LayoutSpec, Workshop
+    from pytest_linkmode.layouts import Layout, LayoutSpec, TestFilesystem, Workshop
     from pytest_linkmode.selection import Choice
-
-
-@dataclass(frozen=True)
-class TestFilesystem:
-    """What `linkmode_fs` gives a test: an empty directory on a filesystem, and what it can do."""
-
-    __test__ = False
-
-    name: str
-    path: pathlib.Path
-    can: Capabilities
+    from pytest_linkmode.sessions import Session
 
 
 def layout(
@@ -59,7 +47,7 @@ def layout(
     def linkmode_layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
         """Give a fresh source and target directory in each selected layout, and its powers."""
         with _prepared(request, LAYOUT, needs=needs, fresh=fresh) as (workshop, spec, _):
-            made = session_of(request.config).layout(workshop, spec)
+            made = _session(request).layout(workshop, spec)
             yield made
             made.close()
 
@@ -87,8 +75,7 @@ def filesystem(
     def linkmode_fs(request: pytest.FixtureRequest) -> Iterator[TestFilesystem]:
         """Give a fresh directory on each selected filesystem, and what can be done there."""
         with _prepared(request, FILESYSTEM, needs=needs, fresh=fresh) as (workshop, spec, can):
-            path = pathlib.Path(workshop.directory(spec.source))
-            yield TestFilesystem(spec.name, path, can)
+            yield _directory(workshop, spec, can)
 
     return _fixture(linkmode_fs, FILESYSTEM, name, fs=fs, needs=needs)
 
@@ -100,7 +87,7 @@ def mode(
 
     def link_mode(request: pytest.FixtureRequest) -> LinkMode:
         """Give each link mode: clone, hardlink, symlink, copy."""
-        recorder = session_of(request.config).listener.observe(request.node)
+        recorder = _session(request).listener.observe(request.node)
         choice = _parameter(request, MODE)
         assert choice.mode is not None
         recorder.mode = choice.mode.value
@@ -124,7 +111,7 @@ def linkmode_tree() -> Callable[[str | os.PathLike[str]], None]:
 @ours
 def linkmode_linker(request: pytest.FixtureRequest) -> Adapter:
     """Return the linker under test, as ``--linkmode-linker`` names it, behind one seam."""
-    session = session_of(request.config)
+    session = _session(request)
     session.listener.observe(request.node)
     return session.adapter
 
@@ -138,7 +125,7 @@ def linkmode_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
     """
     from pytest_linkmode.faults.pytest_faults import faults_of
 
-    session = session_of(request.config)
+    session = _session(request)
     session.listener.observe(request.node)
     settings = session.settings
     with faults_of(
@@ -157,7 +144,7 @@ def linkmode_interleave(request: pytest.FixtureRequest) -> Interleaver:
     """Return what explores the schedules of two or more linkers, or of programs."""
     from pytest_linkmode.interleave.pytest_interleave import interleaver_of
 
-    session = session_of(request.config)
+    session = _session(request)
     session.listener.observe(request.node)
     settings = session.settings
     return interleaver_of(
@@ -173,14 +160,14 @@ def linkmode_fs_factory(request: pytest.FixtureRequest) -> Callable[[str], TestF
     For what is dear to make and must lie where the tests are. Skips where it cannot be had,
     unless it was asked for by name.
     """
-    session = session_of(request.config)
+    session = _session(request)
 
     def make(name: str) -> TestFilesystem:
         with session.having(session.named_filesystem(name)) as spec:
-            path = pathlib.Path(session.workshop.directory(spec.source))
             can = session.workshop.can(spec.source)
+            made = _directory(session.workshop, spec, can)
         session.listener.gave(spec.name, can)
-        return TestFilesystem(spec.name, path, can)
+        return made
 
     return make
 
@@ -189,7 +176,7 @@ def linkmode_fs_factory(request: pytest.FixtureRequest) -> Callable[[str], TestF
 @ours
 def linkmode_layout_factory(request: pytest.FixtureRequest) -> Callable[[str], Layout]:
     """Return a callable that gives new source and target directories in the layout of a name."""
-    session = session_of(request.config)
+    session = _session(request)
 
     def make(name: str) -> Layout:
         with session.having(session.named_layout(name)) as spec:
@@ -210,7 +197,7 @@ def _prepared(
     request: pytest.FixtureRequest, axis: str, *, needs: Iterable[str] | str, fresh: bool
 ) -> Iterator[tuple[Workshop, LayoutSpec, Capabilities]]:
     """Find a place for a test on what its parameter says, or skip it with every reason."""
-    session = session_of(request.config)
+    session = _session(request)
     recorder = session.listener.observe(request.node)
     rules = session.rules(request.node)
     needed = frozenset(_words(needs)).union(*(rule.needs for rule in rules))
@@ -229,6 +216,20 @@ def _prepared(
             recorder.not_applicable = f"not applicable: {spec.name} has {reasons}"
             pytest.skip(recorder.not_applicable)
         yield workshop, spec, can
+
+
+def _session(request: pytest.FixtureRequest) -> Session:
+    """Return the state of this run, which one that uses nothing of ours never loads."""
+    from pytest_linkmode.sessions import session_of
+
+    return session_of(request.config)
+
+
+def _directory(workshop: Workshop, spec: LayoutSpec, can: Capabilities) -> TestFilesystem:
+    """Return a new directory on a filesystem, for one test."""
+    from pytest_linkmode.layouts import TestFilesystem
+
+    return TestFilesystem(spec.name, pathlib.Path(workshop.directory(spec.source)), can)
 
 
 def _parameter(request: pytest.FixtureRequest, axis: str) -> Choice:

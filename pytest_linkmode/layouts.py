@@ -271,6 +271,17 @@ def _missing_right(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
 
 
 @dataclass(frozen=True)
+class TestFilesystem:
+    """What `linkmode_fs` gives a test: an empty directory on a filesystem, and what it can do."""
+
+    __test__ = False
+
+    name: str
+    path: pathlib.Path
+    can: Capabilities
+
+
+@dataclass(frozen=True)
 class Layout:
     """What a test is given: two fresh, empty directories in a layout.
 

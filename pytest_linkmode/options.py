@@ -2,13 +2,13 @@
 
 From `OPTIONS` the parser, the ini keys, the header line and the reference documentation are
 made. What a value means is the business of `config`, which a run without any of them never
-loads: that is why rows are tuples and shapes are words here.
+loads: that is why shapes are words here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pytest
@@ -33,26 +33,19 @@ TEXT: Shape = "string"
 FLAG: Shape = "bool"
 
 
-class Option(NamedTuple):
+class Option:
     """One row of the table: ``--linkmode-NAME`` and ``linkmode_NAME``.
 
-    `shape` says how its value is written, and is its type as an ini key.
+    `shape` says how its value is written, and is its type as an ini key; `flag` is how it is
+    typed, `key` is its ini key, and its name among pytest's options.
     """
 
-    name: str
-    shape: Shape
-    metavar: str
-    help: str
+    __slots__ = ("flag", "help", "key", "metavar", "name", "shape")
 
-    @property
-    def flag(self) -> str:
-        """How it is typed."""
-        return f"--linkmode-{self.name}"
-
-    @property
-    def key(self) -> str:
-        """Its ini key, and its name among pytest's options."""
-        return "linkmode_" + self.name.replace("-", "_")
+    def __init__(self, name: str, shape: Shape, metavar: str, help: str) -> None:  # noqa: A002  # as argparse calls it
+        self.name, self.shape, self.metavar, self.help = name, shape, metavar, help
+        self.flag = f"--linkmode-{name}"
+        self.key = "linkmode_" + name.replace("-", "_")
 
 
 OPTIONS: tuple[Option, ...] = (

@@ -6,13 +6,14 @@ nothing; a run that uses nothing of ours pays for reading a dozen options.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_linkmode import factories
-from pytest_linkmode.axes import CHANNEL, has_ours, uses_ours
+from pytest_linkmode.axes import CHANNEL, KEY, has_ours, uses_ours
 from pytest_linkmode.factories import (
     linkmode_faults,
     linkmode_fs_factory,
@@ -21,8 +22,11 @@ from pytest_linkmode.factories import (
     linkmode_linker,
     linkmode_tree,
 )
-from pytest_linkmode.options import add_options
-from pytest_linkmode.sessions import KEY, Session, UsageErrors, session_of
+from pytest_linkmode.options import add_options, given
+
+if TYPE_CHECKING:
+    from pytest_linkmode.listening import Listener
+    from pytest_linkmode.sessions import Session
 
 __all__ = [
     "link_mode",
@@ -55,12 +59,12 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Enter the private place while there is one thread, before a conftest starts more."""
     options = early_config.known_args_namespace
-    with UsageErrors():
-        session = Session(early_config, options)
-        if session.is_explicit:
-            from pytest_linkmode.preparing import enter_early
+    if given(early_config, options):
+        from pytest_linkmode.preparing import enter_early
+        from pytest_linkmode.sessions import Session
 
-            enter_early(session, options)
+        with _UsageErrors():
+            enter_early(Session(early_config, options), options)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,34 +76,38 @@ def pytest_configure(config: pytest.Config) -> None:
         "`fresh` asks for filesystems that no other test has used, `special` for the layouts of "
         "which a test has to know something.",
     )
-    with UsageErrors():
-        session = config.stash[KEY] = Session(config, config.option)
-        config.add_cleanup(session.close)
-        if not session.is_worker:
-            config.pluginmanager.register(Reports(session), "linkmode-reports")
-        if session.is_explicit:
-            from pytest_linkmode.preparing import prepare
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reports(config), "linkmode-reports")
+    if "LINKMODE_PLACE" in os.environ or given(config, config.option):
+        with _UsageErrors():
+            session = _session_of(config)
+            if session.is_explicit:
+                from pytest_linkmode.preparing import prepare
 
-            prepare(session)
+                prepare(session)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Let the workers mount what this process may."""
-    session_of(config).make_way()
+    session = _running(config)
+    if session is not None:
+        session.make_way()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Hand the controller's decision down to a worker of pytest-xdist."""
-    node.workerinput[CHANNEL] = session_of(node.config).hand_down()
+    session = _running(node.config)
+    if session is not None:
+        node.workerinput[CHANNEL] = session.hand_down()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Let tests that need a guest run in one, and the others beside it."""
-    session = session_of(config)
-    if not session.guests:
+    session = _running(config)
+    if session is None or not session.guests:
         return None
     from pytest_linkmode.guests.scheduling import make_scheduler
 
@@ -111,11 +119,12 @@ def pytest_testnodedown(node: Any) -> None:
     """Take over what a worker has to say, unless it crashed."""
     said = getattr(node, "workeroutput", {}).get(CHANNEL)
     if said:
-        session_of(node.config).ledger.merge(said)
+        _session_of(node.config).ledger.merge(said)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    return session_of(config).header
+    session = _running(config)
+    return None if session is None else session.header
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -123,41 +132,41 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if has_ours(metafunc._arg2fixturedefs):
         from pytest_linkmode.generation import generate
 
-        session = session_of(metafunc.config)
+        session = _session_of(metafunc.config)
         session.is_varied = True
         generate(session, metafunc)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    session = session_of(config)
-    if session.is_varied:
+    session = _running(config)
+    if session is not None and session.is_varied:
         from pytest_linkmode.generation import deselect
 
         deselect(session, items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    ours = session_of(session.config)
-    if ours.is_explicit and ours.settings.asks_for_filesystems:
+    ours = _running(session.config)
+    if ours is not None and ours.is_explicit and ours.settings.asks_for_filesystems:
         ours.ledger.used = any(uses_ours(item) for item in session.items)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    session = session_of(item.config)
     if uses_ours(item):
-        session.listener.observe(item)
+        _session_of(item.config).listener.observe(item)
     try:
         return (yield)
     finally:
-        if session.listening is not None:
-            session.listening.end()
+        listening = _listening(item.config)
+        if listening is not None:
+            listening.end()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    listening = session_of(item.config).listening
+    listening = _listening(item.config)
     if listening is not None:
         listening.again()
 
@@ -167,7 +176,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    listening = session_of(item.config).listening
+    listening = _listening(item.config)
     if listening is not None:
         listening.annotate(report)
     return report
@@ -176,8 +185,10 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Judge the run; what was asked for and did not happen turns a green one red."""
-    ours = session_of(session.config)
+    ours = _running(session.config)
     options = session.config.option
+    if ours is None:
+        return
     if ours.is_worker:
         session.config.workeroutput[CHANNEL] = ours.said()  # type: ignore[attr-defined]
     elif ours.is_used and not (options.collectonly or getattr(options, "setuponly", False)):
@@ -190,20 +201,53 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was verified and, before all else, what was asked for and not done."""
-    judgement = session_of(terminalreporter.config).judgement
-    if judgement is not None:
-        judgement.show(terminalreporter)
+    session = _running(terminalreporter.config)
+    if session is not None and session.judgement is not None:
+        session.judgement.show(terminalreporter)
 
 
 class Reports:
     """Enters every report in the ledger: of this process, or in the controller of all workers."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take note of one phase of one test, if it may be one of ours."""
-        if self._session.is_used or CHANNEL in report.__dict__:
+        session = _running(self._config)
+        if CHANNEL in report.__dict__ or (session is not None and session.is_used):
             from pytest_linkmode.listening import enter
 
-            enter(report, self._session.ledger)
+            enter(report, _session_of(self._config).ledger)
+
+
+def _running(config: pytest.Config) -> Session | None:
+    """Return the state of this run, if anything of ours was asked for, collected or run."""
+    return config.stash.get(KEY, None)
+
+
+def _session_of(config: pytest.Config) -> Session:
+    """Return the state of this run, made on its first use."""
+    from pytest_linkmode.sessions import session_of
+
+    return session_of(config)
+
+
+def _listening(config: pytest.Config) -> Listener | None:
+    """Return the listener, if any test has had use for it."""
+    session = _running(config)
+    return None if session is None else session.listening
+
+
+class _UsageErrors:
+    """Turns errors of ours into pytest's own way to end a run before it begins."""
+
+    def __enter__(self) -> None:
+        """Do nothing: a run without an error does not even import ours."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if error is not None:
+            from pytest_linkmode.errors import LinkmodeError
+
+            if isinstance(error, LinkmodeError):
+                raise pytest.UsageError(str(error)) from None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_linkmode.axes import CHANNEL
+from pytest_linkmode.axes import CHANNEL, KEY
 from pytest_linkmode.options import given
 
 if TYPE_CHECKING:
@@ -37,26 +37,14 @@ if TYPE_CHECKING:
     from pytest_linkmode.namespaces import Place
     from pytest_linkmode.selection import Choice, Narrowing, Selection, Want
 
-KEY = pytest.StashKey["Session"]()
-
 
 def session_of(config: pytest.Config) -> Session:
-    """Return the state of this run."""
-    return config.stash[KEY]
-
-
-class UsageErrors:
-    """Turns errors of ours into pytest's own way to end a run before it begins."""
-
-    def __enter__(self) -> None:
-        """Do nothing: a run without an error does not even import ours."""
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if error is not None:
-            from pytest_linkmode.errors import LinkmodeError
-
-            if isinstance(error, LinkmodeError):
-                raise pytest.UsageError(str(error)) from None
+    """Return the state of this run, made on its first use."""
+    session = config.stash.get(KEY, None)
+    if session is None:
+        session = config.stash[KEY] = Session(config, config.option)
+        config.add_cleanup(session.close)
+    return session
 
 
 class Session:

@@ -21,7 +21,7 @@ import pytest
 from linker import LinkError, LinkMode, link_tree
 from linker.journal import RESERVED, SAVED, STAGE
 from linker.platforms.linux import CALLS, Calls
-from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees
 from tests.linker.conftest import PROFILE
 from tests.linker.seams import REFLINKING, Deed, Fault, Tap, die

@@ -22,7 +22,7 @@ from linker.platforms.linux import LinuxPlatform
 from linker.policies import REFERENCE
 from linker.policy import Edge, Step
 from linker.report import LinkReport, Transition, observing
-from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees
 from tests.linker.seams import REFLINKING
 

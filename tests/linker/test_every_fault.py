@@ -20,10 +20,10 @@ from linker.conditions import Primitive, Scope, condition_of
 from linker.platforms.linux import CALLS
 from linker.policies import REFERENCE
 from linker.report import Transition, observing
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import Injection
 from pytest_linkmode.faults.linking import faulty
 from pytest_linkmode.faults.spec import EFFECTS, ERRORS, OPS, Fault, Kill, Spec
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees, users
 from tests.linker.scenes import Scene, Watcher
 from tests.linker.seams import descriptors

@@ -31,7 +31,7 @@ from linker.platforms.base import Failed
 from linker.platforms.linux import CALLS, Calls, LinuxPlatform
 from linker.store import Store
 from linker.tree import Node
-from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees
 from tests.linker.attributes import NOCOW, set_flag
 from tests.linker.crews import ALL, Crew

@@ -15,8 +15,8 @@ import pytest
 from linker import LinkError, LinkMode, engine, helping, link_tree
 from linker.journal import SAVED, STAGE, open_stage
 from linker.platforms import current
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees, users
 from tests.linker.scenes import Scene
 from tests.linker.seams import (

@@ -14,8 +14,8 @@ import pytest
 from linker import LinkMode, link_file, link_tree
 from linker.journal import RESERVED
 from linker.platforms.linux import CALLS, Calls
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import Killed
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees, users
 from tests.linker.scenes import EXISTING, SOURCE, Scene
 from tests.linker.seams import WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS, Deed, Tap, die, in_child

@@ -20,8 +20,8 @@ from linker.conditions import Condition
 from linker.platforms.macos import RENAME_SWAP
 from linker.store import Store
 from linker.tree import spelled
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
+from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.models import clonefile
 from pytest_linkmode.models.clonefile import Quirk
 from pytest_linkmode.models.darwin import darwin_error

@@ -33,8 +33,8 @@ from linker.platforms.linux import (
     Calls,
     LinuxPlatform,
 )
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import attributes, trees, users
 from tests.linker.seams import REFLINKING, WITHOUT_FLAGS, WITHOUT_FLAGS_AND_LINKS, Tap, descriptors
 from tests.linker.trees import PAST, Directory, File, Symlink

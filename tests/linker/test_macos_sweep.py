@@ -14,8 +14,8 @@ from linker import LinkError, LinkMode, link_tree
 from linker.platforms.linux import CALLS
 from linker.policies import REFERENCE
 from linker.report import LinkReport, Transition
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import Killed
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker.macs import MacEnds, MacTap
 from tests.linker.scenes import EXISTING, Scene
 from tests.linker.seams import Fault, Tap, descriptors

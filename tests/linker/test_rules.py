@@ -21,8 +21,8 @@ from linker.conditions import Condition, Primitive, condition_of
 from linker.journal import RESERVED, STAGE
 from linker.policy import PRIMITIVES, Edge, Step
 from pytest_linkmode.evidence import evidence
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import model, trees
 from tests.linker.scenes import EXISTING, Scene, Watcher
 from tests.linker.seams import (

@@ -29,8 +29,8 @@ from linker.platforms.linux import LinuxPlatform
 from linker.policies import UV
 from linker.sharing import Team, share_of
 from linker.tree import Node
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import injected
+from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees, users
 from tests.linker.attributes import NOCOW, set_flag
 from tests.linker.crews import ALL, SMALL, Crew

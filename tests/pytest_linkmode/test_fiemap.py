@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_linkmode.extents import Extent, ExtentFlag, joined, overlap, placed, written
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.fiemap import ExtentReader, fiemap, fiemap_extent
+from pytest_linkmode.layouts import TestFilesystem
 
 BLOCK = 4096
 

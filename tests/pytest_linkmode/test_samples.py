@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.samples import (
     ODD_NAMES,
     SIZES,

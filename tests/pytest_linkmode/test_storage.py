@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from pytest_linkmode.capabilities import REFLINK
-from pytest_linkmode.factories import TestFilesystem
-from pytest_linkmode.layouts import Layout
+from pytest_linkmode.layouts import Layout, TestFilesystem
 from pytest_linkmode.storage import flush, storage_of, try_clone
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from linker.platforms.windows import Calls, WindowsPlatform
 from pytest_linkmode.config import from_environment
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.filesystems import FILESYSTEMS, missing
+from pytest_linkmode.layouts import TestFilesystem
 
 if TYPE_CHECKING:
     from pytest_linkmode.models.refs import RefsModel, Volume

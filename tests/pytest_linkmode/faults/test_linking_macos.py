@@ -18,10 +18,10 @@ from linker.platforms import current
 from linker.platforms.base import Platform
 from linker.platforms.macos import NUMBERS, Calls
 from pytest_linkmode.errors import UsageError
-from pytest_linkmode.factories import TestFilesystem
 from pytest_linkmode.faults.inprocess import Injection
 from pytest_linkmode.faults.linking import dialect_of, faulty
 from pytest_linkmode.faults.spec import EFFECTS, OPS, WITHIN, Fault, Kill, Spec
+from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.models import clonefile
 
 CLONE, HARDLINK, SYMLINK, COPY = LinkMode

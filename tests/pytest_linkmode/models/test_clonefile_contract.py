@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from linker.platforms import macos
-from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.models import clonefile
 from pytest_linkmode.models.contract import (
     DESTINATIONS,

@@ -13,7 +13,7 @@ import pytest
 
 from linker.platforms.macos import CLONE_NOFOLLOW, ERRORS, RENAME_EXCL, RENAME_SWAP
 from pytest_linkmode.errors import LinkmodeError
-from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.models import clonefile
 from pytest_linkmode.models.clonefile import Model, Quirk
 from tests.linker import trees

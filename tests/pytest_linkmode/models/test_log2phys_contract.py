@@ -22,7 +22,7 @@ from linker.platforms import macos
 from linker.platforms.macos import MacPlatform
 from pytest_linkmode.evidence import Proof, evidence
 from pytest_linkmode.extents import Extent, ExtentFlag
-from pytest_linkmode.factories import TestFilesystem
+from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.log2phys import F_LOG2PHYS_EXT, PLACE, PlaceReader
 from pytest_linkmode.models import clonefile, darwin
 from pytest_linkmode.models.clonefile import Quirk

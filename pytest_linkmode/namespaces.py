@@ -143,19 +143,25 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
-def own_directory(name: str, mode: int) -> str:
-    """Return the directory `<tmp>/NAME-of-USER`, made if need be, and surely ours.
+def own_path(name: str) -> str:
+    """Return `<tmp>/NAME-of-USER`, where a directory of this user lies that is found again.
 
     A guest sees the host's temporary directory, and in it what another user of the same name
     has there: root. It has a directory of its own instead.
-
-    Raises LinkmodeError if somebody else was there first: in a directory that everybody may
-    write to, a name that can be guessed may be a trap.
     """
     import tempfile
 
     temporary = OF_A_GUEST if privileges.in_guest() else os.path.realpath(tempfile.gettempdir())
-    path = os.path.join(temporary, f"{name}-of-{user_name()}")
+    return os.path.join(temporary, f"{name}-of-{user_name()}")
+
+
+def own_directory(name: str, mode: int) -> str:
+    """Return the directory of `own_path`, made if need be, and surely ours.
+
+    Raises LinkmodeError if somebody else was there first: in a directory that everybody may
+    write to, a name that can be guessed may be a trap.
+    """
+    path = own_path(name)
     try:
         os.mkdir(path, mode)
     except FileExistsError:

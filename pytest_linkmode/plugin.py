@@ -116,10 +116,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what a worker has to say, unless it crashed."""
-    said = getattr(node, "workeroutput", {}).get(CHANNEL)
-    if said:
-        _session_of(node.config).ledger.merge(said)
+    """Take over what a worker has to say; one that crashed has left its filesystems instead."""
+    output = getattr(node, "workeroutput", None)
+    if output is None:
+        _session_of(node.config).crashed.add(node.workerinput["testrunuid"])
+    elif output.get(CHANNEL):
+        _session_of(node.config).ledger.merge(output[CHANNEL])
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -204,6 +206,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     session = _running(terminalreporter.config)
     if session is not None and session.judgement is not None:
         session.judgement.show(terminalreporter)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Undo what crashed workers left, now that every worker is gone."""
+    session = _running(config)
+    if session is not None and session.crashed:
+        left = session.clear_up()
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            for line in left:
+                reporter.write_line(line, yellow=True)
 
 
 class Reports:

@@ -61,6 +61,8 @@ class Session:
         self.judgement: Judgement | None = None
         self.guests: frozenset[str] = frozenset()
         """Filesystems whose tests run in a guest, because they can be had nowhere else."""
+        self.crashed: set[str] = set()
+        """The run of workers that crashed: this one, as pytest-xdist calls it."""
         self._stack = ExitStack()
         worker: Mapping[str, Any] = getattr(config, "workerinput", {})
         self._unavailable: dict[str, str] = dict(worker.get(CHANNEL, {}))
@@ -137,6 +139,10 @@ class Session:
         """Enter the place where filesystems are made, if this process is not there yet."""
         from pytest_linkmode.ladder import find_place
 
+        if self.is_worker:
+            from pytest_linkmode.filesystems import registry
+
+            registry.belong_to(self.config.workerinput["testrunuid"])  # type: ignore[attr-defined]
         return find_place(self.settings)
 
     @functools.cached_property
@@ -360,6 +366,22 @@ class Session:
             for one in there:
                 note = f"kept: {one.name} at {one.path} (to remove it: linkmode clean)"
                 self.ledger.notes[note] = None
+
+    def clear_up(self) -> list[str]:
+        """Undo what crashed workers left outside of a private namespace, unless it is to be kept;
+        return a line for each thing that stays.
+        """
+        if self.settings.keep:
+            return []
+        from pytest_linkmode.filesystems import registry
+
+        return [
+            f"linkmode: a worker that crashed left {found.path}: {found.why} "
+            "(to remove it: linkmode clean)"
+            for run in self.crashed
+            for found in registry.clean(run=run)
+            if found.action == registry.KEPT
+        ]
 
     def leave_workshop(self) -> None:
         """Undo all filesystems of this process; those used later are made anew."""

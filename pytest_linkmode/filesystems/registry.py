@@ -5,8 +5,9 @@ host's namespace, a directory on a disk of the machine. `linkmode clean` (`clean
 notes of processes that are gone, and undoes what they say and nothing else.
 
 One file a process, named and locked by it. Its first line says who: pid, start time and boot
-id together are never used twice. Each further line is a step, or that a step was undone; the
-file goes when nothing is left to undo.
+id together are never used twice; and of which run, if its controller undoes what it leaves when
+it crashes. Each further line is a step, or that a step was undone; the file goes when nothing is
+left to undo.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+_NAME = "pytest-linkmode-registry"
 SUFFIX = ".steps"
 
 MOUNT = "mount"
@@ -120,7 +122,7 @@ class Ledger:
         first = self._path if _KEEPS_OPEN_FILES else hidden
         file = os.open(first, _NOTES, 0o600)
         _lock(file)
-        owner = {"pid": self._pid, "start": _start_time(self._pid), "boot": _boot()}
+        owner = {"pid": self._pid, "start": _start_time(self._pid), "boot": _boot(), **_belonging}
         os.write(file, json.dumps(owner).encode() + b"\n")
         if first == hidden:
             os.rename(hidden, self._path)
@@ -176,6 +178,7 @@ else:
 
 
 _ledger: Ledger | None = None
+_belonging: dict[str, str] = {}
 
 
 def ledger() -> Ledger:
@@ -186,30 +189,38 @@ def ledger() -> Ledger:
     return _ledger
 
 
+def belong_to(run: str) -> None:
+    """Say of which run this process is a worker, in the notes that it starts from now on."""
+    _belonging["run"] = run
+
+
 def directory() -> str:
     """Return where all notes of this user are kept."""
-    return namespaces.own_directory("pytest-linkmode-registry", 0o700)
+    return namespaces.own_directory(_NAME, 0o700)
 
 
-def clean(*, dry_run: bool = False) -> tuple[Finding, ...]:
-    """Undo what processes that are gone left behind, last step first, and say what was found.
+def clean(*, dry_run: bool = False, run: str = "") -> tuple[Finding, ...]:
+    """Undo what processes that are gone left behind, last step first, and say what was found:
+    all of them, or the workers of one run.
 
     Touches nothing that the registry does not hold, nothing whose owner lives, and nothing
     that is no longer what was noted. With `dry_run` nothing at all. Several at once do not
     meet: each set of notes is locked.
     """
     findings: list[Finding] = []
+    if not os.path.lexists(namespaces.own_path(_NAME)):
+        return ()
     where = directory()
     for name in sorted(os.listdir(where)):
         if name.startswith("."):
             # Killed before it had taken any step. The name begins with its pid.
-            if not dry_run and _start_time(int(name[1:].partition("-")[0])) is None:
+            if not (dry_run or run) and _start_time(int(name[1:].partition("-")[0])) is None:
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(where, name))
         elif name.endswith(SUFFIX):
             with _locked(os.path.join(where, name)) as notes:
                 if notes is not None:
-                    found, settled = _settle(notes, dry_run=dry_run)
+                    found, settled = _settle(notes, run, dry_run=dry_run)
                     findings += found
                     if settled and not _KEEPS_OPEN_FILES:
                         os.unlink(os.path.join(where, name))
@@ -241,10 +252,10 @@ def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _settle(notes: list[dict[str, Any]], *, dry_run: bool) -> tuple[list[Finding], bool]:
+def _settle(notes: list[dict[str, Any]], run: str, *, dry_run: bool) -> tuple[list[Finding], bool]:
     """Undo what notes say; return what was found, and whether they are settled."""
     owner = notes[0] if notes and "pid" in notes[0] else None
-    if owner is None or _lives(owner):
+    if owner is None or run not in ("", owner.get("run")) or _lives(owner):
         return [], False
     findings: list[Finding] = []
     undone = {entry["undone"] for entry in notes if "undone" in entry}
@@ -374,10 +385,13 @@ def _boot() -> str:
 
 
 def _start_time(pid: int) -> int | None:
-    """Return when a process started, in ticks since boot, or None where there is none."""
+    """Return when a process started, in ticks since boot, or None where there is none, or only
+    what its parent has not waited for yet.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as lines:
             # The second field is the program's name in parentheses, which may hold any.
-            return int(lines.read().rpartition(b")")[2].split()[19])
+            fields = lines.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])

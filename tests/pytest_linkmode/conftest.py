@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from pytest_linkmode import namespaces
+from pytest_linkmode.filesystems import registry
 
 # The support modules are tests.pytest_linkmode.*. Last, so that an installed package wins.
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
@@ -47,15 +49,19 @@ def inside(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, host_plac
 @pytest.fixture
 def own_tmp(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> str:
-    """Give the processes of a test a temporary directory by which what they leave is known."""
+) -> Iterator[str]:
+    """Give the processes of a test a temporary directory by which what they leave is known; what
+    one of them leaves that is killed is undone afterwards.
+    """
     path = tmp_path / "tmp"
     path.mkdir()
     monkeypatch.setenv("TMPDIR", str(path))
     for variable in (namespaces.VARIABLE, "PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
-    return str(path)
+    yield str(path)
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    registry.clean()
 
 
 @pytest.fixture

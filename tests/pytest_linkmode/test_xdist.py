@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pathlib
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -105,6 +108,65 @@ def test_what_a_worker_found_survives_its_crash(inside: Run, pytester: pytest.Py
         ]
     )
     result.stdout.no_fnmatch_line("--linkmode-require*")
+
+
+DYING = """
+    import os
+    import signal
+
+    def test_it(linkmode_fs):
+        root = str(linkmode_fs.path.parent)
+        with open("root", "w") as file:
+            print(root, os.path.ismount(root), file=file)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def crash(outside: Run, pytester: pytest.Pytester, *options: str) -> tuple[str, pytest.RunResult]:
+    """Let a worker die in a test, in the host's namespace; return where its filesystem was."""
+    pytester.makepyfile(DYING)
+    result = outside("--linkmode-namespace=host", "-n1", "--max-worker-restart=0", *options)
+    result.assert_outcomes(failed=1)
+    root, mounted = (pytester.path / "root").read_text().split()
+    assert mounted == str("btrfs" in options[0])
+    return root, result
+
+
+def notes(own_tmp: str) -> set[pathlib.Path]:
+    return set(pathlib.Path(own_tmp).rglob("*.steps"))
+
+
+def test_what_a_crashed_worker_left_in_a_directory_is_removed(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    root, result = crash(outside, pytester, *DIRECTORIES)
+    assert not os.path.exists(root)
+    assert notes(own_tmp) == set()
+    result.stdout.no_fnmatch_line("*linkmode clean*")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounts as root")
+def test_what_a_crashed_worker_left_mounted_is_undone(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    root, _ = crash(outside, pytester, "--linkmode-fs=btrfs")
+    assert not os.path.exists(root)
+    assert notes(own_tmp) == set()
+
+
+def test_what_is_to_be_kept_or_is_not_of_this_run_stays(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    root, _ = crash(outside, pytester, *DIRECTORIES, "--linkmode-keep")
+    kept = notes(own_tmp)
+    assert os.path.isdir(root)
+    crash(outside, pytester, *DIRECTORIES)
+    assert os.path.isdir(root), "another run's remains are for `linkmode clean`"
+    assert notes(own_tmp) == kept
+    script = "import sys; from pytest_linkmode.cli import main; sys.exit(main())"
+    assert pytester.run(sys.executable, "-c", script, "clean").ret == 0
+    assert not os.path.exists(root)
+    assert notes(own_tmp) == set()
 
 
 @pytest.mark.usefixtures("mounting")

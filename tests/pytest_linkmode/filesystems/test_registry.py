@@ -239,6 +239,26 @@ def test_the_living_are_known_by_pid_start_and_boot(notes: Path, tmp_path: Path)
     assert [finding.action for finding in clean()] == [UNDONE]
 
 
+def test_who_is_gone_but_not_waited_for_does_not_live() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert registry._start_time(child) is None
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_of_one_run_only_what_its_workers_left_is_undone(notes: Path, tmp_path: Path) -> None:
+    for name in ("other", "own"):
+        (tmp_path / name).mkdir()
+        step = {"step": "point", "id": 1, "path": str(tmp_path / name)}
+        left_by_the_dead(notes, step, run=name).rename(notes / f"9-{name}.steps")
+    assert [finding.path for finding in clean(run="own")] == [str(tmp_path / "own")]
+    assert [finding.path for finding in clean()] == [str(tmp_path / "other")]
+
+
 def test_notes_that_somebody_holds_are_passed_over(notes: Path, tmp_path: Path) -> None:
     (tmp_path / "left").mkdir()
     path = left_by_the_dead(notes, {"step": "point", "id": 1, "path": str(tmp_path / "left")})

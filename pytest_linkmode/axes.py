@@ -23,6 +23,9 @@ CHANNEL = "linkmode"
 KEY: pytest.StashKey[Session] = pytest.StashKey()
 """Under it the state of a run lies in the stash of its config, once there is any."""
 
+ASKED: pytest.StashKey[bool] = pytest.StashKey()
+"""Under it lies whether anything was asked for of a run, as it was when the run was configured."""
+
 LAYOUT = "layout"
 FILESYSTEM = "filesystem"
 MODE = "link mode"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_linkmode import factories
-from pytest_linkmode.axes import CHANNEL, KEY, has_ours, uses_ours
+from pytest_linkmode.axes import ASKED, CHANNEL, KEY, has_ours, uses_ours
 from pytest_linkmode.factories import (
     linkmode_faults,
     linkmode_fs_factory,
@@ -64,7 +64,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         from pytest_linkmode.sessions import Session
 
         with _UsageErrors():
-            enter_early(Session(early_config, options), options)
+            enter_early(Session(early_config, options, is_explicit=True), options)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -78,10 +78,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reports(config), "linkmode-reports")
-    if "LINKMODE_PLACE" in os.environ or given(config, config.option):
+    asked = config.stash[ASKED] = bool(given(config, config.option))
+    if asked or "LINKMODE_PLACE" in os.environ:
         with _UsageErrors():
             session = _session_of(config)
-            if session.is_explicit:
+            if asked:
                 from pytest_linkmode.preparing import prepare
 
                 prepare(session)
@@ -98,9 +99,11 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Hand the controller's decision down to a worker of pytest-xdist."""
+    workers = node.config.stash.setdefault(WORKERS, Workers())
+    workers.at_work += 1
     session = _running(node.config)
-    if session is not None:
-        node.workerinput[CHANNEL] = session.hand_down()
+    unavailable = {} if session is None else session.hand_down()
+    node.workerinput[CHANNEL] = {"run": workers.run, "unavailable": unavailable}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -116,12 +119,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what a worker has to say; one that crashed has left its filesystems instead."""
+    """Take over what a worker has to say, unless it crashed."""
     output = getattr(node, "workeroutput", None)
-    if output is None:
-        _session_of(node.config).crashed.add(node.workerinput["testrunuid"])
-    elif output.get(CHANNEL):
-        _session_of(node.config).ledger.merge(output[CHANNEL])
+    if output is not None:
+        node.config.stash[WORKERS].at_work -= 1
+        if output.get(CHANNEL):
+            _session_of(node.config).ledger.merge(output[CHANNEL])
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -210,14 +213,39 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Undo what crashed workers left, now that every worker is gone."""
-    session = _running(config)
-    if session is not None and session.crashed:
-        left = session.clear_up()
-        reporter = config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:
-            for line in left:
-                reporter.write_line(line, yellow=True)
+    """Undo what workers left outside of a private namespace, now that every one is gone."""
+    workers, session = config.stash.get(WORKERS, None), _running(config)
+    if workers is None or (session is None and workers.at_work == 0):
+        return
+    if "keep" in given(config, config.option):
+        return
+    from pytest_linkmode.errors import LinkmodeError
+    from pytest_linkmode.filesystems.registry import clear_up
+
+    try:
+        left = clear_up(workers.run)
+    except (LinkmodeError, OSError) as error:
+        # Where nothing of ours was used nothing was left.
+        left = [] if session is None else [f"linkmode: what workers left is not known: {error}"]
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None:
+        for line in left:
+            reporter.write_line(line, yellow=True)
+
+
+class Workers:
+    """The workers of a run, as the controller knows them.
+
+    `at_work` is how many have not ended in good order; `run` is what they call this run in their
+    notes of what must be undone.
+    """
+
+    def __init__(self) -> None:
+        self.at_work = 0
+        self.run = os.urandom(8).hex()
+
+
+WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
 
 
 class Reports:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_linkmode.axes import CHANNEL, KEY
-from pytest_linkmode.options import given
+from pytest_linkmode.axes import ASKED, CHANNEL, KEY
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +41,8 @@ def session_of(config: pytest.Config) -> Session:
     """Return the state of this run, made on its first use."""
     session = config.stash.get(KEY, None)
     if session is None:
-        session = config.stash[KEY] = Session(config, config.option)
+        session = Session(config, config.option, is_explicit=config.stash[ASKED])
+        config.stash[KEY] = session
         config.add_cleanup(session.close)
     return session
 
@@ -50,9 +50,11 @@ def session_of(config: pytest.Config) -> Session:
 class Session:
     """Everything of ours that one run of pytest holds."""
 
-    def __init__(self, config: pytest.Config, options: argparse.Namespace) -> None:
+    def __init__(
+        self, config: pytest.Config, options: argparse.Namespace, *, is_explicit: bool
+    ) -> None:
         self.config = config
-        self.is_explicit = bool(given(config, options))
+        self.is_explicit = is_explicit
         """Whether anything was asked for of this run."""
         self._options = options
         self.started = time.time()
@@ -61,11 +63,11 @@ class Session:
         self.judgement: Judgement | None = None
         self.guests: frozenset[str] = frozenset()
         """Filesystems whose tests run in a guest, because they can be had nowhere else."""
-        self.crashed: set[str] = set()
-        """The run of workers that crashed: this one, as pytest-xdist calls it."""
         self._stack = ExitStack()
         worker: Mapping[str, Any] = getattr(config, "workerinput", {})
-        self._unavailable: dict[str, str] = dict(worker.get(CHANNEL, {}))
+        handed: Mapping[str, Any] = worker.get(CHANNEL, {})
+        self._run: str | None = handed.get("run")
+        self._unavailable: dict[str, str] = dict(handed.get("unavailable", {}))
         if worker and "LINKMODE_PLACE" in os.environ:
             from pytest_linkmode import privileges
 
@@ -139,10 +141,10 @@ class Session:
         """Enter the place where filesystems are made, if this process is not there yet."""
         from pytest_linkmode.ladder import find_place
 
-        if self.is_worker:
+        if self._run is not None:
             from pytest_linkmode.filesystems import registry
 
-            registry.belong_to(self.config.workerinput["testrunuid"])  # type: ignore[attr-defined]
+            registry.belong_to(self._run)
         return find_place(self.settings)
 
     @functools.cached_property
@@ -366,22 +368,6 @@ class Session:
             for one in there:
                 note = f"kept: {one.name} at {one.path} (to remove it: linkmode clean)"
                 self.ledger.notes[note] = None
-
-    def clear_up(self) -> list[str]:
-        """Undo what crashed workers left outside of a private namespace, unless it is to be kept;
-        return a line for each thing that stays.
-        """
-        if self.settings.keep:
-            return []
-        from pytest_linkmode.filesystems import registry
-
-        return [
-            f"linkmode: a worker that crashed left {found.path}: {found.why} "
-            "(to remove it: linkmode clean)"
-            for run in self.crashed
-            for found in registry.clean(run=run)
-            if found.action == registry.KEPT
-        ]
 
     def leave_workshop(self) -> None:
         """Undo all filesystems of this process; those used later are made anew."""

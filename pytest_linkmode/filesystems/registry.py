@@ -5,8 +5,8 @@ host's namespace, a directory on a disk of the machine. `linkmode clean` (`clean
 notes of processes that are gone, and undoes what they say and nothing else.
 
 One file a process, named and locked by it. Its first line says who: pid, start time and boot
-id together are never used twice; and of which run, if its controller undoes what it leaves when
-it crashes. Each further line is a step, or that a step was undone; the file goes when nothing is
+id together are never used twice; and of which run, if its controller undoes what it leaves.
+Each further line is a step, or that a step was undone; the file goes when nothing is
 left to undo.
 """
 
@@ -199,7 +199,21 @@ def directory() -> str:
     return namespaces.own_directory(_NAME, 0o700)
 
 
-def clean(*, dry_run: bool = False, run: str = "") -> tuple[Finding, ...]:
+def clear_up(run: str) -> list[str]:
+    """Undo what the workers of a run left, which has ended; return a line for each thing that
+    stays.
+    """
+    stays: dict[str, str] = {}
+    for found in clean(run=run):
+        if found.action == KEPT:
+            stays.setdefault(found.path, found.why)
+    return [
+        f"linkmode: a worker left {path}: {why} (to remove it: linkmode clean)"
+        for path, why in stays.items()
+    ]
+
+
+def clean(*, dry_run: bool = False, run: str | None = None) -> tuple[Finding, ...]:
     """Undo what processes that are gone left behind, last step first, and say what was found:
     all of them, or the workers of one run.
 
@@ -214,36 +228,35 @@ def clean(*, dry_run: bool = False, run: str = "") -> tuple[Finding, ...]:
     for name in sorted(os.listdir(where)):
         if name.startswith("."):
             # Killed before it had taken any step. The name begins with its pid.
-            if not (dry_run or run) and _start_time(int(name[1:].partition("-")[0])) is None:
+            if run is None and not dry_run and _start_time(int(name[1:].partition("-")[0])) is None:
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(where, name))
         elif name.endswith(SUFFIX):
-            with _locked(os.path.join(where, name)) as notes:
-                if notes is not None:
-                    found, settled = _settle(notes, run, dry_run=dry_run)
-                    findings += found
-                    if settled and not _KEEPS_OPEN_FILES:
-                        os.unlink(os.path.join(where, name))
-            if notes is not None and settled and _KEEPS_OPEN_FILES:
+            with _locked(os.path.join(where, name)) as (notes, free):
+                found, settled = _settle(notes, run, free=free, dry_run=dry_run)
+                findings += found
+                if settled and not _KEEPS_OPEN_FILES:
+                    os.unlink(os.path.join(where, name))
+            if settled and _KEEPS_OPEN_FILES:
                 with suppress(OSError):  # another `clean` was faster
                     os.unlink(os.path.join(where, name))
     return tuple(findings)
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[list[dict[str, Any]] | None]:
-    """Hold the notes at `path`; None where a living process does, or where they are gone."""
+def _locked(path: str) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+    """Give the notes at `path`, none where they are gone, and whether they are held by us and not
+    by a living process.
+    """
     try:
         held = os.open(path, opening.READ_FILE)
     except FileNotFoundError:
-        yield None
+        yield [], False
         return
-    with open(held, encoding="utf-8") as lines:
-        if not _lock(held, wait=False):
-            yield None
-            return
+    with open(held, encoding="utf-8", errors="replace") as lines:
+        free = _lock(held, wait=False)
         # Another `clean` may have settled and removed them while we waited to open them.
-        yield list(_entries(lines)) if os.fstat(held).st_nlink else None
+        yield list(_entries(lines)) if os.fstat(held).st_nlink else [], free
 
 
 def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -252,19 +265,29 @@ def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _settle(notes: list[dict[str, Any]], run: str, *, dry_run: bool) -> tuple[list[Finding], bool]:
-    """Undo what notes say; return what was found, and whether they are settled."""
+def _settle(
+    notes: list[dict[str, Any]], run: str | None, *, free: bool, dry_run: bool
+) -> tuple[list[Finding], bool]:
+    """Undo what notes say; return what was found, and whether they are settled.
+
+    What a living process holds is passed over; of one run that has ended it is told.
+    """
     owner = notes[0] if notes and "pid" in notes[0] else None
-    if owner is None or run not in ("", owner.get("run")) or _lives(owner):
+    if owner is None or run not in (None, owner.get("run")):
+        return [], False
+    held = not free or _lives(owner)
+    if held and run is None:
         return [], False
     findings: list[Finding] = []
     undone = {entry["undone"] for entry in notes if "undone" in entry}
     inodes = {entry["made"]: entry["inode"] for entry in notes if "made" in entry}
     steps = [entry for entry in notes if "step" in entry and entry["id"] not in undone]
-    unsettled = dry_run
+    unsettled = dry_run or held
     for entry in reversed(steps):
         remains = _STEPS[entry["step"]]
         action, why = remains.look({**entry, "inode": inodes.get(entry["id"])})
+        if action == FOUND and held:
+            action, why = KEPT, "a process of that worker lives"
         below = os.path.join(entry["path"], "")
         if action == FOUND and any(
             each.action == KEPT and each.path.startswith(below) for each in findings

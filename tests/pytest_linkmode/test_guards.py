@@ -300,6 +300,14 @@ def test_a_setting_of_the_ini_file_asks_too(inside: Run, pytester: pytest.Pytest
     result.stdout.fnmatch_lines(["--linkmode-fail-under=0: no test that uses fixtures *"])
 
 
+def test_what_a_conftest_sets_later_asks_for_nothing(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("def test_it(linkmode_fs): ...\ndef test_other(): ...")
+    pytester.makeconftest("def pytest_configure(config): config.option.linkmode_fs = ['tmpfs']")
+    assert inside("-k", "other").ret == pytest.ExitCode.OK
+
+
 def test_tmp_path_that_no_test_could_use_fails_the_run(
     inside: Run, pytester: pytest.Pytester
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pytest_linkmode import namespaces
 from tests.pytest_linkmode.places import ACROSS, DIRECTORIES, OTHER
 
 pytest.importorskip("xdist")
@@ -111,22 +112,46 @@ def test_what_a_worker_found_survives_its_crash(inside: Run, pytester: pytest.Py
 
 
 DYING = """
+    import contextlib
     import os
     import signal
+    import time
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def child():
+        if os.fork() == 0:
+            open("born", "w").close()
+            for each in os.listdir("/proc/self/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink("/proc/self/fd/" + each).startswith("pipe:"):
+                        os.close(int(each))  # or nobody would know that the worker is dead
+            for _ in range(3000):
+                if os.path.exists("grown"):
+                    break
+                time.sleep(0.01)
+            os._exit(0)
+        while not os.path.exists("born"):
+            time.sleep(0.01)
+        die()
 
     def test_it(linkmode_fs):
         root = str(linkmode_fs.path.parent)
         with open("root", "w") as file:
             print(root, os.path.ismount(root), file=file)
-        os.kill(os.getpid(), signal.SIGKILL)
+        {act}
 """
 
 
-def crash(outside: Run, pytester: pytest.Pytester, *options: str) -> tuple[str, pytest.RunResult]:
-    """Let a worker die in a test, in the host's namespace; return where its filesystem was."""
-    pytester.makepyfile(DYING)
+def crash(
+    outside: Run, pytester: pytest.Pytester, *options: str, act: str = "die()"
+) -> tuple[str, pytest.RunResult]:
+    """Let a worker die, in a test if nothing else is said, in the host's namespace; return where
+    its filesystem was.
+    """
+    pytester.makepyfile(DYING.format(act=act))
     result = outside("--linkmode-namespace=host", "-n1", "--max-worker-restart=0", *options)
-    result.assert_outcomes(failed=1)
     root, mounted = (pytester.path / "root").read_text().split()
     assert mounted == str("btrfs" in options[0])
     return root, result
@@ -142,7 +167,37 @@ def test_what_a_crashed_worker_left_in_a_directory_is_removed(
     root, result = crash(outside, pytester, *DIRECTORIES)
     assert not os.path.exists(root)
     assert notes(own_tmp) == set()
+    result.assert_outcomes(failed=1)
     result.stdout.no_fnmatch_line("*linkmode clean*")
+
+
+def test_what_a_worker_left_that_died_when_all_was_done_is_removed_too(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    pytester.makeconftest(
+        """
+        import os
+        import signal
+
+        def pytest_unconfigure(config):
+            if hasattr(config, "workerinput"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    root, result = crash(outside, pytester, *DIRECTORIES, act="pass")
+    result.assert_outcomes(passed=2)
+    assert not os.path.exists(root)
+    assert notes(own_tmp) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for what is open in /proc")
+def test_what_a_child_of_a_dead_worker_may_still_use_is_left_and_told(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    root, result = crash(outside, pytester, *DIRECTORIES, act="child()")
+    assert os.path.isdir(root)
+    result.stdout.fnmatch_lines([f"linkmode: a worker left {root}: *lives*linkmode clean)"])
+    (pytester.path / "grown").touch()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounts as root")
@@ -167,6 +222,21 @@ def test_what_is_to_be_kept_or_is_not_of_this_run_stays(
     assert pytester.run(sys.executable, "-c", script, "clean").ret == 0
     assert not os.path.exists(root)
     assert notes(own_tmp) == set()
+
+
+def test_a_crash_in_a_project_that_uses_nothing_of_ours_is_not_made_worse(
+    outside: Run, pytester: pytest.Pytester, own_tmp: str
+) -> None:
+    trap = pathlib.Path(own_tmp, f"pytest-linkmode-registry-of-{namespaces.user_name()}")
+    trap.touch()
+    pytester.makepyfile("import os\ndef test_it(): os._exit(1)")
+    pytester.makeconftest("def pytest_unconfigure(): print('of the project')")
+    result = outside("-n1", "--max-worker-restart=0", "-s")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["of the project"])
+    assert "linkmode: " not in str(result.stdout) + str(result.stderr)
+    assert "Traceback" not in str(result.stderr)
+    trap.unlink()
 
 
 @pytest.mark.usefixtures("mounting")

@@ -299,21 +299,11 @@ def idle(directory: str) -> Iterator[list[Row]]:
         call(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, cwd=path)
         return (time.perf_counter() - began) * 1000
 
-    without = ("-p", "no:linkmode")
-    best: dict[tuple[str, ...], float] = {}
-
-    def turns() -> float:
-        """Run both in turn, so that a machine that becomes slower does so for both; and when what
-        other rows have left to be written out is.
-        """
-        os.sync()
-        rounds = [(suite(), suite(*without)) for _ in range(7)]
-        best[()], best[without] = map(min, zip(*rounds, strict=True))
-        return best[without]
-
-    ours = Contender("with the plugin", lambda: best[()], figure=True)
-    peer = Contender("-p no:linkmode", turns, figure=True)
-    yield [Row("a suite that does not use it", ours, 10, peer, unit="ms", difference=True)]
+    ours = Contender("with the plugin", suite, figure=True)
+    peer = Contender("-p no:linkmode", lambda: suite("-p", "no:linkmode"), figure=True)
+    os.sync()  # what other rows have left to be written out
+    work = "a suite that does not use it"
+    yield [Row(work, ours, 10, peer, unit="ms", difference=True, pairs=7)]
 
 
 def main() -> int:

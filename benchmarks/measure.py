@@ -51,8 +51,10 @@ class Contender:
 class Row:
     """One line of the table.
 
-    With a `peer` the limit is on the ratio of medians (or, with `difference`, on how much more
-    ours takes), without on the median itself. `least` turns the limit round.
+    With a `peer` the limit is on the ratio of medians, without on the median itself. With
+    `difference` it is on how much more ours takes than the peer right before it, of which the
+    median is taken: little in much is found so, whatever phase the machine is in. `pairs` are the
+    measurements a round.
     """
 
     work: str
@@ -61,6 +63,7 @@ class Row:
     peer: Contender | None = None
     unit: str = "s"
     difference: bool = False
+    pairs: int = 1
 
     @property
     def found(self) -> float:
@@ -68,7 +71,8 @@ class Row:
         if self.peer is None:
             return self.ours.median
         if self.difference:
-            return self.ours.median - self.peer.median
+            both = zip(self.ours.values, self.peer.values, strict=True)
+            return statistics.median(ours - peer for ours, peer in both)
         return self.ours.median / self.peer.median
 
     @property
@@ -90,7 +94,7 @@ def run(rows: Sequence[Row], rounds: int) -> None:
     for row in rows:
         contenders = [row.ours] if row.peer is None else [row.peer, row.ours]
         for number in range(rounds + 1):
-            for contender in contenders:
+            for contender in contenders * row.pairs:
                 say(f"{row.work}: round {number} of {rounds}: {contender.name}")
                 contender.measure()
             if number == 0:

@@ -361,6 +361,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         PROCESSES: (
             "test_the_living_are_known_by_pid_start_and_boot",
+            "test_who_is_gone_but_not_waited_for_does_not_live",
             "test_a_beginning_that_was_killed_is_removed",
         ),
         SHARING: (

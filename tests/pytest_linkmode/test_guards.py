@@ -303,9 +303,21 @@ def test_a_setting_of_the_ini_file_asks_too(inside: Run, pytester: pytest.Pytest
 def test_what_a_conftest_sets_later_asks_for_nothing(
     inside: Run, pytester: pytest.Pytester
 ) -> None:
-    pytester.makepyfile("def test_it(linkmode_fs): ...\ndef test_other(): ...")
-    pytester.makeconftest("def pytest_configure(config): config.option.linkmode_fs = ['tmpfs']")
-    assert inside("-k", "other").ret == pytest.ExitCode.OK
+    pytester.makepyfile("def test_it(linkmode_fs): ...")
+    pytester.makeconftest(
+        """
+        from pytest_linkmode.sessions import session_of
+
+        def pytest_configure(config):
+            config.option.linkmode_fs = ["disk"]
+
+        def pytest_collection_finish(session):
+            print("asked for:", session_of(session.config).is_explicit)
+        """
+    )
+    result = inside("-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*asked for: False"])
 
 
 def test_tmp_path_that_no_test_could_use_fails_the_run(

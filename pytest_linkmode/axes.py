@@ -1,7 +1,8 @@
 """What tests are varied over, and how a fixture says so: by an attribute of its function.
 
 The plugin finds it there when tests are generated, whatever the fixture is called and whoever
-made it; and a test that has one of these among its fixtures is one of ours.
+made it; and a test that has one of these among its fixtures is one of ours. Only then is there a
+state of the run, unless something was asked for: `session_of` makes it on its first use.
 """
 
 from __future__ import annotations
@@ -45,6 +46,18 @@ class Axis:
     def __init__(self, name: str = "", limits: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.name = name
         self.limits = limits
+
+
+def session_of(config: pytest.Config) -> Session:
+    """Return the state of this run, made on its first use."""
+    session = config.stash.get(KEY, None)
+    if session is None:
+        from pytest_linkmode.sessions import Session
+
+        session = Session(config, config.option, is_explicit=config.stash[ASKED])
+        config.stash[KEY] = session
+        config.add_cleanup(session.close)
+    return session
 
 
 def ours(function: Function, axis: Axis | None = None) -> Function:

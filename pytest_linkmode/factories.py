@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_linkmode.axes import FILESYSTEM, LAYOUT, MODE, Axis, ours
+from pytest_linkmode.axes import FILESYSTEM, LAYOUT, MODE, Axis, ours, session_of
 
 if TYPE_CHECKING:
     from linker.modes import LinkMode
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_linkmode.interleave import Interleaver
     from pytest_linkmode.layouts import Layout, LayoutSpec, TestFilesystem, Workshop
     from pytest_linkmode.selection import Choice
-    from pytest_linkmode.sessions import Session
 
 
 def layout(
@@ -47,7 +46,7 @@ def layout(
     def linkmode_layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
         """Give a fresh source and target directory in each selected layout, and its powers."""
         with _prepared(request, LAYOUT, needs=needs, fresh=fresh) as (workshop, spec, _):
-            made = _session(request).layout(workshop, spec)
+            made = session_of(request.config).layout(workshop, spec)
             yield made
             made.close()
 
@@ -87,7 +86,7 @@ def mode(
 
     def link_mode(request: pytest.FixtureRequest) -> LinkMode:
         """Give each link mode: clone, hardlink, symlink, copy."""
-        recorder = _session(request).listener.observe(request.node)
+        recorder = session_of(request.config).listener.observe(request.node)
         choice = _parameter(request, MODE)
         assert choice.mode is not None
         recorder.mode = choice.mode.value
@@ -111,7 +110,7 @@ def linkmode_tree() -> Callable[[str | os.PathLike[str]], None]:
 @ours
 def linkmode_linker(request: pytest.FixtureRequest) -> Adapter:
     """Return the linker under test, as ``--linkmode-linker`` names it, behind one seam."""
-    session = _session(request)
+    session = session_of(request.config)
     session.listener.observe(request.node)
     return session.adapter
 
@@ -125,7 +124,7 @@ def linkmode_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
     """
     from pytest_linkmode.faults.pytest_faults import faults_of
 
-    session = _session(request)
+    session = session_of(request.config)
     session.listener.observe(request.node)
     settings = session.settings
     with faults_of(
@@ -144,7 +143,7 @@ def linkmode_interleave(request: pytest.FixtureRequest) -> Interleaver:
     """Return what explores the schedules of two or more linkers, or of programs."""
     from pytest_linkmode.interleave.pytest_interleave import interleaver_of
 
-    session = _session(request)
+    session = session_of(request.config)
     session.listener.observe(request.node)
     settings = session.settings
     return interleaver_of(
@@ -160,7 +159,7 @@ def linkmode_fs_factory(request: pytest.FixtureRequest) -> Callable[[str], TestF
     For what is dear to make and must lie where the tests are. Skips where it cannot be had,
     unless it was asked for by name.
     """
-    session = _session(request)
+    session = session_of(request.config)
 
     def make(name: str) -> TestFilesystem:
         with session.having(session.named_filesystem(name)) as spec:
@@ -176,7 +175,7 @@ def linkmode_fs_factory(request: pytest.FixtureRequest) -> Callable[[str], TestF
 @ours
 def linkmode_layout_factory(request: pytest.FixtureRequest) -> Callable[[str], Layout]:
     """Return a callable that gives new source and target directories in the layout of a name."""
-    session = _session(request)
+    session = session_of(request.config)
 
     def make(name: str) -> Layout:
         with session.having(session.named_layout(name)) as spec:
@@ -197,7 +196,7 @@ def _prepared(
     request: pytest.FixtureRequest, axis: str, *, needs: Iterable[str] | str, fresh: bool
 ) -> Iterator[tuple[Workshop, LayoutSpec, Capabilities]]:
     """Find a place for a test on what its parameter says, or skip it with every reason."""
-    session = _session(request)
+    session = session_of(request.config)
     recorder = session.listener.observe(request.node)
     rules = session.rules(request.node)
     needed = frozenset(_words(needs)).union(*(rule.needs for rule in rules))
@@ -216,13 +215,6 @@ def _prepared(
             recorder.not_applicable = f"not applicable: {spec.name} has {reasons}"
             pytest.skip(recorder.not_applicable)
         yield workshop, spec, can
-
-
-def _session(request: pytest.FixtureRequest) -> Session:
-    """Return the state of this run, which one that uses nothing of ours never loads."""
-    from pytest_linkmode.sessions import session_of
-
-    return session_of(request.config)
 
 
 def _directory(workshop: Workshop, spec: LayoutSpec, can: Capabilities) -> TestFilesystem:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_linkmode import factories
-from pytest_linkmode.axes import ASKED, CHANNEL, KEY, has_ours, uses_ours
+from pytest_linkmode.axes import ASKED, CHANNEL, KEY, has_ours, session_of, uses_ours
 from pytest_linkmode.factories import (
     linkmode_faults,
     linkmode_fs_factory,
@@ -81,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = config.stash[ASKED] = bool(given(config, config.option))
     if asked or "LINKMODE_PLACE" in os.environ:
         with _UsageErrors():
-            session = _session_of(config)
+            session = session_of(config)
             if asked:
                 from pytest_linkmode.preparing import prepare
 
@@ -90,7 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Let the workers mount what this process may."""
+    """Let the workers mount what this process may, and count them."""
+    config.stash[WORKERS] = Workers()
     session = _running(config)
     if session is not None:
         session.make_way()
@@ -99,7 +100,7 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Hand the controller's decision down to a worker of pytest-xdist."""
-    workers = node.config.stash.setdefault(WORKERS, Workers())
+    workers = node.config.stash[WORKERS]
     workers.at_work += 1
     session = _running(node.config)
     unavailable = {} if session is None else session.hand_down()
@@ -124,7 +125,7 @@ def pytest_testnodedown(node: Any) -> None:
     if output is not None:
         node.config.stash[WORKERS].at_work -= 1
         if output.get(CHANNEL):
-            _session_of(node.config).ledger.merge(output[CHANNEL])
+            session_of(node.config).ledger.merge(output[CHANNEL])
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -137,7 +138,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if has_ours(metafunc._arg2fixturedefs):
         from pytest_linkmode.generation import generate
 
-        session = _session_of(metafunc.config)
+        session = session_of(metafunc.config)
         session.is_varied = True
         generate(session, metafunc)
 
@@ -160,7 +161,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if uses_ours(item):
-        _session_of(item.config).listener.observe(item)
+        session_of(item.config).listener.observe(item)
     try:
         return (yield)
     finally:
@@ -191,9 +192,9 @@ def pytest_runtest_makereport(
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Judge the run; what was asked for and did not happen turns a green one red."""
     ours = _running(session.config)
-    options = session.config.option
     if ours is None:
         return
+    options = session.config.option
     if ours.is_worker:
         session.config.workeroutput[CHANNEL] = ours.said()  # type: ignore[attr-defined]
     elif ours.is_used and not (options.collectonly or getattr(options, "setuponly", False)):
@@ -260,19 +261,12 @@ class Reports:
         if CHANNEL in report.__dict__ or (session is not None and session.is_used):
             from pytest_linkmode.listening import enter
 
-            enter(report, _session_of(self._config).ledger)
+            enter(report, session_of(self._config).ledger)
 
 
 def _running(config: pytest.Config) -> Session | None:
     """Return the state of this run, if anything of ours was asked for, collected or run."""
     return config.stash.get(KEY, None)
-
-
-def _session_of(config: pytest.Config) -> Session:
-    """Return the state of this run, made on its first use."""
-    from pytest_linkmode.sessions import session_of
-
-    return session_of(config)
 
 
 def _listening(config: pytest.Config) -> Listener | None:

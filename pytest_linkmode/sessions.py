@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_linkmode.axes import ASKED, CHANNEL, KEY
+from pytest_linkmode.axes import CHANNEL
 
 if TYPE_CHECKING:
     import argparse
@@ -35,16 +35,6 @@ if TYPE_CHECKING:
     from pytest_linkmode.listening import Listener
     from pytest_linkmode.namespaces import Place
     from pytest_linkmode.selection import Choice, Narrowing, Selection, Want
-
-
-def session_of(config: pytest.Config) -> Session:
-    """Return the state of this run, made on its first use."""
-    session = config.stash.get(KEY, None)
-    if session is None:
-        session = Session(config, config.option, is_explicit=config.stash[ASKED])
-        config.stash[KEY] = session
-        config.add_cleanup(session.close)
-    return session
 
 
 class Session:

@@ -16,7 +16,7 @@ from linker.conditions import Primitive, Scope
 from linker.failures import condition, link_error
 from linker.journal import Stage, remove_tree
 from linker.light import cast
-from linker.making import Maker, Tally
+from linker.making import Clone, Maker, Tally
 from linker.modes import LinkMode
 from linker.platforms.base import CheckFailed, ClonesDirectories, Failed, Kind, Listing, Platform
 from linker.policy import Step
@@ -35,7 +35,7 @@ def cloner_for(
     choices: Choices,
     source: Trail,
     is_mutable: Callable[[Node, str], bool] | None,
-) -> Cloner | None:
+) -> Clone | None:
     """Return what clones directories for a run; None where nothing does, or nothing shall."""
     if choices.requested is not LinkMode.CLONE or not hasattr(platform, "clone_directory"):
         return None
@@ -45,7 +45,7 @@ def cloner_for(
     if not wanted or isinstance(source, Shelf):
         return None
     clones = cast("ClonesDirectories", platform)
-    return Cloner(maker, platform, clones, choices, source, is_mutable)
+    return Cloner(maker, platform, clones, choices, source, is_mutable).clone
 
 
 class Cloner:

@@ -19,7 +19,7 @@ from linker.conditions import Condition, Primitive
 from linker.failures import condition, insist, link_error, name_left
 from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode, parse_processes
 from linker.journal import RESERVED, STAGE, Undo, recover
-from linker.making import LEAST, Maker, Tally
+from linker.making import Maker, Tally
 from linker.merging import PATIENCE, Merger, refuse_conflict
 from linker.modes import Existing, LinkMode
 from linker.platforms import current
@@ -29,7 +29,7 @@ from linker.policy import Policy, Promise
 from linker.report import LinkError, LinkReport, Observer, observers
 from linker.sources import DirectorySource, Source, absolute_prefix, survey
 from linker.staging import Stages
-from linker.tree import Lost, Node, StrPath, Trail, absolute, text_of
+from linker.tree import LEAST, Lost, Node, StrPath, Trail, absolute, text_of
 
 Progress = Callable[[int, int], None]
 """Called as progress(files done, files in all), once a directory."""
@@ -236,7 +236,7 @@ class _Run:
             advance,
             processes,
         )
-        maker.cloner = cloner_for(maker, platform, self.choices, way, self.is_mutable)
+        maker.clone = cloner_for(maker, platform, self.choices, way, self.is_mutable)
         self.target = Trail(platform, root, base)
         self.stages = stages = Stages(
             platform, self.choices, base, self.folding, base_is_above=way.base_depth > 0

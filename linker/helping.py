@@ -18,9 +18,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from linker.light import TYPE_CHECKING, NamedTuple, Protocol, cast
-from linker.making import LEAST
 from linker.platforms.base import Failed, Platform
-from linker.tree import Node
+from linker.tree import LEAST, Node
 
 if TYPE_CHECKING:
     from typing import TypeVar

@@ -20,7 +20,6 @@ from linker.platforms.base import Failed, Platform
 from linker.tree import Lost, Node, Trail, walk
 
 if TYPE_CHECKING:
-    from linker.cloning import Cloner
     from linker.helping import Division, Forking, Piece
 
 Primitive = Callable[[int, str, int, str], int]
@@ -31,9 +30,6 @@ Direct = Callable[[int, str, int, str, Callable[[int, int], None]], int]
 
 _HEAD = len(LinkMode) + 2
 """Numbers of a ticket before those of each directory: files of each mode, symlinks, directories."""
-
-LEAST = 500
-"""Entries of a new directory below which nobody is asked to help: it would take longer."""
 
 
 class Tally:
@@ -53,6 +49,12 @@ class Tally:
         self.symlinks += other.symlinks
         self.directories += other.directories
         self.replaced += other.replaced
+
+
+Clone = Callable[[Node, Stage, int, str, Tally], bool]
+"""Makes a directory with all that belongs into it by one call, if it can: (directory of the source,
+stage, where, name there, tally) -> whether it did.
+"""
 
 
 class Maker:
@@ -79,8 +81,8 @@ class Maker:
         self._symlink_base = symlink_base
         self._is_mutable = is_mutable
         self._advance = advance
-        self.cloner: Cloner | None = None
-        """Who may make a directory by one call."""
+        self.clone: Clone | None = None
+        """What may make a directory by one call."""
         self._processes = processes
         self._primitives: Mapping[LinkMode, Primitive] = {
             LinkMode.CLONE: platform.clone_file,
@@ -98,9 +100,7 @@ class Maker:
         """
         trail, tally = Trail(self._platform, stage.handle), Tally()
         try:
-            if self.cloner is not None and self.cloner.clone(
-                node, stage, stage.handle, number, tally
-            ):
+            if self.clone is not None and self.clone(node, stage, stage.handle, number, tally):
                 if self._advance is not None:
                     self._advance(
                         sum(len(below.files) for below, entering in walk(node) if entering)
@@ -137,7 +137,7 @@ class Maker:
         trail = Trail(platform, parent)
         node = top
         modes: list[int] = []
-        cloner, cloned = self.cloner, None
+        clone, cloned = self.clone, None
         try:
             for node, entering in walk(top):
                 if cloned is not None:
@@ -147,7 +147,7 @@ class Maker:
                         cloned = None
                 elif entering:
                     own = name if node is top else node.name
-                    if cloner is not None and cloner.clone(node, stage, trail.handle, own, tally):
+                    if clone is not None and clone(node, stage, trail.handle, own, tally):
                         cloned = node
                         continue
                     handle, mode = self._begin(trail, own, node)

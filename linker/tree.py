@@ -20,6 +20,9 @@ StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _SHUT = -1
 """Stands for the handle of a directory that is closed for now."""
 
+LEAST = 500
+"""Entries of a directory below which nobody is asked to help with it: it would take longer."""
+
 HELD = 48
 """Handles that one trail keeps open at most; those further up are opened again on the way back."""
 

@@ -119,7 +119,7 @@ def assert_linked(
         raise LinkAssertionError(_message(rows, found, ours, theirs, usual), rows)
     proven = summary(found, usual)
     for recorder in recorders():
-        recorder.proven(proven)
+        recorder.proven(proven.proofs)
     return proven
 
 

@@ -1,8 +1,7 @@
 """What tests are varied over, and how a fixture says so: by an attribute of its function.
 
 The plugin finds it there when tests are generated, whatever the fixture is called and whoever
-made it; and a test that has one of these among its fixtures is one of ours. Only then is there a
-state of the run, unless something was asked for: `session_of` makes it on its first use.
+made it; and a test that has one of these among its fixtures is one of ours.
 """
 
 from __future__ import annotations
@@ -11,21 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pytest
-
 if TYPE_CHECKING:
-    from pytest_linkmode.sessions import Session
+    import pytest
 
 ATTRIBUTE = "pytest_linkmode_axis"
 
 CHANNEL = "linkmode"
 """The name under which plain data travels: on reports, in workerinput and workeroutput."""
-
-KEY: pytest.StashKey[Session] = pytest.StashKey()
-"""Under it the state of a run lies in the stash of its config, once there is any."""
-
-ASKED: pytest.StashKey[bool] = pytest.StashKey()
-"""Under it lies whether anything was asked for of a run, as it was when the run was configured."""
 
 LAYOUT = "layout"
 FILESYSTEM = "filesystem"
@@ -46,18 +37,6 @@ class Axis:
     def __init__(self, name: str = "", limits: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.name = name
         self.limits = limits
-
-
-def session_of(config: pytest.Config) -> Session:
-    """Return the state of this run, made on its first use."""
-    session = config.stash.get(KEY, None)
-    if session is None:
-        from pytest_linkmode.sessions import Session
-
-        session = Session(config, config.option, is_explicit=config.stash[ASKED])
-        config.stash[KEY] = session
-        config.add_cleanup(session.close)
-    return session
 
 
 def ours(function: Function, axis: Axis | None = None) -> Function:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from linker.report import LinkReport, Transition
-    from pytest_linkmode.assertions import Linked
 
 REAL, INJECTED, MODELLED = PROOFS = ("real", "injected", "modelled")
 """How an edge can have been met, best first."""
@@ -110,9 +109,9 @@ class Recorder:
     def linked(self, report: LinkReport) -> None:
         """Nothing to note: a link without a fallback takes no edge."""
 
-    def proven(self, linked: Linked) -> None:
-        """Take note of what was proven of a target."""
-        self.evidence.update(linked.proofs)
+    def proven(self, proofs: Mapping[str, int]) -> None:
+        """Take note of what was proven of a target: how many files by which fact."""
+        self.evidence.update(proofs)
 
     def properties(self) -> list[tuple[str, object]]:
         """Return the same in the form of JUnit properties, for those who have only these."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_linkmode.axes import FILESYSTEM, LAYOUT, MODE, Axis, ours, session_of
+from pytest_linkmode.axes import FILESYSTEM, LAYOUT, MODE, Axis, ours
+from pytest_linkmode.stash import session_of
 
 if TYPE_CHECKING:
     from linker.modes import LinkMode

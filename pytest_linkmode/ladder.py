@@ -1,8 +1,6 @@
-"""The ladder of privileges: the rungs on which a filesystem can be had, best first.
+"""The ladder of privileges: which of the `rungs` this machine has, and what the others would add.
 
-Nobody chooses a rung: each filesystem comes from the first provider that can, and a table says on
-which rung that one stands. `--linkmode-provider` forces one, and with it the place in which
-mounts live; `survey` says of this machine which rungs it has, and what the others would add.
+It looks, and makes nothing; `find_place` then goes to where filesystems are made.
 """
 
 from __future__ import annotations
@@ -14,35 +12,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_linkmode.errors import Unavailable
+from pytest_linkmode.rungs import (
+    DIRECTORY,
+    MACHINE,
+    ROOT,
+    RUNGS,
+    SUDO,
+    UML,
+    USER_NAMESPACE,
+    Rung,
+)
 from pytest_linkmode.systems import CLONING, name_of
 
 if TYPE_CHECKING:
     from pytest_linkmode.config import Settings
     from pytest_linkmode.namespaces import Place
-
-ROOT = "root"
-SUDO = "sudo"
-DIRECTORY = "directory"
-MACHINE = "machine"
-USER_NAMESPACE = "user-namespace"
-UML = "uml"
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One row: what it is, what it adds, whose right to mount it stands on, and its providers.
-
-    `mounts` is false where nothing of ours is mounted, `user` true where that happens in a user
-    namespace, whoever asks. `look` returns why this machine has not got it, and makes nothing.
-    """
-
-    name: str
-    summary: str
-    adds: str
-    providers: tuple[str, ...]
-    look: Callable[[Settings], Unavailable | None]
-    mounts: bool = True
-    user: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,9 +49,14 @@ class Footing:
         }
 
 
+def look(name: str, settings: Settings) -> Unavailable | None:
+    """Return why this machine has not got a rung, or None. Makes nothing."""
+    return _LOOKS[name](settings)
+
+
 def survey(settings: Settings) -> tuple[Footing, ...]:
     """Return for every rung, from the top, whether it is here."""
-    return tuple(Footing(rung, rung.look(settings)) for rung in RUNGS.values())
+    return tuple(Footing(rung, look(rung.name, settings)) for rung in RUNGS.values())
 
 
 def in_words(settings: Settings) -> str:
@@ -91,28 +80,6 @@ def find_place(settings: Settings) -> Place:
     if rung is not None and rung.user:
         return namespaces.find_place(settings.namespace, user=True)
     return namespaces.find_place(settings.namespace)
-
-
-def missing_right(settings: Settings) -> Unavailable | None:
-    """Return why nothing of ours can be mounted, or None where that is allowed, or would be."""
-    from pytest_linkmode import namespaces
-
-    rung = RUNGS.get(settings.provider or "")
-    if rung is not None and not rung.mounts:
-        asked = f"--linkmode-provider={rung.name}"
-        return Unavailable(
-            "mounts", checked=[f"{asked}: nothing is mounted there"], mends=[f"leave out {asked}"]
-        )
-    return namespaces.missing_right(settings.namespace)
-
-
-def mounts_as_user(settings: Settings) -> bool:
-    """Return whether what is mounted is, or would be, mounted in a user namespace."""
-    from pytest_linkmode import kernel, privileges
-
-    rung = RUNGS.get(settings.provider or "")
-    forced = rung is not None and rung.user
-    return forced or not kernel.may_mount() or privileges.in_user_namespace()
 
 
 def _look_root(settings: Settings) -> Unavailable | None:
@@ -199,55 +166,11 @@ def _look_uml(settings: Settings) -> Unavailable | None:
     return uml.look(settings)
 
 
-RUNGS: Mapping[str, Rung] = {
-    rung.name: rung
-    for rung in (
-        Rung(
-            ROOT,
-            "this process may mount",
-            "every filesystem that the kernel has",
-            ("loop", "tmpfs", "overlay"),
-            _look_root,
-        ),
-        Rung(
-            SUDO,
-            "sudo without a password: a root helper makes what only root can",
-            "every filesystem that the kernel has, in a user namespace",
-            ("sudo", "tmpfs", "overlay"),
-            _look_sudo,
-            user=True,
-        ),
-        Rung(
-            DIRECTORY,
-            "directories that a person names",
-            "whatever they lie on",
-            ("directory",),
-            _look_directory,
-            mounts=False,
-        ),
-        Rung(
-            MACHINE,
-            "directories that the machine has",
-            "what its disks and its memory can do, and nothing across mounts of one filesystem",
-            ("machine",),
-            functools.partial(_look_provider, "machine", "disk"),
-            mounts=False,
-        ),
-        Rung(
-            USER_NAMESPACE,
-            "a user namespace, in which anybody may mount",
-            "tmpfs, overlay, bind mounts, read-only and full filesystems",
-            ("tmpfs", "overlay"),
-            _look_user_namespace,
-            user=True,
-        ),
-        Rung(
-            UML,
-            "guests of User-Mode Linux, in which tests run as root of a kernel of their own",
-            "btrfs, xfs and ext4 for those tests of pytest that name them",
-            ("uml",),
-            _look_uml,
-        ),
-    )
+_LOOKS: Mapping[str, Callable[[Settings], Unavailable | None]] = {
+    ROOT: _look_root,
+    SUDO: _look_sudo,
+    DIRECTORY: _look_directory,
+    MACHINE: functools.partial(_look_provider, "machine", "disk"),
+    USER_NAMESPACE: _look_user_namespace,
+    UML: _look_uml,
 }
-"""Every rung by name, from the top of the ladder to the bottom."""

@@ -242,17 +242,17 @@ def missing(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
 
 def _missing_right(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
     """Return what a special kind needs besides its filesystems and does not have here."""
-    from pytest_linkmode import ladder
+    from pytest_linkmode import rungs
     from pytest_linkmode.filesystems import packages
     from pytest_linkmode.namespaces import mount_mends
 
     checked: list[str] = []
     mends: list[str] = []
-    refused = ladder.missing_right(settings) if MOUNT in spec.row.needs else None
+    refused = rungs.missing_right(settings) if MOUNT in spec.row.needs else None
     if refused is not None:
         checked += refused.checked
         mends += refused.mends
-    if MACHINE in spec.row.needs and ladder.mounts_as_user(settings):
+    if MACHINE in spec.row.needs and rungs.mounts_as_user(settings):
         checked.append(f"{NEEDS[MACHINE]}: missing")
         mends += mount_mends()
     if ROOT in spec.row.needs and not (sys.platform == "linux" and os.geteuid() == 0):

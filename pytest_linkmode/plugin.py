@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_linkmode import factories
-from pytest_linkmode.axes import ASKED, CHANNEL, KEY, has_ours, session_of, uses_ours
+from pytest_linkmode.axes import CHANNEL, has_ours, uses_ours
 from pytest_linkmode.factories import (
     linkmode_faults,
     linkmode_fs_factory,
@@ -23,8 +23,10 @@ from pytest_linkmode.factories import (
     linkmode_tree,
 )
 from pytest_linkmode.options import add_options, given
+from pytest_linkmode.stash import ASKED, KEY, session_of
 
 if TYPE_CHECKING:
+    from pytest_linkmode.judging import Judgement
     from pytest_linkmode.listening import Listener
     from pytest_linkmode.sessions import Session
 
@@ -201,15 +203,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         from pytest_linkmode.judging import Judgement
 
         ours.take_notes()
-        ours.judgement = Judgement(ours, exitstatus)
-        session.exitstatus = ours.judgement.exit_status
+        judgement = session.config.stash[JUDGEMENT] = Judgement(ours, exitstatus)
+        session.exitstatus = judgement.exit_status
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was verified and, before all else, what was asked for and not done."""
-    session = _running(terminalreporter.config)
-    if session is not None and session.judgement is not None:
-        session.judgement.show(terminalreporter)
+    judgement = terminalreporter.config.stash.get(JUDGEMENT, None)
+    if judgement is not None:
+        judgement.show(terminalreporter)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -247,6 +249,7 @@ class Workers:
 
 
 WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
+JUDGEMENT: pytest.StashKey[Judgement] = pytest.StashKey()
 
 
 class Reports:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pytest_linkmode.errors import Unavailable
     from pytest_linkmode.faults.running import Run
     from pytest_linkmode.filesystems.base import Kind
-    from pytest_linkmode.judging import Judgement
     from pytest_linkmode.layouts import Layout, LayoutSpec, Workshop
     from pytest_linkmode.listening import Listener
     from pytest_linkmode.namespaces import Place
@@ -50,7 +49,6 @@ class Session:
         self.started = time.time()
         self.is_varied = False
         """Whether a test with a fixture of ours was collected in this process."""
-        self.judgement: Judgement | None = None
         self.guests: frozenset[str] = frozenset()
         """Filesystems whose tests run in a guest, because they can be had nowhere else."""
         self._stack = ExitStack()

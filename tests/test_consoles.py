@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_linkmode import cli, ladder, namespaces
+from pytest_linkmode import cli, ladder, namespaces, rungs
 from pytest_linkmode.config import Settings
 from pytest_linkmode.faults.support import unavailable
 from pytest_linkmode.filesystems import kind_of, missing, survey
@@ -76,12 +76,14 @@ def _need(scene: Scene, *, guests: bool) -> None:
     """Skip where the machine cannot make what the command asks for by name, or only for tests of
     pytest in `guests`.
     """
-    only_guests = {fact.kind.name for fact in survey(Settings()) if fact.provider == ladder.UML}
+    only_guests = {fact.kind.name for fact in survey(Settings()) if fact.provider == rungs.UML}
     for name in scene.needs:
         if name in only_guests and not guests:
             pytest.skip(f"{name}: in guests of pytest only")
-        rung = ladder.RUNGS.get(name)
-        lacking = rung.look(Settings()) if rung else missing(kind_of(name), Settings())
+        if name in rungs.RUNGS:
+            lacking = ladder.look(name, Settings())
+        else:
+            lacking = missing(kind_of(name), Settings())
         if lacking is not None:
             pytest.skip(str(lacking))
     if scene.faults and (refused := unavailable()) is not None:

@@ -11,9 +11,9 @@ import pytest
 from linker.modes import LinkMode
 from pytest_linkmode import factories
 from pytest_linkmode.adapters import Adapter
-from pytest_linkmode.axes import session_of
 from pytest_linkmode.conformance.cases import Case
 from pytest_linkmode.layouts import Layout
+from pytest_linkmode.stash import session_of
 
 HERE = pathlib.Path(__file__).parent
 HOSTILE_UMASK = 0o077

@@ -22,14 +22,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_linkmode.faults.current import current
+from pytest_linkmode.faults.current import Asked, current
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE, Way
 from pytest_linkmode.layers import layered
-
-if TYPE_CHECKING:
-    from pytest_linkmode.faults.inprocess import Injection
 
 Function = Callable[..., Any]
 
@@ -299,7 +296,7 @@ def _mknod(original: Function) -> Function:
 class _Raw(io.FileIO):
     """A file below the buffers of `open`, whose writes ask the injection it was opened in."""
 
-    injection: Injection | None = None
+    injection: Asked | None = None
 
     def write(self, data: Any, /) -> int:
         """Write, or do what the judge decides."""

@@ -367,7 +367,7 @@ def ladder(kind: Kind, settings: Settings) -> tuple[Provider, ...]:
     are made, and the places of this machine are still there. Raises UsageError for a name that
     no provider and no rung has.
     """
-    from pytest_linkmode.ladder import RUNGS
+    from pytest_linkmode.rungs import RUNGS
 
     providers = tuple(provider_of(word) for word in kind.providers)
     wanted = settings.provider

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, ladder, privileges
+from pytest_linkmode import kernel, privileges, rungs
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import mounts
@@ -91,7 +91,7 @@ class Overlay:
 
     def missing(self, kind: Kind, settings: Settings) -> Unavailable | None:
         """Return what stands in the way: the right to mount, or a kernel without overlay."""
-        missing = ladder.missing_right(settings)
+        missing = rungs.missing_right(settings)
         if missing is None and kernel.knows(kind.fstype):
             return None
         return Unavailable(

@@ -385,10 +385,10 @@ def _undo_file(entry: Mapping[str, Any]) -> None:
 
 
 def _undo_image(entry: Mapping[str, Any]) -> None:
-    from pytest_linkmode.filesystems import images
+    from pytest_linkmode.filesystems import image_tools
 
-    image = images.Image(entry["path"], entry["point"], "", 0)
-    images.release(images.TOOLS[entry["tool"]], image)
+    image = image_tools.Image(entry["path"], entry["point"], "", 0)
+    image_tools.release(image_tools.TOOLS[entry["tool"]], image)
 
 
 _STEPS: Mapping[str, _Remains] = {

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, ladder, namespaces, privileges, processes
+from pytest_linkmode import kernel, namespaces, privileges, processes, rungs
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 from pytest_linkmode.filesystems import detached, mounts, packages
@@ -48,7 +48,7 @@ class Sudo:
     """The provider."""
 
     name: str = "sudo"
-    rung: str = ladder.SUDO
+    rung: str = rungs.SUDO
 
     def missing(self, kind: Kind, settings: Settings) -> Unavailable | None:
         """Return all that stands in the way. Starts the helper, if nothing else does.
@@ -106,7 +106,7 @@ def look(settings: Settings) -> Unavailable | None:
     elif os.geteuid() == 0:
         absent = "passwordless sudo: not for root"
     else:
-        refused = ladder.missing_right(settings)
+        refused = rungs.missing_right(settings)
         if refused is None and settings.namespace != namespaces.HOST:
             try:
                 find_helper()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, ladder
+from pytest_linkmode import kernel, rungs
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import mounts
@@ -23,7 +23,7 @@ class Tmpfs:
 
     def missing(self, kind: Kind, settings: Settings) -> Unavailable | None:
         """Return what stands in the way: nothing but the right to mount."""
-        missing = ladder.missing_right(settings)
+        missing = rungs.missing_right(settings)
         if missing is None:
             return None
         return Unavailable(

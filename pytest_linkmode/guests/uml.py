@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_linkmode import ladder, privileges, processes
+from pytest_linkmode import privileges, processes, rungs
 from pytest_linkmode.errors import Unavailable, UsageError
 from pytest_linkmode.filesystems import packages
 from pytest_linkmode.filesystems.base import Filesystem, Kind, directory_mends
@@ -45,7 +45,7 @@ class Uml:
     """The provider."""
 
     name: str = "uml"
-    rung: str = ladder.UML
+    rung: str = rungs.UML
 
     def missing(self, kind: Kind, settings: Settings) -> Unavailable | None:
         """Return all that stands in the way of making it in a guest."""
@@ -100,7 +100,7 @@ def look(settings: Settings) -> Unavailable | None:
 
 def within(settings: Settings) -> Settings:
     """Return what settings of the host mean in a guest: root makes everything, as on top."""
-    provider = None if settings.provider == ladder.UML else settings.provider
+    provider = None if settings.provider == rungs.UML else settings.provider
     return replace(settings, provider=provider, dirs={}, image_dir=None)
 
 

@@ -7,7 +7,6 @@ the same to real processes, which the supervisor of the faults holds at their ca
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,22 +32,6 @@ _HOMES = {
     "Outcome": "world",
     "ScheduleFailed": "explorer",
 }
-
-
-def refuse_windows() -> None:
-    """Raise Unavailable on Windows: for programs."""
-    if sys.platform == "win32":
-        from pytest_linkmode.errors import Unavailable
-
-        raise Unavailable(
-            "no schedules of programs on Windows",
-            checked=["programs are held at their calls by seccomp, which is part of Linux"],
-            mends=[
-                "run these tests on Linux",
-                "explore functions instead: Interleaver.explore works here",
-                "leave them out here: @pytest.mark.skipif(sys.platform == 'win32', reason=...)",
-            ],
-        )
 
 
 def __getattr__(name: str) -> Any:

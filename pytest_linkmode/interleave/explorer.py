@@ -15,15 +15,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_linkmode.coverage import disturbing
-from pytest_linkmode.errors import UsageError
+from pytest_linkmode.errors import Unavailable, UsageError
 from pytest_linkmode.faults.fresh import Fresh
-from pytest_linkmode.interleave import refuse_windows
 from pytest_linkmode.interleave.picture import side_by_side
-from pytest_linkmode.interleave.places import places_of
 from pytest_linkmode.interleave.schedule import follow, shrunk, written
 from pytest_linkmode.interleave.search import Counts, Growing, Search, Shared
 from pytest_linkmode.interleave.standing import random_names, standing
-from pytest_linkmode.interleave.world import Diverged, Execution, InProcess, World, names_of
+from pytest_linkmode.interleave.world import (
+    Diverged,
+    Execution,
+    InProcess,
+    World,
+    names_of,
+    places_of,
+)
 
 if TYPE_CHECKING:
     from pytest_linkmode.interleave.programs import Adversary, Command
@@ -198,7 +203,7 @@ class Interleaver:
         LinkmodeError if they wait for each other.
         """
         __tracebackhide__ = True
-        refuse_windows()
+        _refuse_windows()
         from pytest_linkmode.interleave.programs import HELD_BEFORE, Programs, Setting
 
         named = commands if isinstance(commands, Mapping) else names_of(commands)
@@ -375,6 +380,20 @@ def _places(
     if not places or (prepare is None and target is None):
         raise UsageError("where do the actors meet?", hint="give target=, or below= and prepare=")
     return places
+
+
+def _refuse_windows() -> None:
+    """Raise Unavailable on Windows: for programs."""
+    if sys.platform == "win32":
+        raise Unavailable(
+            "no schedules of programs on Windows",
+            checked=["programs are held at their calls by seccomp, which is part of Linux"],
+            mends=[
+                "run these tests on Linux",
+                "explore functions instead: Interleaver.explore works here",
+                "leave them out here: @pytest.mark.skipif(sys.platform == 'win32', reason=...)",
+            ],
+        )
 
 
 def _is_windows(platform: Any) -> bool:

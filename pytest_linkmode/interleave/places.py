@@ -44,12 +44,3 @@ class Places:
         """Return it however the path is spelled."""
         found = self.find(path)
         return found if found is not None else self.find(followed(path))
-
-
-def places_of(directories: Iterable[str | os.PathLike[str]]) -> Places:
-    """Return some directories, in the form in which this system spells them."""
-    if os.name != "nt":
-        return Places(directories)
-    from pytest_linkmode.interleave.windows_places import WindowsPlaces
-
-    return WindowsPlaces(directories)

@@ -30,7 +30,7 @@ from pytest_linkmode.interleave.footprints import (
     conflict,
     union,
 )
-from pytest_linkmode.interleave.places import places_of
+from pytest_linkmode.interleave.places import Places
 
 What = TypeVar("What")
 Sleeping = Mapping[int, Footprint]
@@ -456,6 +456,15 @@ class InProcess:
                 if path and descriptor and (path == before or path.startswith(before + "/")):
                     self.track(descriptor, after + path[len(before) :])
                     break
+
+
+def places_of(directories: Iterable[str | os.PathLike[str]]) -> Places:
+    """Return some directories, in the form in which this system spells them."""
+    if os.name != "nt":
+        return Places(directories)
+    from pytest_linkmode.interleave.windows_places import WindowsPlaces
+
+    return WindowsPlaces(directories)
 
 
 def _folded(

@@ -19,10 +19,10 @@ import pytest
 
 from linker import LinkMode
 from pytest_linkmode import kernel
-from pytest_linkmode.axes import session_of
 from pytest_linkmode.filesystems import attributes, loop, mounts
 from pytest_linkmode.layouts import Layout, TestFilesystem
 from pytest_linkmode.sessions import Session
+from pytest_linkmode.stash import session_of
 from tests.linker.taking import Change, Taken, assert_whole, link, need_loop, served, written
 
 Filesystems = Callable[[str], TestFilesystem]

@@ -16,13 +16,13 @@ import pytest
 from linker import LinkError, LinkMode, link_tree
 from linker.report import observing
 from pytest_linkmode import kernel
-from pytest_linkmode.axes import session_of
 from pytest_linkmode.faults import Fault
 from pytest_linkmode.faults.inprocess import Injection
 from pytest_linkmode.faults.linking import faulty
 from pytest_linkmode.filesystems import mounts
 from pytest_linkmode.layouts import Layout, TestFilesystem
 from pytest_linkmode.namespaces import Place
+from pytest_linkmode.stash import session_of
 from tests.linker.taking import Taken, assert_whole, link, written
 
 Filesystems = Callable[[str], TestFilesystem]

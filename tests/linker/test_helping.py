@@ -26,11 +26,10 @@ from linker import LinkError, LinkMode, LinkReport, cli, helping, link_tree
 from linker.choices import Choices
 from linker.conditions import Primitive
 from linker.journal import RESERVED
-from linker.making import LEAST
 from linker.platforms.base import Failed
 from linker.platforms.linux import CALLS, Calls, LinuxPlatform
 from linker.store import Store
-from linker.tree import Node
+from linker.tree import LEAST, Node
 from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees
 from tests.linker.attributes import NOCOW, set_flag

@@ -22,10 +22,10 @@ import pytest
 from linker import LinkError, LinkMode, link_file
 from linker.report import observing
 from pytest_linkmode import kernel, processes
-from pytest_linkmode.axes import session_of
 from pytest_linkmode.filesystems import FILESYSTEMS, fuse, loop, mounts, templates
 from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.sessions import Session
+from pytest_linkmode.stash import session_of
 from tests.linker.taking import Taken, assert_whole, link, need_loop, served, written
 
 Filesystems = Callable[[str], TestFilesystem]

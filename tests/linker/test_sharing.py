@@ -22,13 +22,12 @@ from linker import Existing, LinkError, LinkMode, helping, link_tree
 from linker.conditions import Condition, Primitive
 from linker.helping import Share, divide_shares
 from linker.journal import RESERVED
-from linker.making import LEAST
 from linker.merging import Merger, _Gone
 from linker.platforms.base import Failed
 from linker.platforms.linux import LinuxPlatform
 from linker.policies import UV
 from linker.sharing import Team, share_of
-from linker.tree import Node
+from linker.tree import LEAST, Node
 from pytest_linkmode.faults.inprocess import injected
 from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees, users

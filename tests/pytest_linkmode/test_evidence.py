@@ -15,7 +15,6 @@ import pytest
 
 from linker.modes import LinkMode
 from pytest_linkmode import kernel, storage
-from pytest_linkmode.axes import session_of
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.evidence import Evidence, Found, Proof, evidence, evidence_tree
 from pytest_linkmode.extents import Extent, ExtentFlag
@@ -24,6 +23,7 @@ from pytest_linkmode.filesystems import mounts
 from pytest_linkmode.layouts import Layout, TestFilesystem
 from pytest_linkmode.samples import Directory, File, Symlink, sample_tree, write_tree
 from pytest_linkmode.snapshots import changes, snapshot
+from pytest_linkmode.stash import session_of
 from pytest_linkmode.storage import FICLONE, Trial
 
 MODULE = import_module("pytest_linkmode.evidence")

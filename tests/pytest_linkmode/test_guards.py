@@ -306,7 +306,7 @@ def test_what_a_conftest_sets_later_asks_for_nothing(
     pytester.makepyfile("def test_it(linkmode_fs): ...")
     pytester.makeconftest(
         """
-        from pytest_linkmode.axes import session_of
+        from pytest_linkmode.stash import session_of
 
         def pytest_configure(config):
             config.option.linkmode_fs = ["disk"]

@@ -112,4 +112,5 @@ def test_importing_the_plugin_loads_no_slow_module(pytester: pytest.Pytester) ->
         "pytest_linkmode.factories",
         "pytest_linkmode.options",
         "pytest_linkmode.plugin",
+        "pytest_linkmode.stash",
     }

@@ -24,6 +24,7 @@ from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import (
     FILESYSTEMS,
     SYSTEMS,
+    image_tools,
     images,
     missing,
     promises,
@@ -31,7 +32,7 @@ from pytest_linkmode.filesystems import (
     registry,
 )
 from pytest_linkmode.filesystems.base import directory_mends
-from pytest_linkmode.filesystems.images import DISKPART, HDIUTIL, Image, Tool
+from pytest_linkmode.filesystems.image_tools import DISKPART, HDIUTIL, Image, Tool
 from pytest_linkmode.filesystems.registry import FOUND, KEPT, UNDONE
 from pytest_linkmode.processes import CommandFailed
 
@@ -202,25 +203,30 @@ def tool(request: pytest.FixtureRequest) -> Tool:
 
 def test_hdiutil_is_asked_for_an_image_that_nobody_sees() -> None:
     image = Image("/t/i.sparseimage", "/t/root", "Case-sensitive APFS", 256 << 20)
-    assert images.hdiutil_create(image)[0] == (
+    assert image_tools.hdiutil_create(image)[0] == (
         *("hdiutil", "create", "-size", "256m", "-type", "SPARSE"),
         *("-fs", "Case-sensitive APFS", "-volname", "linkmode", "/t/i.sparseimage"),
     )
-    assert images.hdiutil_attach(image)[0] == (
+    assert image_tools.hdiutil_attach(image)[0] == (
         *("hdiutil", "attach", "-nobrowse", "-noautoopen", "-owners", "on"),
         *("-mountpoint", "/t/root", "/t/i.sparseimage"),
     )
-    assert images.hdiutil_detach("/dev/disk4")[0] == ("hdiutil", "detach", "/dev/disk4")
-    assert images.hdiutil_force("/dev/disk4")[0] == ("hdiutil", "detach", "-force", "/dev/disk4")
-    assert images.diskutil_eject("/dev/disk4")[0] == ("diskutil", "eject", "/dev/disk4")
+    assert image_tools.hdiutil_detach("/dev/disk4")[0] == ("hdiutil", "detach", "/dev/disk4")
+    assert image_tools.hdiutil_force("/dev/disk4")[0] == (
+        "hdiutil",
+        "detach",
+        "-force",
+        "/dev/disk4",
+    )
+    assert image_tools.diskutil_eject("/dev/disk4")[0] == ("diskutil", "eject", "/dev/disk4")
 
 
 def test_diskpart_is_asked_by_a_script() -> None:
     image = Image("C:\\a b\\i.vhdx", "C:\\a b\\root", "refs", 2 << 30)
-    assert images.diskpart_create(image)[1] == (
+    assert image_tools.diskpart_create(image)[1] == (
         'create vdisk file="C:\\a b\\i.vhdx" maximum=2048 type=expandable\r\n'
     )
-    assert images.diskpart_attach(image)[1].splitlines() == [
+    assert image_tools.diskpart_attach(image)[1].splitlines() == [
         'select vdisk file="C:\\a b\\i.vhdx"',
         "attach vdisk",
         "convert gpt",
@@ -229,8 +235,8 @@ def test_diskpart_is_asked_by_a_script() -> None:
         'assign mount="C:\\a b\\root"',
     ]
     forced = ['select vdisk file="C:\\a b\\i.vhdx"', "detach vdisk"]
-    assert images.diskpart_force(image)[1].splitlines() == forced
-    assert images.diskpart_detach(image)[1].splitlines() == [
+    assert image_tools.diskpart_force(image)[1].splitlines() == forced
+    assert image_tools.diskpart_detach(image)[1].splitlines() == [
         'select volume="C:\\a b\\root"',
         "remove all dismount",
         *forced,
@@ -239,19 +245,19 @@ def test_diskpart_is_asked_by_a_script() -> None:
 
 def test_a_path_that_would_end_its_quotes_is_no_part_of_a_script() -> None:
     with pytest.raises(ValueError, match="diskpart script"):
-        images.diskpart_create(Image('C:\\"\nclean', "C:\\root", "ntfs", 1 << 30))
+        image_tools.diskpart_create(Image('C:\\"\nclean', "C:\\root", "ntfs", 1 << 30))
 
 
 def test_an_image_is_known_by_its_path_among_all_that_are_attached() -> None:
     told = (RECORDED / "hdiutil-info-three.plist").read_text()
-    devices = images.attached_devices(told, "/private/tmp/brdetect/work.sparseimage")
+    devices = image_tools.attached_devices(told, "/private/tmp/brdetect/work.sparseimage")
     assert devices == tuple(
         f"/dev/{name}" for name in ("disk10", "disk11", "disk10s1", "disk10s2", "disk11s1")
     )
-    assert images.attached_devices(told, "/private/tmp/brdetect/demo.dmg")[0] == "/dev/disk6"
-    assert images.attached_devices(told, "/private/tmp/elsewhere/work.sparseimage") == ()
+    assert image_tools.attached_devices(told, "/private/tmp/brdetect/demo.dmg")[0] == "/dev/disk6"
+    assert image_tools.attached_devices(told, "/private/tmp/elsewhere/work.sparseimage") == ()
     nothing = (RECORDED / "hdiutil-info-nothing.plist").read_text()
-    assert images.attached_devices(nothing, "/private/tmp/brdetect/work.sparseimage") == ()
+    assert image_tools.attached_devices(nothing, "/private/tmp/brdetect/work.sparseimage") == ()
 
 
 def test_an_image_is_known_by_its_real_path(tmp_path: Path) -> None:
@@ -260,13 +266,13 @@ def test_an_image_is_known_by_its_real_path(tmp_path: Path) -> None:
     (tmp_path / "tmp").symlink_to("private")
     told = (RECORDED / "hdiutil-info-three.plist").read_text()
     told = told.replace("/private/tmp/brdetect/work.sparseimage", f"{tmp_path}/private/image")
-    assert images.attached_devices(told, f"{tmp_path}/tmp/image")[0] == "/dev/disk10"
+    assert image_tools.attached_devices(told, f"{tmp_path}/tmp/image")[0] == "/dev/disk10"
 
 
 def test_the_disk_of_an_image_comes_before_that_of_its_container_whatever_their_numbers() -> None:
     told = (RECORDED / "hdiutil-info-three.plist").read_text()
     told = told.replace("/dev/disk11", "/dev/disk5")
-    devices = images.attached_devices(told, "/private/tmp/brdetect/work.sparseimage")
+    devices = image_tools.attached_devices(told, "/private/tmp/brdetect/work.sparseimage")
     assert devices[:2] == ("/dev/disk10", "/dev/disk5")
 
 
@@ -313,7 +319,7 @@ def test_a_step_that_never_works_leaves_nothing(stand: Stand, tool: Tool, step: 
     image = stand.image(tool)
     with pytest.raises(CommandFailed, match="resource busy"), images.attached(tool, image, no_wait):
         pytest.fail("it is there")
-    assert stand.steps().count(step) == images.ATTEMPTS
+    assert stand.steps().count(step) == image_tools.ATTEMPTS
     assert not os.path.exists(image.path)
 
 
@@ -334,7 +340,7 @@ def replayed(*steps: str) -> list[Any]:
 
 @pytest.mark.parametrize("failure", replayed("create", "attach"))
 def test_a_failure_that_was_recorded_is_tried_again(stand: Stand, failure: Output) -> None:
-    tool = images.TOOLS[failure.tool]
+    tool = image_tools.TOOLS[failure.tool]
     stand.fails(failure.step, 2, failure.said, halfway=failure.halfway)
     pauses: list[float] = []
     image = stand.image(tool)
@@ -351,7 +357,7 @@ def test_a_failure_that_was_recorded_and_stays_is_shown_as_it_was_said(
     stand: Stand, failure: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "ATTEMPTS", 2)
-    tool = images.TOOLS[failure.tool]
+    tool = image_tools.TOOLS[failure.tool]
     stand.fails(failure.step, 1000, failure.said, halfway=failure.halfway)
     image = stand.image(tool)
     with pytest.raises(CommandFailed) as caught, images.attached(tool, image, no_wait):
@@ -563,10 +569,10 @@ def test_the_provider_says_what_failed(
 KILLED = """
 state, program, moment = arguments
 os.environ["PATH"] = os.path.join(os.path.dirname(state), "bin") + os.pathsep + os.environ["PATH"]
-from pytest_linkmode.filesystems import images
-tool = images.TOOLS[program]
+from pytest_linkmode.filesystems import image_tools, images
+tool = image_tools.TOOLS[program]
 place = namespaces.Place(os.environ["TMPDIR"], namespaces.HOST)
-images.PAUSES = (0.0,)
+image_tools.PAUSES = (0.0,)
 
 def left():
     return sorted(n for n in os.listdir(os.environ["TMPDIR"]) if n.startswith("linkmode"))

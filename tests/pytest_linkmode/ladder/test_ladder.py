@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_linkmode import kernel, ladder, namespaces
+from pytest_linkmode import kernel, ladder, namespaces, rungs
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.filesystems import FILESYSTEMS, provider_of
@@ -33,10 +33,10 @@ def test_every_rung_is_there_or_says_what_was_looked_at_and_what_mends_it() -> N
 
 
 def test_every_provider_stands_on_a_rung_and_every_rung_on_providers() -> None:
-    for rung in ladder.RUNGS.values():
+    for rung in rungs.RUNGS.values():
         assert all(provider_of(name).name == name for name in rung.providers)
     named = {name for kind in FILESYSTEMS.values() for name in kind.providers}
-    assert {name for rung in ladder.RUNGS.values() for name in rung.providers} <= named
+    assert {name for rung in rungs.RUNGS.values() for name in rung.providers} <= named
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Where the state of a run lies: in the stash of its config, from its first use on.
+
+There is none in a run that uses nothing of ours and asks for nothing, which is why this is apart
+from what a `Session` is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_linkmode.sessions import Session
+
+KEY: pytest.StashKey[Session] = pytest.StashKey()
+"""Under it the state of a run lies in the stash of its config, once there is any."""
+
+ASKED: pytest.StashKey[bool] = pytest.StashKey()
+"""Under it lies whether anything was asked for of a run, as it was when the run was configured."""
+
+
+def session_of(config: pytest.Config) -> Session:
+    """Return the state of this run, made on its first use."""
+    session = config.stash.get(KEY, None)
+    if session is None:
+        from pytest_linkmode.sessions import Session
+
+        session = Session(config, config.option, is_explicit=config.stash[ASKED])
+        config.stash[KEY] = session
+        config.add_cleanup(session.close)
+    return session

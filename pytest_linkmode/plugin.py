@@ -23,12 +23,10 @@ from pytest_linkmode.factories import (
     linkmode_tree,
 )
 from pytest_linkmode.options import add_options, given
-from pytest_linkmode.stash import ASKED, KEY, session_of
+from pytest_linkmode.stash import ASKED, JUDGEMENT, running, session_of
 
 if TYPE_CHECKING:
-    from pytest_linkmode.judging import Judgement
     from pytest_linkmode.listening import Listener
-    from pytest_linkmode.sessions import Session
 
 __all__ = [
     "link_mode",
@@ -60,13 +58,10 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Enter the private place while there is one thread, before a conftest starts more."""
-    options = early_config.known_args_namespace
-    if given(early_config, options):
+    if given(early_config, early_config.known_args_namespace):
         from pytest_linkmode.preparing import enter_early
-        from pytest_linkmode.sessions import Session
 
-        with _UsageErrors():
-            enter_early(Session(early_config, options, is_explicit=True), options)
+        enter_early(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -82,37 +77,22 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Reports(config), "linkmode-reports")
     asked = config.stash[ASKED] = bool(given(config, config.option))
     if asked or "LINKMODE_PLACE" in os.environ:
-        with _UsageErrors():
-            session = session_of(config)
-            if asked:
-                from pytest_linkmode.preparing import prepare
+        from pytest_linkmode.preparing import prepare
 
-                prepare(session)
+        prepare(config)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Let the workers mount what this process may, and count them."""
-    config.stash[WORKERS] = Workers()
-    session = _running(config)
-    if session is not None:
-        session.make_way()
+    from pytest_linkmode.workers import Workers
 
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Hand the controller's decision down to a worker of pytest-xdist."""
-    workers = node.config.stash[WORKERS]
-    workers.at_work += 1
-    session = _running(node.config)
-    unavailable = {} if session is None else session.hand_down()
-    node.workerinput[CHANNEL] = {"run": workers.run, "unavailable": unavailable}
+    config.pluginmanager.register(Workers(config), "linkmode-workers")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Let tests that need a guest run in one, and the others beside it."""
-    session = _running(config)
+    session = running(config)
     if session is None or not session.guests:
         return None
     from pytest_linkmode.guests.scheduling import make_scheduler
@@ -120,18 +100,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return make_scheduler(config, log, session.guests)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Take over what a worker has to say, unless it crashed."""
-    output = getattr(node, "workeroutput", None)
-    if output is not None:
-        node.config.stash[WORKERS].at_work -= 1
-        if output.get(CHANNEL):
-            session_of(node.config).ledger.merge(output[CHANNEL])
-
-
 def pytest_report_header(config: pytest.Config) -> str | None:
-    session = _running(config)
+    session = running(config)
     return None if session is None else session.header
 
 
@@ -147,7 +117,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    session = _running(config)
+    session = running(config)
     if session is not None and session.is_varied:
         from pytest_linkmode.generation import deselect
 
@@ -155,7 +125,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    ours = _running(session.config)
+    ours = running(session.config)
     if ours is not None and ours.is_explicit and ours.settings.asks_for_filesystems:
         ours.ledger.used = any(uses_ours(item) for item in session.items)
 
@@ -193,7 +163,7 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Judge the run; what was asked for and did not happen turns a green one red."""
-    ours = _running(session.config)
+    ours = running(session.config)
     if ours is None:
         return
     options = session.config.option
@@ -214,44 +184,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         judgement.show(terminalreporter)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Undo what workers left outside of a private namespace, now that every one is gone."""
-    workers, session = config.stash.get(WORKERS, None), _running(config)
-    if workers is None or (session is None and workers.at_work == 0):
-        return
-    if "keep" in given(config, config.option):
-        return
-    from pytest_linkmode.errors import LinkmodeError
-    from pytest_linkmode.filesystems.registry import clear_up
-
-    try:
-        left = clear_up(workers.run)
-    except (LinkmodeError, OSError) as error:
-        # Where nothing of ours was used nothing was left.
-        left = [] if session is None else [f"linkmode: what workers left is not known: {error}"]
-    reporter = config.pluginmanager.getplugin("terminalreporter")
-    if reporter is not None:
-        for line in left:
-            reporter.write_line(line, yellow=True)
-
-
-class Workers:
-    """The workers of a run, as the controller knows them.
-
-    `at_work` is how many have not ended in good order; `run` is what they call this run in their
-    notes of what must be undone.
-    """
-
-    def __init__(self) -> None:
-        self.at_work = 0
-        self.run = os.urandom(8).hex()
-
-
-WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
-JUDGEMENT: pytest.StashKey[Judgement] = pytest.StashKey()
-
-
 class Reports:
     """Enters every report in the ledger: of this process, or in the controller of all workers."""
 
@@ -260,33 +192,14 @@ class Reports:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take note of one phase of one test, if it may be one of ours."""
-        session = _running(self._config)
+        session = running(self._config)
         if CHANNEL in report.__dict__ or (session is not None and session.is_used):
             from pytest_linkmode.listening import enter
 
             enter(report, session_of(self._config).ledger)
 
 
-def _running(config: pytest.Config) -> Session | None:
-    """Return the state of this run, if anything of ours was asked for, collected or run."""
-    return config.stash.get(KEY, None)
-
-
 def _listening(config: pytest.Config) -> Listener | None:
     """Return the listener, if any test has had use for it."""
-    session = _running(config)
+    session = running(config)
     return None if session is None else session.listening
-
-
-class _UsageErrors:
-    """Turns errors of ours into pytest's own way to end a run before it begins."""
-
-    def __enter__(self) -> None:
-        """Do nothing: a run without an error does not even import ours."""
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if error is not None:
-            from pytest_linkmode.errors import LinkmodeError
-
-            if isinstance(error, LinkmodeError):
-                raise pytest.UsageError(str(error)) from None

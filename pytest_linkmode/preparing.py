@@ -11,9 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_linkmode.errors import Unavailable, UsageError
+import pytest
+
+from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems import missing, provider_for
 from pytest_linkmode.selection import Want, check, exact_layouts
+from pytest_linkmode.sessions import Session
+from pytest_linkmode.stash import ASKED, session_of
 
 GUESTS = "uml"
 """The provider whose filesystems lie in another kernel."""
@@ -22,15 +26,41 @@ if TYPE_CHECKING:
     import argparse
 
     from pytest_linkmode.layouts import LayoutSpec
-    from pytest_linkmode.sessions import Session
 
 
-def enter_early(session: Session, options: argparse.Namespace) -> None:
+def enter_early(config: pytest.Config) -> None:
     """Enter the place before conftests are loaded, if what was asked for is mounted there.
 
     That is so even where the filesystems are directories: the other side of a layout is most
-    often a tmpfs of ours. Raises Unavailable.
+    often a tmpfs of ours. Raises pytest.UsageError.
     """
+    options = config.known_args_namespace
+    with _usage_errors():
+        _enter_early(Session(config, options, is_explicit=True), options)
+
+
+def prepare(config: pytest.Config) -> None:
+    """Do all that has to be done before collection.
+
+    Raises pytest.UsageError for a wrong word, and with all that was asked for by name and cannot
+    be had.
+    """
+    with _usage_errors():
+        session = session_of(config)
+        if config.stash[ASKED]:
+            _prepare(session)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn errors of ours into pytest's own way to end a run before it begins."""
+    try:
+        yield
+    except LinkmodeError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _enter_early(session: Session, options: argparse.Namespace) -> None:
     settings = session.settings
     private = "namespace" in settings.origins and settings.namespace == "private"
     asked = settings.asks_for_filesystems or settings.tmp or private
@@ -38,12 +68,7 @@ def enter_early(session: Session, options: argparse.Namespace) -> None:
         session.find_place()
 
 
-def prepare(session: Session) -> None:
-    """Do all that has to be done before collection.
-
-    Raises UsageError for a wrong word, and Unavailable with all that was asked for by name and
-    cannot be had.
-    """
+def _prepare(session: Session) -> None:
     settings, options = session.settings, session.config.option
     if _only_shows(options):
         return

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_linkmode.judging import Judgement
     from pytest_linkmode.sessions import Session
 
 KEY: pytest.StashKey[Session] = pytest.StashKey()
-"""Under it the state of a run lies in the stash of its config, once there is any."""
+"""Under it lies the state of a run, once there is any."""
 
 ASKED: pytest.StashKey[bool] = pytest.StashKey()
 """Under it lies whether anything was asked for of a run, as it was when the run was configured."""
+
+JUDGEMENT: pytest.StashKey[Judgement] = pytest.StashKey()
+"""Under it lies what came of a run, once it is over."""
+
+
+def running(config: pytest.Config) -> Session | None:
+    """Return the state of this run, if anything of ours was asked for, collected or run."""
+    return config.stash.get(KEY, None)
 
 
 def session_of(config: pytest.Config) -> Session:

@@ -20,9 +20,6 @@ from pytest_linkmode.report import json as json_report
 from tests.documentation import ROOT, examples
 from tests.pytest_linkmode.sample_report import report_of
 
-LINKMODE = "import sys; from pytest_linkmode import cli; sys.exit(cli.main())"
-"""The command `linkmode`, whatever is on PATH."""
-
 
 @dataclass(frozen=True)
 class Scene:

@@ -14,7 +14,7 @@ from pytest_linkmode import cli, ladder, namespaces, rungs
 from pytest_linkmode.config import Settings
 from pytest_linkmode.faults.support import unavailable
 from pytest_linkmode.filesystems import kind_of, missing, survey
-from tests.consoles import LINKMODE, PARSED, TRIED, Scene
+from tests.consoles import PARSED, TRIED, Scene
 from tests.documentation import PAGES, ROOT, answers, essence, typed
 
 SHOWN = answers()
@@ -114,7 +114,7 @@ def _process(
         "PYTHONPATH": str(ROOT),
     }
     python = {
-        "linkmode": ["-c", LINKMODE],
+        "linkmode": ["-m", "pytest_linkmode"],
         "pytest": ["-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"],
         "python": [],
     }

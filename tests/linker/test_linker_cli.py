@@ -21,6 +21,7 @@ from linker.cli import Status, main
 from linker.manifest import Manifest
 from linker.policies import ALL
 from linker.store import Store
+from tests.impatience import press_early
 from tests.linker import seams, trees
 from tests.linker.seams import CALLS, Calls, MachinePlatform
 from tests.linker.trees import File, Symlink
@@ -510,14 +511,7 @@ def test_a_manifest_may_lie_in_a_store_that_is_made_for_it(
 
 @pytest.mark.parametrize("stderr", ["open", "closed", "full"])
 def test_an_interrupt_while_the_linker_is_loaded_is_told(ground: str, stderr: str) -> None:
-    Path(f"{ground}/sitecustomize.py").write_text(
-        "import sys\n"
-        "class Pressed:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'linker.modes':\n"
-        "            raise KeyboardInterrupt\n"
-        "sys.meta_path.insert(0, Pressed())\n"
-    )
+    press_early(Path(ground))
     path = os.pathsep.join([ground, *sys.path])
     options: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": path}}
     if stderr == "closed":

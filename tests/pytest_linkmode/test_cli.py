@@ -19,11 +19,13 @@ from linker import LinkMode, link_tree
 from linker.cli import Status
 from linker.policies import ALL
 from linker.policy import Step
+from pytest_linkmode import __main__ as entry
 from pytest_linkmode import cli, graphs
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import FILESYSTEMS, Fact, registry
 from pytest_linkmode.layouts import Layout, select, specials
 from pytest_linkmode.samples import sample_tree
+from tests.impatience import press_early
 
 
 class Told:
@@ -685,7 +687,15 @@ def test_a_reader_who_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
 
 def test_the_command_is_the_one_that_is_installed() -> None:
     (script,) = importlib.metadata.entry_points(group="console_scripts", name="linkmode")
-    assert script.load() is cli.main
+    assert script.load() is entry.main
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_told(tmp_path: Path) -> None:
+    press_early(tmp_path)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    run = _process("explain", "uv", env={**os.environ, "PYTHONPATH": path})
+    assert (run.returncode, run.stdout) == (Status.INTERRUPTED, "")
+    assert run.stderr.splitlines() == ["interrupted"]
 
 
 def test_the_command_starts_without_pytest(tmp_path: Path) -> None:
@@ -711,16 +721,19 @@ def test_all_modes_of_a_sample_are_verified_by_the_command(
 
 
 def _process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    script = "import sys; from pytest_linkmode.cli import main; sys.exit(main())"
-    return _python("-c", script, *arguments, **options)
+    return _python("-m", "pytest_linkmode", *arguments, **options)
 
 
 def _python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         (sys.executable, "-W", "error", *arguments),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
         timeout=60,
         check=False,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        **{
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "env": {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            **options,
+        },
     )

@@ -218,8 +218,7 @@ def test_what_is_to_be_kept_or_is_not_of_this_run_stays(
     crash(outside, pytester, *DIRECTORIES)
     assert os.path.isdir(root), "another run's remains are for `linkmode clean`"
     assert notes(own_tmp) == kept
-    script = "import sys; from pytest_linkmode.cli import main; sys.exit(main())"
-    assert pytester.run(sys.executable, "-c", script, "clean").ret == 0
+    assert pytester.run(sys.executable, "-m", "pytest_linkmode", "clean").ret == 0
     assert not os.path.exists(root)
     assert notes(own_tmp) == set()
 

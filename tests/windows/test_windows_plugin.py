@@ -123,9 +123,8 @@ def linkmode_run(*arguments: str, path: str = "") -> subprocess.CompletedProcess
 
 
 def linkmode(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    code = "import sys; from pytest_linkmode import cli; sys.exit(cli.main())"
     return subprocess.run(
-        (sys.executable, "-c", code, *arguments),
+        (sys.executable, "-m", "pytest_linkmode", *arguments),
         env={**os.environ, "PATH": os.pathsep.join((*path.split(), os.environ["PATH"]))},
         stdin=subprocess.DEVNULL,
         capture_output=True,

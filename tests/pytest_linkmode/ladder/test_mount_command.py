@@ -25,8 +25,8 @@ kernel.unshare(kernel.CLONE_NEWNS)
 kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
 
 def linkmode(*arguments, status=0):
-    code = "import sys; from pytest_linkmode import cli; sys.exit(cli.main())"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest_linkmode", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     return done.stdout + done.stderr
 

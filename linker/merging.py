@@ -560,8 +560,9 @@ class Merger:
                 return done
         raise LinkError(
             f"{node.join(name)} changes again and again",
-            why="another program creates and removes it while it is linked",
-            hint=_COMPETITION,
+            why="another program creates and removes it while it is linked, or the filesystem "
+            "takes no such name",
+            hint=f"{_COMPETITION}; or give it another name",
             path=node.join(name),
             condition=Condition.BUSY,
         )

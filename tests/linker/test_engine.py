@@ -338,8 +338,13 @@ def test_a_name_that_comes_and_goes_ends_in_time(ground: str) -> None:
             platform=platform(renameat2=renameat2, link=link),
         )
     assert caught.value.what == "f changes again and again"
-    assert caught.value.why == "another program creates and removes it while it is linked"
-    assert caught.value.hint == "end that program, or link when it has ended"
+    assert caught.value.why == (
+        "another program creates and removes it while it is linked, "
+        "or the filesystem takes no such name"
+    )
+    assert caught.value.hint == (
+        "end that program, or link when it has ended; or give it another name"
+    )
     assert (caught.value.path, caught.value.condition) == ("f", Condition.BUSY)
     assert 10 < turns < 1000
     assert not os.path.lexists(there)

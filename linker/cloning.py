@@ -29,14 +29,14 @@ each level above an odd file fails because of it, after cloning all the rest in 
 """
 
 
-def cloner_for(
+def clone_for(
     maker: Maker,
     platform: Platform,
     choices: Choices,
     source: Trail,
     is_mutable: Callable[[Node, str], bool] | None,
 ) -> Clone | None:
-    """Return what clones directories for a run; None where nothing does, or nothing shall."""
+    """Return what clones directories in a run; None where nothing does, or nothing shall."""
     if choices.requested is not LinkMode.CLONE or not hasattr(platform, "clone_directory"):
         return None
     wanted = any(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from linker.choices import Choices, StartAgain
-from linker.cloning import cloner_for
+from linker.cloning import clone_for
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, insist, link_error, name_left
 from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode, parse_processes
@@ -236,7 +236,7 @@ class _Run:
             advance,
             processes,
         )
-        maker.clone = cloner_for(maker, platform, self.choices, way, self.is_mutable)
+        maker.clone = clone_for(maker, platform, self.choices, way, self.is_mutable)
         self.target = Trail(platform, root, base)
         self.stages = stages = Stages(
             platform, self.choices, base, self.folding, base_is_above=way.base_depth > 0

@@ -33,9 +33,8 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
 
-        found = getattr(importlib.import_module(home), name)
-        globals()[name] = found
-        return found
+        # Not kept: another run in this process, as of pytester, has modules of its own.
+        return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:
@@ -49,9 +48,8 @@ class _Package(ModuleType):
     """
 
     def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and name in _HOMES:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
+        if not (isinstance(value, ModuleType) and name in _HOMES):
+            super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Package

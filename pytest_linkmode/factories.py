@@ -3,6 +3,9 @@
 `layout(needs={"reflink"})` returns a fixture like `linkmode_layout` that is varied over less;
 `filesystem` and `mode` are the same for `linkmode_fs` and `link_mode`. What a fixture is varied
 over hangs on its function, where the plugin finds it when tests are generated.
+
+What they give is imported from its module, by name: another run in this process, as of pytester,
+has modules of its own, and the package still knows those of the run before.
 """
 
 from __future__ import annotations
@@ -41,9 +44,9 @@ def layout(
 
     def linkmode_layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
         """Give a fresh source and target directory in each selected layout, and its powers."""
-        from pytest_linkmode import giving
+        from pytest_linkmode.giving import give_layout
 
-        with giving.layout(request, needs, fresh=fresh) as made:
+        with give_layout(request, needs, fresh=fresh) as made:
             yield made
 
     return _fixture(
@@ -69,9 +72,9 @@ def filesystem(
 
     def linkmode_fs(request: pytest.FixtureRequest) -> Iterator[TestFilesystem]:
         """Give a fresh directory on each selected filesystem, and what can be done there."""
-        from pytest_linkmode import giving
+        from pytest_linkmode.giving import give_filesystem
 
-        with giving.filesystem(request, needs, fresh=fresh) as made:
+        with give_filesystem(request, needs, fresh=fresh) as made:
             yield made
 
     return _fixture(linkmode_fs, FILESYSTEM, name, fs=fs, needs=needs)
@@ -84,9 +87,9 @@ def mode(
 
     def link_mode(request: pytest.FixtureRequest) -> LinkMode:
         """Give each link mode: clone, hardlink, symlink, copy."""
-        from pytest_linkmode import giving
+        from pytest_linkmode.giving import give_mode
 
-        return giving.mode(request)
+        return give_mode(request)
 
     return _fixture(link_mode, MODE, name, modes=modes)
 
@@ -106,9 +109,9 @@ def linkmode_tree() -> Callable[[str | os.PathLike[str]], None]:
 @ours
 def linkmode_linker(request: pytest.FixtureRequest) -> Adapter:
     """Return the linker under test, as ``--linkmode-linker`` names it, behind one seam."""
-    from pytest_linkmode import giving
+    from pytest_linkmode.giving import give_linker
 
-    return giving.linker(request)
+    return give_linker(request)
 
 
 @pytest.fixture
@@ -118,9 +121,9 @@ def linkmode_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
 
     Skips where the system allows no such filter.
     """
-    from pytest_linkmode import giving
+    from pytest_linkmode.giving import give_faults
 
-    with giving.faults(request) as runner:
+    with give_faults(request) as runner:
         yield runner
 
 
@@ -128,9 +131,9 @@ def linkmode_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
 @ours
 def linkmode_interleave(request: pytest.FixtureRequest) -> Interleaver:
     """Return what explores the schedules of two or more linkers, or of programs."""
-    from pytest_linkmode import giving
+    from pytest_linkmode.giving import give_interleaver
 
-    return giving.interleaver(request)
+    return give_interleaver(request)
 
 
 @pytest.fixture(scope="session")
@@ -141,18 +144,18 @@ def linkmode_fs_factory(request: pytest.FixtureRequest) -> Callable[[str], TestF
     For what is dear to make and must lie where the tests are. Skips where it cannot be had,
     unless it was asked for by name.
     """
-    from pytest_linkmode import giving
+    from pytest_linkmode.giving import give_filesystem_factory
 
-    return giving.filesystem_maker(request)
+    return give_filesystem_factory(request)
 
 
 @pytest.fixture(scope="session")
 @ours
 def linkmode_layout_factory(request: pytest.FixtureRequest) -> Callable[[str], Layout]:
     """Return a callable that gives new source and target directories in the layout of a name."""
-    from pytest_linkmode import giving
+    from pytest_linkmode.giving import give_layout_factory
 
-    return giving.layout_maker(request)
+    return give_layout_factory(request)
 
 
 def _fixture(function: Callable[..., Any], axis: str, name: str | None, **limits: Any) -> Any:

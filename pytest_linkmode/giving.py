@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def layout(
+def give_layout(
     request: pytest.FixtureRequest, needs: Iterable[str] | str, *, fresh: bool
 ) -> Iterator[Layout]:
     """Give a fresh source and target directory in the layout of a parameter, and its powers."""
@@ -40,7 +40,7 @@ def layout(
 
 
 @contextmanager
-def filesystem(
+def give_filesystem(
     request: pytest.FixtureRequest, needs: Iterable[str] | str, *, fresh: bool
 ) -> Iterator[TestFilesystem]:
     """Give a fresh directory on the filesystem of a parameter, and what can be done there."""
@@ -48,7 +48,7 @@ def filesystem(
         yield _directory(workshop, spec, can)
 
 
-def mode(request: pytest.FixtureRequest) -> LinkMode:
+def give_mode(request: pytest.FixtureRequest) -> LinkMode:
     """Return the link mode of a parameter."""
     recorder = session_of(request.config).listener.observe(request.node)
     choice = _parameter(request, MODE)
@@ -57,13 +57,13 @@ def mode(request: pytest.FixtureRequest) -> LinkMode:
     return choice.mode
 
 
-def linker(request: pytest.FixtureRequest) -> Adapter:
+def give_linker(request: pytest.FixtureRequest) -> Adapter:
     """Return the linker under test."""
     return _observed(request).adapter
 
 
 @contextmanager
-def faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
+def give_faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
     """Give what runs programs and functions with faults. Skips where the system has no filter."""
     from pytest_linkmode.faults.pytest_faults import faults_of
 
@@ -79,7 +79,7 @@ def faults(request: pytest.FixtureRequest) -> Iterator[FaultRunner]:
         yield runner
 
 
-def interleaver(request: pytest.FixtureRequest) -> Interleaver:
+def give_interleaver(request: pytest.FixtureRequest) -> Interleaver:
     """Return what explores schedules."""
     from pytest_linkmode.interleave.pytest_interleave import interleaver_of
 
@@ -90,7 +90,7 @@ def interleaver(request: pytest.FixtureRequest) -> Interleaver:
     )
 
 
-def filesystem_maker(request: pytest.FixtureRequest) -> Callable[[str], TestFilesystem]:
+def give_filesystem_factory(request: pytest.FixtureRequest) -> Callable[[str], TestFilesystem]:
     """Return a callable that gives a new directory on the filesystem of a name."""
     session = session_of(request.config)
 
@@ -104,7 +104,7 @@ def filesystem_maker(request: pytest.FixtureRequest) -> Callable[[str], TestFile
     return make
 
 
-def layout_maker(request: pytest.FixtureRequest) -> Callable[[str], Layout]:
+def give_layout_factory(request: pytest.FixtureRequest) -> Callable[[str], Layout]:
     """Return a callable that gives new source and target directories in the layout of a name."""
     session = session_of(request.config)
 

@@ -84,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Have what looks after workers only in a run that has some."""
     from pytest_linkmode.workers import Workers
 
     config.pluginmanager.register(Workers(config), "linkmode-workers")

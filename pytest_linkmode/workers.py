@@ -29,7 +29,7 @@ class Workers:
         if session is not None:
             session.make_way()
 
-    @pytest.hookimpl(optionalhook=True)
+    @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the controller's decision down to a worker."""
         self.at_work += 1
@@ -37,7 +37,7 @@ class Workers:
         unavailable = {} if session is None else session.hand_down()
         node.workerinput[CHANNEL] = {"run": self.run, "unavailable": unavailable}
 
-    @pytest.hookimpl(optionalhook=True)
+    @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what a worker has to say, unless it crashed."""
         output = getattr(node, "workeroutput", None)
@@ -46,7 +46,6 @@ class Workers:
             if output.get(CHANNEL):
                 session_of(node.config).ledger.merge(output[CHANNEL])
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self, config: pytest.Config) -> None:
         """Undo what workers left outside of a private namespace, now that every one is gone, and
         name what cannot be.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_linkmode.faults.ops import Way
 
 
-class Asked(Protocol):
+class Decider(Protocol):
     """Decides about operations on files, and keeps the log of them."""
 
     def perform(
@@ -35,11 +35,11 @@ class Asked(Protocol):
         """Return the number of the file that a descriptor writes to, or None if it is no copy."""
 
 
-CURRENT: contextvars.ContextVar[Asked | None] = contextvars.ContextVar(
+CURRENT: contextvars.ContextVar[Decider | None] = contextvars.ContextVar(
     "linkmode_injection", default=None
 )
 
 
-def current() -> Asked | None:
+def current() -> Decider | None:
     """Return who is asked about what the running code does, or None."""
     return CURRENT.get()

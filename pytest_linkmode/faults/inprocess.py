@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from pytest_linkmode.coverage import disturbing
-from pytest_linkmode.faults.current import CURRENT, Asked
+from pytest_linkmode.faults.current import CURRENT, Decider
 from pytest_linkmode.faults.judge import Action, Judge, Record, Seen
 from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.ops import Way
@@ -63,7 +63,7 @@ class Injection:
         self._count = 0
         self._standing_in = standing_in
         self._ends: tuple[type[BaseException], ...] = (Killed, *ends)
-        self._token: contextvars.Token[Asked | None] | None = None
+        self._token: contextvars.Token[Decider | None] | None = None
         self._held = ExitStack()
         self.killed = False
         self.error: BaseException | None = None

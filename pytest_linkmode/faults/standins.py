@@ -24,7 +24,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from pytest_linkmode.faults.current import Asked, current
+from pytest_linkmode.faults.current import Decider, current
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE, Way
 from pytest_linkmode.layers import layered
 
@@ -296,7 +296,7 @@ def _mknod(original: Function) -> Function:
 class _Raw(io.FileIO):
     """A file below the buffers of `open`, whose writes ask the injection it was opened in."""
 
-    injection: Asked | None = None
+    injection: Decider | None = None
 
     def write(self, data: Any, /) -> int:
         """Write, or do what the judge decides."""

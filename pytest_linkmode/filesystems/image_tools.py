@@ -25,7 +25,6 @@ from typing import Any
 from pytest_linkmode import processes
 from pytest_linkmode.filesystems.base import MIB
 
-ATTEMPTS = 5
 PAUSES = (0.3, 1.5, 5.0, 10.0)
 """Seconds between the attempts of one step, more than 15 in all: that is what Microsoft asks for
 between two scripts of diskpart, and as long as scanners of macOS were seen to hold an image.

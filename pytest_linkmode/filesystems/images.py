@@ -24,7 +24,6 @@ from pytest_linkmode.filesystems.base import (
     directory_mends,
 )
 from pytest_linkmode.filesystems.image_tools import (
-    ATTEMPTS,
     DISKPART,
     HDIUTIL,
     Image,
@@ -34,6 +33,8 @@ from pytest_linkmode.filesystems.image_tools import (
     run,
 )
 from pytest_linkmode.namespaces import Place
+
+ATTEMPTS = 5
 
 
 @contextmanager

@@ -20,14 +20,18 @@ HEAVY = (
     "pytest_linkmode.evidence",
     "pytest_linkmode.filesystems",
     "pytest_linkmode.generation",
+    "pytest_linkmode.giving",
     "pytest_linkmode.kernel",
     "pytest_linkmode.layouts",
     "pytest_linkmode.listening",
     "pytest_linkmode.namespaces",
+    "pytest_linkmode.preparing",
     "pytest_linkmode.processes",
     "pytest_linkmode.report",
+    "pytest_linkmode.rungs",
     "pytest_linkmode.selection",
     "pytest_linkmode.sessions",
+    "pytest_linkmode.workers",
 )
 """Modules of ours that an idle run has no use for."""
 

@@ -462,3 +462,35 @@ def test_evidence_is_the_function_whichever_is_imported_first(pytester: pytest.P
 def _mounts() -> str:
     with open("/proc/self/mounts", encoding="utf-8") as lines:
         return lines.read()
+
+
+def test_a_project_may_run_ours_again_and_again_in_one_process(
+    outside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        pytest_plugins = "pytester"
+
+        SUITE = '''
+        from pytest_linkmode import assert_linked
+
+        def test_a_layout(linkmode_layout, link_mode, linkmode_tree, linkmode_linker):
+            layout = linkmode_layout
+            linkmode_tree(layout.source)
+            linkmode_linker.link(layout.source, layout.target, link_mode)
+            assert_linked(layout.source, layout.target, layout.expect(link_mode))
+
+        def test_a_filesystem(linkmode_fs, linkmode_fs_factory, linkmode_layout_factory):
+            assert linkmode_fs.path != linkmode_fs_factory("disk").path
+            assert linkmode_layout_factory("disk").name == "disk"
+        '''
+
+        def test_ours(pytester):
+            pytester.makepyfile(SUITE)
+            for _ in range(3):  # each with modules of its own
+                result = pytester.runpytest_inprocess("--linkmode-fs=disk")
+                assert result.ret == 0
+                result.stdout.no_fnmatch_line("*skipped*")
+        """
+    )
+    outside().assert_outcomes(passed=1)

@@ -319,7 +319,7 @@ def test_a_step_that_never_works_leaves_nothing(stand: Stand, tool: Tool, step: 
     image = stand.image(tool)
     with pytest.raises(CommandFailed, match="resource busy"), images.attached(tool, image, no_wait):
         pytest.fail("it is there")
-    assert stand.steps().count(step) == image_tools.ATTEMPTS
+    assert stand.steps().count(step) == images.ATTEMPTS
     assert not os.path.exists(image.path)
 
 

@@ -497,7 +497,7 @@ class Workshop:
             self._roots[spec] = self._enter(spec.row.put(self._site(spec)))
             bench = self._bench(spec, *self._roots[spec])
             try:
-                return self._prove(bench, made=made, own=own)
+                return self._prove(bench, spec, made=made, own=own)
             finally:
                 bench.stack.close()
         except OSError as error:
@@ -505,11 +505,10 @@ class Workshop:
                 f"{spec.name} cannot be had here", checked=[f"making it: {error}"]
             ) from error
 
-    def _prove(self, bench: Bench, *, made: bool, own: bool) -> Placed:
+    def _prove(self, bench: Bench, spec: LayoutSpec, *, made: bool, own: bool) -> Placed:
         """Probe a layout with a sample of ours in it, and prove that it is one."""
         from pytest_linkmode.capabilities import write_sample
 
-        spec = bench.site.spec
         row = spec.row
         sample, inner = os.path.join(bench.source, _SAMPLE), ""
         write_sample(sample)
@@ -522,7 +521,7 @@ class Workshop:
             within = None if own else self.can(spec.source)
             seal(bench, row, _REGION)
             with row.acting(bench):
-                placed = self._probed(bench, sample, inner, within)
+                placed = self._probed(bench, spec, sample, inner, within)
                 wrong = row.prove(placed)
         except LinkmodeError as error:
             if isinstance(error, Unavailable) or made:
@@ -534,10 +533,11 @@ class Workshop:
             raise Unavailable(f"{spec.name} cannot be had here", checked=[wrong])
         return placed
 
-    def _probed(self, bench: Bench, sample: str, inner: str, within: Capabilities | None) -> Placed:
+    def _probed(
+        self, bench: Bench, spec: LayoutSpec, sample: str, inner: str, within: Capabilities | None
+    ) -> Placed:
         from pytest_linkmode.capabilities import probe
 
-        spec = bench.site.spec
         inside = None
         if spec.row.region and spec.row.fails is None:
             region = os.path.join(bench.target, _REGION)

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from linker.conditions import Condition
 from pytest_linkmode.filesystems.base import OwnedStack, remove_tree
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pytest_linkmode.capabilities import Capabilities
     from pytest_linkmode.config import Settings
     from pytest_linkmode.filesystems.base import Filesystem
-    from pytest_linkmode.layouts import LayoutSpec
     from pytest_linkmode.namespaces import Place
 
 
@@ -33,6 +32,26 @@ NEEDS: Mapping[str, str] = {
 """What a row may need beside its filesystems."""
 
 
+class Sides(Protocol):
+    """What a row has to know of a layout: its filesystems, the word of its kind, and its name."""
+
+    @property
+    def source(self) -> str:
+        """The name of the filesystem of the source."""
+
+    @property
+    def target(self) -> str:
+        """The name of the filesystem of the target."""
+
+    @property
+    def kind(self) -> str:
+        """The word of a special kind, or nothing."""
+
+    @property
+    def name(self) -> str:
+        """The stable name of all of it."""
+
+
 @dataclass(frozen=True)
 class Placed:
     """A layout that exists: two directories, and what can really be done between them.
@@ -42,7 +61,7 @@ class Placed:
     special kind took away.
     """
 
-    spec: LayoutSpec
+    spec: Sides
     source_root: str
     target_root: str
     can: Capabilities
@@ -56,7 +75,7 @@ class Site:
 
     place: Place
     settings: Settings
-    spec: LayoutSpec
+    spec: Sides
     filesystem: Callable[[str], Filesystem]
 
     @property

@@ -192,7 +192,7 @@ def test_debian_without_ensurepip_is_told_the_package_of_its_own_python(
 def test_requirements_come_from_the_dependency_groups_of_the_project() -> None:
     groups = bootstrap.GROUPS["tests"]
     requirements = bootstrap.requirements_of(groups)
-    for name in ("pytest-xdist", "hypothesis", "uv==", "ruff==", "mypy=="):
+    for name in ("pytest-xdist", "hypothesis", "uv==", "ruff==", "import-linter==", "mypy=="):
         assert any(requirement.startswith(name) for requirement in requirements), name
 
 

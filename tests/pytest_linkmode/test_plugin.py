@@ -487,7 +487,7 @@ def test_a_project_may_run_ours_again_and_again_in_one_process(
 
         def test_ours(pytester):
             pytester.makepyfile(SUITE)
-            for _ in range(3):  # each with modules of its own
+            for _ in range(2):  # each with modules of its own
                 result = pytester.runpytest_inprocess("--linkmode-layout=disk")
                 assert result.ret == 0
                 assert result.parseoutcomes()["passed"] > 1

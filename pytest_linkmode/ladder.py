@@ -21,6 +21,7 @@ from pytest_linkmode.rungs import (
     UML,
     USER_NAMESPACE,
     Rung,
+    forced,
 )
 from pytest_linkmode.systems import CLONING, name_of
 
@@ -72,7 +73,7 @@ def find_place(settings: Settings) -> Place:
     """Return where filesystems are made, by these settings. Raises Unavailable."""
     from pytest_linkmode import namespaces
 
-    rung = RUNGS.get(settings.provider or "")
+    rung = forced(settings)
     if rung is not None and not rung.mounts:
         return namespaces.find_place(namespaces.HOST)
     if rung is None or rung.name == SUDO:

@@ -76,10 +76,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reports(config), "linkmode-reports")
     asked = config.stash[ASKED] = bool(given(config, config.option))
-    if asked or "LINKMODE_PLACE" in os.environ:
+    if asked:
         from pytest_linkmode.preparing import prepare
 
         prepare(config)
+    elif "LINKMODE_PLACE" in os.environ:
+        session_of(config)  # a worker holds back from then on what only mounting needs
 
 
 @pytest.hookimpl(optionalhook=True)

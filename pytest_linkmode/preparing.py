@@ -17,7 +17,7 @@ from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems import missing, provider_for
 from pytest_linkmode.selection import Want, check, exact_layouts
 from pytest_linkmode.sessions import Session
-from pytest_linkmode.stash import ASKED, session_of
+from pytest_linkmode.stash import session_of
 
 GUESTS = "uml"
 """The provider whose filesystems lie in another kernel."""
@@ -26,29 +26,6 @@ if TYPE_CHECKING:
     import argparse
 
     from pytest_linkmode.layouts import LayoutSpec
-
-
-def enter_early(config: pytest.Config) -> None:
-    """Enter the place before conftests are loaded, if what was asked for is mounted there.
-
-    That is so even where the filesystems are directories: the other side of a layout is most
-    often a tmpfs of ours. Raises pytest.UsageError.
-    """
-    options = config.known_args_namespace
-    with _usage_errors():
-        _enter_early(Session(config, options, is_explicit=True), options)
-
-
-def prepare(config: pytest.Config) -> None:
-    """Do all that has to be done before collection.
-
-    Raises pytest.UsageError for a wrong word, and with all that was asked for by name and cannot
-    be had.
-    """
-    with _usage_errors():
-        session = session_of(config)
-        if config.stash[ASKED]:
-            _prepare(session)
 
 
 @contextmanager
@@ -60,7 +37,15 @@ def _usage_errors() -> Iterator[None]:
         raise pytest.UsageError(str(error)) from None
 
 
-def _enter_early(session: Session, options: argparse.Namespace) -> None:
+@_usage_errors()
+def enter_early(config: pytest.Config) -> None:
+    """Enter the place before conftests are loaded, if what was asked for is mounted there.
+
+    That is so even where the filesystems are directories: the other side of a layout is most
+    often a tmpfs of ours. Raises pytest.UsageError.
+    """
+    options = config.known_args_namespace
+    session = Session(config, options, is_explicit=True)
     settings = session.settings
     private = "namespace" in settings.origins and settings.namespace == "private"
     asked = settings.asks_for_filesystems or settings.tmp or private
@@ -68,8 +53,15 @@ def _enter_early(session: Session, options: argparse.Namespace) -> None:
         session.find_place()
 
 
-def _prepare(session: Session) -> None:
-    settings, options = session.settings, session.config.option
+@_usage_errors()
+def prepare(config: pytest.Config) -> None:
+    """Do all that has to be done before collection.
+
+    Raises pytest.UsageError for a wrong word, and with all that was asked for by name and cannot
+    be had.
+    """
+    session = session_of(config)
+    settings, options = session.settings, config.option
     if _only_shows(options):
         return
     if not session.is_worker:

@@ -88,11 +88,16 @@ RUNGS: Mapping[str, Rung] = {
 """Every rung by name, from the top of the ladder to the bottom."""
 
 
+def forced(settings: Settings) -> Rung | None:
+    """Return the rung that `--linkmode-provider` names, if it names one."""
+    return RUNGS.get(settings.provider or "")
+
+
 def missing_right(settings: Settings) -> Unavailable | None:
     """Return why nothing of ours can be mounted, or None where that is allowed, or would be."""
     from pytest_linkmode import namespaces
 
-    rung = RUNGS.get(settings.provider or "")
+    rung = forced(settings)
     if rung is not None and not rung.mounts:
         asked = f"--linkmode-provider={rung.name}"
         return Unavailable(
@@ -105,6 +110,6 @@ def mounts_as_user(settings: Settings) -> bool:
     """Return whether what is mounted is, or would be, mounted in a user namespace."""
     from pytest_linkmode import kernel, privileges
 
-    rung = RUNGS.get(settings.provider or "")
-    forced = rung is not None and rung.user
-    return forced or not kernel.may_mount() or privileges.in_user_namespace()
+    rung = forced(settings)
+    as_user = rung is not None and rung.user
+    return as_user or not kernel.may_mount() or privileges.in_user_namespace()

@@ -414,6 +414,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_suite_that_tested_nothing_fails_the_run[not applicable]",
             "test_skips_are_red_for_those_who_asked_and_yellow_for_those_who_did_not",
             "test_a_setting_of_the_ini_file_asks_too",
+            "test_what_a_conftest_sets_later_and_nothing_uses_fails_no_run",
         ),
         WORKERS: (
             "test_no_suite_in_which_nothing_came_to_a_result_meets_a_guard",

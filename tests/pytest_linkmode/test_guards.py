@@ -303,7 +303,7 @@ def test_a_setting_of_the_ini_file_asks_too(inside: Run, pytester: pytest.Pytest
 def test_what_a_conftest_sets_later_asks_for_nothing(
     inside: Run, pytester: pytest.Pytester
 ) -> None:
-    pytester.makepyfile("def test_it(linkmode_fs): ...\ndef test_other(): ...")
+    pytester.makepyfile("def test_it(linkmode_fs): ...")
     pytester.makeconftest(
         """
         from pytest_linkmode.stash import session_of
@@ -316,8 +316,15 @@ def test_what_a_conftest_sets_later_asks_for_nothing(
         """
     )
     result = inside("-s")
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*asked for: False"])
+
+
+def test_what_a_conftest_sets_later_and_nothing_uses_fails_no_run(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("def test_it(linkmode_fs): ...\ndef test_other(): ...")
+    pytester.makeconftest("def pytest_configure(config): config.option.linkmode_fs = ['tmpfs']")
     assert inside("-k", "other").ret == pytest.ExitCode.OK
 
 

@@ -26,8 +26,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if ROOT not in sys.path:
     sys.path.append(ROOT)  # this runs before the project is installed
 
-from pytest_linkmode.filesystems import FILESYSTEMS  # noqa: E402
+from pytest_linkmode.filesystems import FILESYSTEMS, fuse  # noqa: E402
 from pytest_linkmode.filesystems.packages import PACKAGES  # noqa: E402
+from pytest_linkmode.guests import uml  # noqa: E402
+from pytest_linkmode.guests.gateway import KERNEL  # noqa: E402
 from pytest_linkmode.processes import which  # noqa: E402
 
 STATE = os.path.join(ROOT, ".linkmode")
@@ -97,16 +99,18 @@ def needed_tools() -> Mapping[str, tuple[str, ...]]:
     """Return the programs of the machine that filesystems are made with, and which those are."""
     needed: dict[str, tuple[str, ...]] = {}
     for kind in FILESYSTEMS.values():
-        for tool in kind.tools:
+        for tool in fuse.programs(kind) if kind.name in fuse.DAEMONS else kind.tools:
             needed[tool] = (*needed.get(tool, ()), kind.name)
     return {**needed, "mount": ("all that is mounted",)}
 
 
-RUNGS: Mapping[str, tuple[str, ...]] = {
-    "sudo": ("the rung of passwordless sudo",),
-    "linux.uml": ("the rung of guests",),
-}
-"""Programs by which ordinary users get filesystems, whom only the tests have to be."""
+def rungs() -> Mapping[str, tuple[str, ...]]:
+    """Return the programs by which ordinary users get filesystems, and which way they take.
+
+    Only the tests have to be ordinary users.
+    """
+    guests = dict.fromkeys(uml.programs(), ("the rung of guests",))
+    return {"sudo": ("the rung of passwordless sudo",), **guests}
 
 
 BROWSERS: Mapping[str, Mapping[str, str]] = {
@@ -136,15 +140,21 @@ FETCHERS: Mapping[str, tuple[str, ...]] = {"npm": ("the installers of npm's inde
 
 
 def missing_tools(find: Callable[[str], str | None] = which) -> tuple[str, ...]:
-    """Return the tools that this machine lacks."""
-    return tuple(tool for tool in needed_tools() if find(tool) is None)
+    """Return the tools that this machine lacks and its distribution, if we know it, has."""
+    manager = find_manager(find)
+    lacks = [tool for tool in needed_tools() if find(tool) is None]
+    return tuple(tool for tool in lacks if manager is None or manager in PACKAGES[tool])
 
 
 def missing_rungs(
     manager: str | None, find: Callable[[str], str | None] = which
 ) -> tuple[str, ...]:
-    """Return those programs of `RUNGS` that this machine lacks and its distribution has."""
-    return tuple(tool for tool in RUNGS if find(tool) is None and (manager or "") in PACKAGES[tool])
+    """Return those programs of `rungs` that this machine lacks and its distribution has."""
+    guests = find(KERNEL) is not None or (manager or "") in PACKAGES[KERNEL]
+    wanted = [tool for tool in rungs() if guests or tool not in uml.programs()]
+    return tuple(
+        tool for tool in wanted if find(tool) is None and (manager or "") in PACKAGES[tool]
+    )
 
 
 def packages_of(tools: Sequence[str], manager: str) -> tuple[str, ...]:
@@ -198,7 +208,7 @@ def ensure_tools(purposes: Sequence[str] = ()) -> None:
     if not missing:
         return
     looking = dict.fromkeys(BROWSERS, ("a look at the HTML report",))
-    needed = {**needed_tools(), **RUNGS, **FETCHERS, **looking}
+    needed = {**needed_tools(), **rungs(), **FETCHERS, **looking}
     what = ", ".join(f"{tool} (for {', '.join(needed[tool])})" for tool in missing)
     manager = find_manager()
     if manager is None:

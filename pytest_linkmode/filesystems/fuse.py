@@ -57,6 +57,11 @@ DAEMONS: Mapping[str, Daemon] = {
 """Filesystem -> the daemon that serves it."""
 
 
+def programs(kind: Kind) -> tuple[str, ...]:
+    """Return the programs that it takes: the daemon, and what makes the image that it serves."""
+    return (DAEMONS[kind.name].command[0], *kind.tools)
+
+
 @dataclass(frozen=True)
 class Fuse:
     """The provider."""
@@ -80,7 +85,7 @@ class Fuse:
                 there = "may not be opened" if os.path.exists(device) else "not there"
                 absent.append(f"{device}: {there}")
                 mends += namespaces.mount_mends()
-        for tool in (daemon.command[0], *kind.tools):
+        for tool in programs(kind):
             if processes.which(tool) is None:
                 absent.append(f"{tool}: neither in PATH nor in {', '.join(processes.SYSTEM_PATH)}")
                 mends += packages.install(tool)

@@ -59,6 +59,7 @@ PACKAGES: Mapping[str, Mapping[str, str]] = {
     "lowntfs-3g": {"apt": "ntfs-3g", "dnf": "ntfs-3g", "pacman": "ntfs-3g", "apk": "ntfs-3g"},
     "bindfs": {"apt": "bindfs", "dnf": "bindfs", "pacman": "bindfs", "apk": "bindfs"},
     "linux.uml": {"apt": "user-mode-linux"},
+    "cc": {"apt": "gcc", "dnf": "gcc", "pacman": "gcc", "apk": "gcc"},
     "npm": {"apt": "npm", "dnf": "npm", "pacman": "npm", "apk": "npm"},
     "mount": {"apt": "mount", "dnf": "util-linux-core", "pacman": "util-linux", "apk": "mount"},
 }

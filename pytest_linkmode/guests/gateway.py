@@ -23,7 +23,7 @@ if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(_HERE)))
 
 from pytest_linkmode import kernel, privileges, processes
-from pytest_linkmode.guests import wire
+from pytest_linkmode.guests import wire, xstate
 
 KERNEL = "linux.uml"
 MEMORY_VARIABLE = "LINKMODE_UML_MEMORY"
@@ -37,6 +37,9 @@ CLONE_NEWPID = 0x20000000
 PR_SET_PDEATHSIG = 1
 NO_PROGRAM = 127
 FAILED = 126
+PANIC = "Kernel panic"
+LAST = 20
+"""How many lines of a console are told."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,17 +50,29 @@ def main(arguments: Sequence[str]) -> int:
     if program is None:
         sys.stderr.write(f"{KERNEL}: not installed\n")
         return NO_PROGRAM
+    try:
+        preloaded = xstate.interposer() if xstate.is_large() else None
+    except processes.CommandFailed as failed:
+        sys.stderr.write(f"{failed}\n")
+        return FAILED
     ours, theirs = socket.socketpair()
     console = os.memfd_create("console")
-    boot(program, theirs.fileno(), console)
+    boot(program, theirs.fileno(), console, preloaded)
     theirs.close()
     status = relay(wire.Wire(ours.fileno(), ours.fileno()), order(arguments, os.environ))
     if status is None:
         os.lseek(console, 0, os.SEEK_SET)
-        said = os.read(console, 1 << 20).decode("utf-8", "replace").splitlines()
-        sys.stderr.write("\n".join(["the guest is gone; its last words:", *said[-20:], ""]))
+        said = os.read(console, 1 << 20).decode("utf-8", "replace")
+        sys.stderr.write("\n".join(["the guest is gone; its last words:", *last_words(said), ""]))
         return FAILED
     return status
+
+
+def last_words(said: str) -> Sequence[str]:
+    """Return what a kernel said last of use to people: of one that panics, what led to it."""
+    lines = said.splitlines()
+    panics = [number for number, line in enumerate(lines) if PANIC in line]
+    return lines[: panics[0] + 1][-LAST:] if panics else lines[-LAST:]
 
 
 def order(arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
@@ -95,8 +110,11 @@ def relay(line: wire.Wire, wanted: bytes) -> int | None:
     return statuses[0] if statuses else None
 
 
-def boot(program: str, line: int, console: int) -> None:
-    """Start the kernel in a child that does not survive this process."""
+def boot(program: str, line: int, console: int, preloaded: int | None = None) -> None:
+    """Start the kernel in a child that does not survive this process.
+
+    `preloaded` is a descriptor of a library that it loads before all others.
+    """
     watched, alive = os.pipe()
     if os.fork():
         os.close(watched)  # and `alive` stays open for as long as we live
@@ -111,11 +129,15 @@ def boot(program: str, line: int, console: int) -> None:
         if kernel_process:
             attend(kernel_process, watched)
         end_with_parent()
+        if where:
+            be_first()
         for number in (1, 2):
             os.dup2(console, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for descriptor in (line, console):
+        for descriptor in (line, console, *([] if preloaded is None else [preloaded])):
             os.set_inheritable(descriptor, True)  # noqa: FBT003  # the kernel needs it
+        if preloaded is not None:
+            os.environ["LD_PRELOAD"] = f"/proc/self/fd/{preloaded}"
         path = where or os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
         os.environ["TMPDIR"] = path
         os.execv(program, (program, *command_line(path, line, console)))
@@ -123,6 +145,21 @@ def boot(program: str, line: int, console: int) -> None:
         os.write(console, str(error).encode())
     finally:
         os._exit(FAILED)
+
+
+def be_first() -> None:
+    """Stay as the first process of a namespace, for as long as its only child; return in that.
+
+    A guest's kernel that panics aborts, and to the first process of a namespace such a signal does
+    nothing (pid_namespaces(7)): it would try for ever, and keep a processor busy.
+    """
+    child = os.fork()
+    if child == 0:
+        end_with_parent()
+        return
+    while os.wait()[0] != child:
+        continue  # an orphan of the namespace, which nobody else waits for
+    os._exit(FAILED)
 
 
 def attend(kernel_process: int, watched: int) -> NoReturn:

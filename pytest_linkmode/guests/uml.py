@@ -13,7 +13,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from pytest_linkmode import privileges, processes, rungs
 from pytest_linkmode.errors import Unavailable, UsageError
 from pytest_linkmode.filesystems import packages
 from pytest_linkmode.filesystems.base import Filesystem, Kind, directory_mends
+from pytest_linkmode.guests import xstate
 from pytest_linkmode.guests.gateway import KERNEL
 
 if TYPE_CHECKING:
@@ -89,13 +90,21 @@ def look(settings: Settings) -> Unavailable | None:
     elif sys.platform != "linux" or platform.machine() != "x86_64":
         absent.append(f"guests: not on {platform.machine()} and {sys.platform}")
     else:
-        if processes.which(KERNEL) is None:
-            absent.append(f"{KERNEL}: neither in PATH nor in {', '.join(processes.SYSTEM_PATH)}")
-            mends += packages.install(KERNEL)
+        for tool, why in programs().items():
+            if processes.which(tool) is None:
+                where = ", ".join(processes.SYSTEM_PATH)
+                absent.append(f"{tool}{why}: neither in PATH nor in {where}")
+                mends += packages.install(tool)
         if importlib.util.find_spec("xdist") is None:
             absent.append("pytest-xdist: not installed")
             mends.append("pip install 'pytest-linkmode[xdist]'")
     return Unavailable("no guests", checked=absent, mends=mends) if absent else None
+
+
+def programs() -> Mapping[str, str]:
+    """Return the programs that guests take on this machine, and why, where that is not plain."""
+    why = ", as this processor has AMX, of which the kernel of the package does not know"
+    return {KERNEL: "", **({xstate.COMPILER: why} if xstate.is_large() else {})}
 
 
 def within(settings: Settings) -> Settings:

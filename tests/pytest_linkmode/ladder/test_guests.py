@@ -194,6 +194,35 @@ def test_a_kill_leaves_no_guest_behind(person: Person, *, namespaces: bool) -> N
         time.sleep(0.02)
 
 
+PANICKING = """
+import sys
+from pytest_linkmode.guests import gateway
+usual = gateway.command_line
+def command_line(*given):
+    return tuple("init=/bin/false" if word.startswith("init=") else word for word in usual(*given))
+gateway.command_line = command_line
+sys.exit(gateway.main(["-c", "print('never')"]))
+"""
+
+
+@needs_guests
+@pytest.mark.parametrize("namespaces", [True, False], ids=["with namespaces", "without"])
+def test_a_guest_whose_kernel_gives_up_is_gone_and_says_why(
+    person: Person, *, namespaces: bool
+) -> None:
+    command = [person.python, "-c", PANICKING]
+    if not namespaces:
+        command = [person.python, "-c", UNSHARED, *command]
+    said = person.run(*command)
+    assert said.status == gateway.FAILED, said.out + said.err
+    assert said.out == ""
+    assert said.err.splitlines()[0] == "the guest is gone; its last words:"
+    assert said.err.splitlines()[-1].startswith(
+        "Kernel panic - not syncing: Attempted to kill init"
+    )
+    assert kernels() == set()
+
+
 @needs_guests
 def test_a_kill_of_the_whole_run_leaves_no_guest_behind(person: Person) -> None:
     person.write(

@@ -92,6 +92,7 @@ MODULES: Mapping[str, str] = {
     "pytest_linkmode/ladder/test_sudo.py": FILESYSTEMS,
     "pytest_linkmode/ladder/test_user_namespace.py": FILESYSTEMS,
     "pytest_linkmode/ladder/test_wire.py": FILESYSTEMS,
+    "pytest_linkmode/ladder/test_xstate.py": PROCESSES,
     "pytest_linkmode/models/test_clonefile_contract.py": MODELS,
     "pytest_linkmode/models/test_clonefile_model.py": MODELS,
     "pytest_linkmode/models/test_conformance_macos.py": MODELS,

@@ -19,7 +19,7 @@ from pytest_linkmode import processes
 COMPILER = "cc"
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "xstate.c")
 CPUINFO = "/proc/cpuinfo"
-FLAG = "amx_tile"
+FLAG = b"amx_tile"
 _FIRST = 1 << 14
 """Of a file that grows with the processors, so much holds what is said of the first."""
 
@@ -27,10 +27,10 @@ _FIRST = 1 << 14
 @functools.cache
 def is_large() -> bool:
     """Return whether this machine's processor keeps more than such a kernel knows of."""
-    with contextlib.suppress(OSError), open(CPUINFO, encoding="ascii", errors="replace") as file:
+    with contextlib.suppress(OSError), open(CPUINFO, "rb") as file:
         for line in file.read(_FIRST).splitlines():
-            name, _, flags = line.partition(":")
-            if name.strip() == "flags":
+            name, _, flags = line.partition(b":")
+            if name.strip() == b"flags":
                 return FLAG in flags.split()
     return False
 

@@ -35,6 +35,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 pytest_plugins = ["pytester"]
 
+# The plugin of hypothesis imports hypothesis at the end of every run, used or not (6.170): for runs
+# of pytest inside of tests that is as much as all the rest of them.
+INNER_OPTIONS = "-p no:hypothesispytest"
+os.environ["PYTEST_ADDOPTS"] = INNER_OPTIONS
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Run pytest with what inner runs have, which pytester takes out of the environment."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", INNER_OPTIONS)
+    return pytester
+
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say which rungs of the ladder of privileges these tests found on this machine."""

@@ -145,6 +145,7 @@ def test_helper_and_parent_at_work_together_come_to_the_same(
     trees.build(f"{ground}/source", SOURCE)
     for turn in range(8):
         crew.deed = (lambda _: time.sleep(0.001)) if turn % 2 else (lambda _: None)
+        crew.tickets = ALL if turn else 1  # once at least most of it is the parent's
         compare(ground, LinkMode.COPY, TARGETS[there])
         for name in ("alone", "helped"):
             trees.remove(f"{ground}/{name}")

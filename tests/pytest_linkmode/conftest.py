@@ -56,7 +56,7 @@ def own_tmp(
     path = tmp_path / "tmp"
     path.mkdir()
     monkeypatch.setenv("TMPDIR", str(path))
-    for variable in (namespaces.VARIABLE, "PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+    for variable in (namespaces.VARIABLE, "PYTEST_XDIST_WORKER"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     yield str(path)

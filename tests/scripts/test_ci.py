@@ -40,7 +40,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     refusal = namespaces.try_private()
     if refusal is not None:
         pytest.skip(f"mounts nothing: {refusal}")
-    for name in (namespaces.VARIABLE, "PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+    for name in (namespaces.VARIABLE, "PYTEST_XDIST_WORKER"):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "suite" / "test_it.py"
     path.parent.mkdir()

@@ -125,6 +125,7 @@ class Person:
                 "TMPDIR": str(self.base / "tmp"),
                 "PYTHONPATH": site,
                 "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTEST_ADDOPTS": os.environ["PYTEST_ADDOPTS"],
                 "COLUMNS": "150",
                 **environment,
             },

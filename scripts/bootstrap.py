@@ -198,6 +198,20 @@ def install_packages(manager: str, packages: Sequence[str], prefix: Sequence[str
     return said or "it said nothing"
 
 
+def install_each(manager: str, packages: Sequence[str], prefix: Sequence[str]) -> dict[str, str]:
+    """Install `packages`, and where one is refused the others all the same.
+
+    Return what the package manager had to say against each that is not there now.
+    """
+    against = install_packages(manager, packages, prefix)
+    if against is None:
+        return {}
+    if len(packages) == 1:
+        return {packages[0]: against}
+    alone = {package: install_packages(manager, (package,), prefix) for package in packages}
+    return {package: said for package, said in alone.items() if said is not None}
+
+
 def ensure_tools(purposes: Sequence[str] = ()) -> None:
     """Install the tools that are missing, or say what would; never fatal."""
     missing = missing_tools()
@@ -222,10 +236,10 @@ def ensure_tools(purposes: Sequence[str] = ()) -> None:
         say(f"missing: {what}; going on without. To add them, as root: {command}")
         return
     say(f"installing {', '.join(packages)}")
-    against = install_packages(manager, packages, prefix)
-    if against is not None:
-        last = against.splitlines()[-1]
-        say(f"could not install them ({last}); going on without. The command was: {command}")
+    refused = install_each(manager, packages, prefix)
+    if refused:
+        why = "; ".join(f"{package} ({said.splitlines()[-1]})" for package, said in refused.items())
+        say(f"could not install {why}; going on without. The command was: {command}")
 
 
 def ensure_venv_module() -> None:

@@ -150,6 +150,22 @@ def test_what_the_package_manager_says_against_it_is_handed_on(
     assert bootstrap.install_packages("pm", ("xfsprogs",), ()) == "no network"
 
 
+def test_a_package_that_is_refused_does_not_cost_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = _manager(tmp_path, monkeypatch, 'case "$*" in *bindfs*) echo no bindfs; exit 1 ;; esac')
+    monkeypatch.setattr(
+        bootstrap, "PACKAGES", {"bindfs": {"pm": "bindfs"}, "mount": {"pm": "mount"}}
+    )
+    monkeypatch.setattr(bootstrap, "missing_tools", lambda: ("bindfs", "mount"))
+    monkeypatch.setattr(bootstrap, "elevation", lambda: ())
+    bootstrap.ensure_tools()
+    assert log.read_text().splitlines()[-1] == "install mount"
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("could not install bindfs (no bindfs); going on without. ")
+    assert said.endswith("The command was: pm install bindfs mount")
+
+
 def test_only_the_tests_need_the_programs_of_ordinary_users(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

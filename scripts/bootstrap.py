@@ -168,11 +168,14 @@ def install_command(manager: str, packages: Sequence[str]) -> tuple[str, ...]:
     return (*MANAGERS[manager].install, *packages)
 
 
-def install_packages(manager: str, packages: Sequence[str], prefix: Sequence[str]) -> str | None:
+def install_packages(
+    manager: str, packages: Sequence[str], prefix: Sequence[str], *, refresh: bool = True
+) -> str | None:
     """Install `packages`; return None, or what the package manager had to say against it.
 
     The lists of a fresh machine are empty and those of an old one stale: a first failure
-    refreshes them and tries again, so that a machine without a network is not asked for one.
+    refreshes them and tries again, so that a machine without a network is not asked for one; not
+    without `refresh`.
     """
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     said = ""
@@ -181,7 +184,7 @@ def install_packages(manager: str, packages: Sequence[str], prefix: Sequence[str
         MANAGERS[manager].refresh,
         install_command(manager, packages),
     )
-    for number, command in enumerate(commands):
+    for number, command in enumerate(commands if refresh else commands[:1]):
         result = subprocess.run(
             [*prefix, *command],
             check=False,
@@ -208,7 +211,10 @@ def install_each(manager: str, packages: Sequence[str], prefix: Sequence[str]) -
         return {}
     if len(packages) == 1:
         return {packages[0]: against}
-    alone = {package: install_packages(manager, (package,), prefix) for package in packages}
+    alone = {
+        package: install_packages(manager, (package,), prefix, refresh=False)
+        for package in packages
+    }
     return {package: said for package, said in alone.items() if said is not None}
 
 

@@ -52,13 +52,15 @@ def main(arguments: Sequence[str]) -> int:
         return NO_PROGRAM
     try:
         preloaded = xstate.interposer() if xstate.is_large() else None
-    except processes.CommandFailed as failed:
-        sys.stderr.write(f"{failed}\n")
+    except (processes.CommandFailed, OSError) as failed:
+        sys.stderr.write(f"what completes the registers of a guest could not be made: {failed}\n")
         return FAILED
     ours, theirs = socket.socketpair()
     console = os.memfd_create("console")
     boot(program, theirs.fileno(), console, preloaded)
     theirs.close()
+    if preloaded is not None:
+        os.close(preloaded)
     status = relay(wire.Wire(ours.fileno(), ours.fileno()), order(arguments, os.environ))
     if status is None:
         os.lseek(console, 0, os.SEEK_SET)
@@ -137,7 +139,8 @@ def boot(program: str, line: int, console: int, preloaded: int | None = None) ->
         for descriptor in (line, console, *([] if preloaded is None else [preloaded])):
             os.set_inheritable(descriptor, True)  # noqa: FBT003  # the kernel needs it
         if preloaded is not None:
-            os.environ["LD_PRELOAD"] = f"/proc/self/fd/{preloaded}"
+            others = os.environ.get("LD_PRELOAD", "")
+            os.environ["LD_PRELOAD"] = f"/proc/self/fd/{preloaded} {others}".strip()
         path = where or os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
         os.environ["TMPDIR"] = path
         os.execv(program, (program, *command_line(path, line, console)))
@@ -165,8 +168,8 @@ def be_first() -> None:
 def attend(kernel_process: int, watched: int) -> NoReturn:
     """Wait until the kernel ends; end it, and all its processes, when who started us is gone.
 
-    In a process namespace nothing more is needed. Without one, the processes in which it runs the
-    programs of the guest would survive it.
+    In a process namespace that process is the first (`be_first`), and nothing more is needed.
+    Without one, the processes in which it runs the programs of the guest would survive it.
     """
     ended = os.pidfd_open(kernel_process)
     select.select([watched, ended], [], [])

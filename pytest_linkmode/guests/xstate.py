@@ -38,7 +38,7 @@ def is_large() -> bool:
 def interposer() -> int:
     """Compile what completes the state; return a descriptor of it, to be preloaded.
 
-    Raises CommandFailed.
+    Raises CommandFailed, and OSError where there is no room for it.
     """
     with tempfile.TemporaryDirectory(prefix="linkmode-") as directory:
         made = os.path.join(directory, "xstate.so")

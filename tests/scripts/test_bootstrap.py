@@ -60,6 +60,7 @@ def test_a_bare_machine_gets_every_program_that_any_provider_looks_for(
 ) -> None:
     looked_for: set[str] = set()
     monkeypatch.setattr(processes, "which", looked_for.add)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     for kind in FILESYSTEMS.values():
         for word in kind.providers:
             provider = provider_of(word)

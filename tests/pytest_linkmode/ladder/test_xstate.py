@@ -23,7 +23,7 @@ needs_compiler = pytest.mark.skipif(
 TRACER = """
 import ctypes, errno, os, signal
 GETREGSET, SETREGSET, PEEKUSER, KILL, TRACEME, XSTATE = 0x4204, 0x4205, 3, 8, 0, 0x202
-OLDEST = 832  # x87, SSE and AVX, with the header: what every processor of today exceeds
+OLDEST = 576  # x87, SSE and the header: what every processor with AVX exceeds
 XMM0 = slice(160, 176)
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.restype = ctypes.c_long

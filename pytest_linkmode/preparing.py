@@ -148,12 +148,14 @@ def _send_for_guests(session: Session) -> None:
     if not made:
         return
     from pytest_linkmode.guests import uml
+    from pytest_linkmode.guests.starting import Starting
 
     for name in sorted(names):
         if name not in made:
             session.missing(name)  # workers must not find out for themselves, and differ
     session.guests = made
     uml.send_for(options, everything=settings.tmp in made)
+    session.config.pluginmanager.register(Starting(), "linkmode-guests")
 
 
 def _check_filesystems(session: Session) -> None:

@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -127,9 +128,11 @@ def boot(program: str, line: int, console: int, preloaded: int | None = None) ->
         where = secluded()
         if where:
             end_with_parent()
+        path = where or os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
+        name = f"linkmode-{os.urandom(4).hex()}"
         kernel_process = os.fork()
         if kernel_process:
-            attend(kernel_process, watched)
+            attend(kernel_process, watched, os.path.join(path, name))
         end_with_parent()
         if where:
             be_first()
@@ -141,9 +144,8 @@ def boot(program: str, line: int, console: int, preloaded: int | None = None) ->
         if preloaded is not None:
             others = os.environ.get("LD_PRELOAD", "")
             os.environ["LD_PRELOAD"] = f"/proc/self/fd/{preloaded} {others}".strip()
-        path = where or os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
         os.environ["TMPDIR"] = path
-        os.execv(program, (program, *command_line(path, line, console)))
+        os.execv(program, (program, *command_line(path, name, line, console)))
     except OSError as error:
         os.write(console, str(error).encode())
     finally:
@@ -165,27 +167,30 @@ def be_first() -> None:
     os._exit(FAILED)
 
 
-def attend(kernel_process: int, watched: int) -> NoReturn:
+def attend(kernel_process: int, watched: int, own: str) -> NoReturn:
     """Wait until the kernel ends; end it, and all its processes, when who started us is gone.
 
     In a process namespace that process is the first (`be_first`), and nothing more is needed.
-    Without one, the processes in which it runs the programs of the guest would survive it.
+    Without one, the processes in which it runs the programs of the guest would survive it, and so
+    would its `own` directory, which a kernel removes only if it ends well.
     """
     ended = os.pidfd_open(kernel_process)
     select.select([watched, ended], [], [])
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(kernel_process, signal.SIGKILL)  # the kernel leads a group of its own
     os.kill(kernel_process, signal.SIGKILL)
+    os.waitpid(kernel_process, 0)
+    shutil.rmtree(own, ignore_errors=True)
     os._exit(FAILED)
 
 
-def command_line(path: str, line: int, console: int) -> tuple[str, ...]:
-    """Return the arguments of the kernel; whatever it keeps of itself lies below `path`."""
+def command_line(path: str, name: str, line: int, console: int) -> tuple[str, ...]:
+    """Return the arguments of the kernel, which keeps `name` below `path` for itself."""
     guest = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest.py")
     return (
         f"mem={os.environ.get(MEMORY_VARIABLE, MEMORY)}",
         f"uml_dir={path}/",
-        f"umid=linkmode-{os.urandom(4).hex()}",
+        f"umid={name}",
         "rootfstype=hostfs",
         "rootflags=/",
         "ro",

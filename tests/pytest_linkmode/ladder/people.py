@@ -153,9 +153,10 @@ class Person:
         """Run Python code as this user."""
         return self.run(self.python, "-W", "error", "-c", textwrap.dedent(code), *arguments)
 
-    def pytest(self, *arguments: str) -> Said:
+    def pytest(self, *arguments: str, **environment: str) -> Said:
         """Run pytest as this user, in their home."""
-        return self.run(self.python, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
+        command = (self.python, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
+        return self.run(*command, timeout=120, **environment)
 
 
 @dataclass(frozen=True)

@@ -210,16 +210,35 @@ sys.exit(gateway.main(["-c", "print('never')"]))
 def test_a_guest_whose_kernel_gives_up_is_gone_and_says_why(
     person: Person, *, namespaces: bool
 ) -> None:
+    kept = person.write("kept/by-guests", "").parent
     command = [person.python, "-c", PANICKING]
     if not namespaces:
         command = [person.python, "-c", UNSHARED, *command]
-    said = person.run(*command)
+    said = person.run(*command, TMPDIR=str(kept))
     assert said.status == gateway.FAILED, said.out + said.err
     assert said.out == ""
     assert said.err.splitlines()[0] == "the guest is gone; its last words:"
     assert said.err.splitlines()[-1].startswith(
         "Kernel panic - not syncing: Attempted to kill init"
     )
+    assert kernels() == set()
+    assert [left.name for left in kept.iterdir()] == ["by-guests"]
+
+
+@needs_guests
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "beside a worker"])
+def test_a_guest_that_does_not_come_up_ends_the_run_before_its_first_test(
+    person: Person, workers: tuple[str, ...]
+) -> None:
+    person.write("test_it.py", "def test_it(linkmode_fs): pass")
+    options = ("--linkmode-fs=xfs", "--linkmode-provider=uml", *workers)
+    said = person.pytest(*options, **{gateway.MEMORY_VARIABLE: "3M"})
+    assert said.status == pytest.ExitCode.USAGE_ERROR, said.out + said.err
+    *_, cause, error, hint = said.err.strip().splitlines()
+    assert cause.startswith("Too few physical memory!")
+    assert re.match(r"ERROR: worker gw\d is gone before it began: ", error)
+    assert gateway.MEMORY_VARIABLE in hint
+    assert "INTERNALERROR" not in said.out + said.err
     assert kernels() == set()
 
 

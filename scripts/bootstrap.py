@@ -68,6 +68,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """What each purpose needs beyond the project: dependency groups of pyproject.toml."""
 
 
+PATIENCE = 900.0
+"""Seconds that one command of a package manager may take."""
+
+
 class BootstrapError(Exception):
     """Something without which there is no way on; its text says what, why and what mends it."""
 
@@ -75,6 +79,28 @@ class BootstrapError(Exception):
 def say(line: str) -> None:
     """Tell the person what is being done; standard output belongs to the results."""
     print(line, file=sys.stderr, flush=True)
+
+
+def call(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> tuple[int | None, str]:
+    """Run a program that asks nothing; return its exit status, None if it was ended as it went on
+    for too long, and what it said.
+    """
+    try:
+        result = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"it was ended after {PATIENCE:g} s"
+    return result.returncode, result.stdout.strip() or "it said nothing"
 
 
 def elevation(
@@ -185,20 +211,10 @@ def install_packages(
         install_command(manager, packages),
     )
     for number, command in enumerate(commands if refresh else commands[:1]):
-        result = subprocess.run(
-            [*prefix, *command],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-            timeout=900,
-        )
-        said = result.stdout.strip()
-        if result.returncode == 0 and number != 1:
+        status, said = call([*prefix, *command], environment)
+        if status == 0 and number != 1:
             return None
-    return said or "it said nothing"
+    return said
 
 
 def install_each(manager: str, packages: Sequence[str], prefix: Sequence[str]) -> dict[str, str]:
@@ -244,7 +260,10 @@ def ensure_tools(purposes: Sequence[str] = ()) -> None:
     say(f"installing {', '.join(packages)}")
     refused = install_each(manager, packages, prefix)
     if refused:
-        why = "; ".join(f"{package} ({said.splitlines()[-1]})" for package, said in refused.items())
+        because: dict[str, list[str]] = {}
+        for package, said in refused.items():
+            because.setdefault(said.splitlines()[-1], []).append(package)
+        why = "; ".join(f"{', '.join(names)} ({said})" for said, names in because.items())
         say(f"could not install {why}; going on without. The command was: {command}")
 
 
@@ -314,19 +333,12 @@ def pip(*arguments: str) -> None:
     """Run pip in the environment, silently unless it fails; then BootstrapError has its words."""
     command = [environment_python(), "-m", "pip", "--disable-pip-version-check", *arguments]
     command.append("--quiet")
-    result = subprocess.run(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-    )
-    if result.returncode != 0:
+    status, said = call(command)
+    if status != 0:
+        how = "" if status is None else f" (exit status {status})"
         raise BootstrapError(
-            f"pip could not install what is needed (exit status {result.returncode}):\n"
-            f"{result.stdout.strip()}\n"
+            f"pip could not install what is needed{how}:\n"
+            f"{said}\n"
             "(The first run needs the package index, and one after pyproject.toml has changed.)"
         )
 

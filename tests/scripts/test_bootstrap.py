@@ -167,6 +167,20 @@ def test_a_package_that_is_refused_does_not_cost_the_others(
     assert said.endswith("The command was: pm install bindfs mount")
 
 
+def test_a_package_manager_that_does_not_end_is_ended_and_what_is_equal_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _manager(tmp_path, monkeypatch, "exec sleep 60")
+    tools = ("bindfs", "mount")
+    monkeypatch.setattr(bootstrap, "PACKAGES", {tool: {"pm": tool} for tool in tools})
+    monkeypatch.setattr(bootstrap, "missing_tools", lambda: tools)
+    monkeypatch.setattr(bootstrap, "elevation", lambda: ())
+    monkeypatch.setattr(bootstrap, "PATIENCE", 0.1)
+    bootstrap.ensure_tools()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("could not install bindfs, mount (it was ended after 0.1 s); going on")
+
+
 def test_only_the_tests_need_the_programs_of_ordinary_users(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

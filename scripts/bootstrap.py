@@ -31,6 +31,7 @@ from pytest_linkmode.filesystems.packages import PACKAGES  # noqa: E402
 from pytest_linkmode.guests import uml  # noqa: E402
 from pytest_linkmode.guests.gateway import KERNEL  # noqa: E402
 from pytest_linkmode.processes import which  # noqa: E402
+from scripts import calling  # noqa: E402
 
 STATE = os.path.join(ROOT, ".linkmode")
 """Everything the scripts make lies below this directory, which git ignores."""
@@ -68,10 +69,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """What each purpose needs beyond the project: dependency groups of pyproject.toml."""
 
 
-PATIENCE = 900.0
-"""Seconds that one command of a package manager may take."""
-
-
 class BootstrapError(Exception):
     """Something without which there is no way on; its text says what, why and what mends it."""
 
@@ -79,28 +76,6 @@ class BootstrapError(Exception):
 def say(line: str) -> None:
     """Tell the person what is being done; standard output belongs to the results."""
     print(line, file=sys.stderr, flush=True)
-
-
-def call(
-    command: Sequence[str], environment: Mapping[str, str] | None = None
-) -> tuple[int | None, str]:
-    """Run a program that asks nothing; return its exit status, None if it was ended as it went on
-    for too long, and what it said.
-    """
-    try:
-        result = subprocess.run(
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-            timeout=PATIENCE,
-        )
-    except subprocess.TimeoutExpired:
-        return None, f"it was ended after {PATIENCE:g} s"
-    return result.returncode, result.stdout.strip() or "it said nothing"
 
 
 def elevation(
@@ -211,7 +186,7 @@ def install_packages(
         install_command(manager, packages),
     )
     for number, command in enumerate(commands if refresh else commands[:1]):
-        status, said = call([*prefix, *command], environment)
+        status, said = calling.call([*prefix, *command], env=environment)
         if status == 0 and number != 1:
             return None
     return said
@@ -333,11 +308,10 @@ def pip(*arguments: str) -> None:
     """Run pip in the environment, silently unless it fails; then BootstrapError has its words."""
     command = [environment_python(), "-m", "pip", "--disable-pip-version-check", *arguments]
     command.append("--quiet")
-    status, said = call(command)
+    status, said = calling.call(command)
     if status != 0:
-        how = "" if status is None else f" (exit status {status})"
         raise BootstrapError(
-            f"pip could not install what is needed{how}:\n"
+            f"pip could not install what is needed{calling.ending(status)}:\n"
             f"{said}\n"
             "(The first run needs the package index, and one after pyproject.toml has changed.)"
         )

@@ -25,6 +25,7 @@ from xml.etree import ElementTree
 from scripts import docs, wheels
 from scripts.bootstrap import ROOT, STATE
 from scripts.building import build_wheel
+from scripts.calling import call
 from scripts.wheels import SDISTS, Pin
 
 CACHE = os.path.join(STATE, "downstream")
@@ -105,7 +106,7 @@ def run_suite(programs: str, project: str, work: str, filesystem: str = "") -> O
         for name, value in os.environ.items()
         if not name.startswith(("PYTEST_", "PYTHON", "LINKMODE_"))
     }
-    ran = subprocess.run(
+    status, said = call(
         [
             *(os.path.join(programs, "pytest"), "-p", "no:cacheprovider", f"--junit-xml={junit}"),
             *([option] if filesystem else []),
@@ -117,17 +118,11 @@ def run_suite(programs: str, project: str, work: str, filesystem: str = "") -> O
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONDONTWRITEBYTECODE": "1",
         },
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
     )
-    if ran.returncode not in (0, 1) or not os.path.exists(junit):
-        raise DownstreamError(f"{project}: pytest ended with {ran.returncode}:\n{ran.stdout}")
-    if filesystem and f"linkmode: {option} (" not in ran.stdout:
-        raise DownstreamError(f"{project}: {option} is not in the header:\n{ran.stdout}")
+    if status not in (0, 1) or not os.path.exists(junit):
+        raise DownstreamError(f"{project}: pytest ended with {status}:\n{said}")
+    if filesystem and f"linkmode: {option} (" not in said:
+        raise DownstreamError(f"{project}: {option} is not in the header:\n{said}")
     return outcomes(junit)
 
 

@@ -13,11 +13,12 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from scripts.calling import call, ending
 
 PINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wheels.txt")
 
@@ -140,20 +141,11 @@ def download(directory: str, pins: Sequence[Pin], form: Form = WHEELS) -> None:
         *("--require-hashes", "--no-deps", *form.options),
         *("--dest", directory, "--requirement", asked),
     ]
-    result = subprocess.run(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1800,
-    )
+    status, said = call(command, patience=1800)
     os.unlink(asked)
-    if result.returncode != 0:
+    if status != 0:
         raise WheelsError(
-            f"pip could not get {', '.join(pin.project for pin in pins)} "
-            f"(exit status {result.returncode}):\n{result.stdout.strip()}\n"
+            f"pip could not get {', '.join(pin.project for pin in pins)}{ending(status)}:\n{said}\n"
             f"The first run needs the package index. Without one, put the {form.name} with these "
             f"hashes into {directory} yourself."
         )

@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 from xml.etree import ElementTree
 
-from scripts import bootstrap, wheels
+from scripts import bootstrap, calling, wheels
 
 STATE = os.path.join(bootstrap.STATE, "wine")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -420,20 +420,14 @@ def ensure_project(machine: Machine) -> None:
     ensure_unpacked(machine, machine.build, wheels.read_pins(path=BUILD_PINS), wheels.WHEELS)
     with tempfile.TemporaryDirectory(prefix=MAKING, dir=machine.root) as scratch:
         program = "import hatchling.build, sys; hatchling.build.build_wheel(sys.argv[1])"
-        result = subprocess.run(
+        status, said = calling.call(
             [sys.executable, "-c", program, scratch],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": machine.build},
             cwd=bootstrap.ROOT,
-            timeout=120,
-            text=True,
         )
         made = [name for name in os.listdir(scratch) if name.endswith(".whl")]
-        if result.returncode != 0 or len(made) != 1:
-            raise WineError(f"the wheel could not be built:\n{result.stdout.strip()}")
+        if status != 0 or len(made) != 1:
+            raise WineError(f"the wheel could not be built{calling.ending(status)}:\n{said}")
         unpack_project(machine, os.path.join(scratch, made[0]))
 
 
@@ -758,7 +752,7 @@ def main(arguments: Sequence[str]) -> int:
         WineError,
         wheels.WheelsError,
         bootstrap.BootstrapError,
-        subprocess.TimeoutExpired,  # building the wheel, or ending the server
+        subprocess.TimeoutExpired,  # ending the server
     ) as error:
         say(f"error: {error}")
         return 1

@@ -17,7 +17,7 @@ from pytest_linkmode.config import Settings
 from pytest_linkmode.filesystems import FILESYSTEMS, provider_of
 from pytest_linkmode.filesystems.base import SYSTEMS
 from pytest_linkmode.guests import xstate
-from scripts import bootstrap
+from scripts import bootstrap, calling
 from scripts.bootstrap import BootstrapError
 
 Find = Callable[[str], str | None]
@@ -175,7 +175,7 @@ def test_a_package_manager_that_does_not_end_is_ended_and_what_is_equal_is_said_
     monkeypatch.setattr(bootstrap, "PACKAGES", {tool: {"pm": tool} for tool in tools})
     monkeypatch.setattr(bootstrap, "missing_tools", lambda: tools)
     monkeypatch.setattr(bootstrap, "elevation", lambda: ())
-    monkeypatch.setattr(bootstrap, "PATIENCE", 0.1)
+    monkeypatch.setattr(calling, "PATIENCE", 0.1)
     bootstrap.ensure_tools()
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("could not install bindfs, mount (it was ended after 0.1 s); going on")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_linkmode import cli, ladder, namespaces, rungs
+from pytest_linkmode import cli, namespaces, rungs
 from pytest_linkmode.config import Settings
 from pytest_linkmode.faults.support import unavailable
 from pytest_linkmode.filesystems import kind_of, missing, survey
@@ -72,6 +72,14 @@ def test_what_a_page_says_to_type_does_what_it_says(
     assert [name for name in scene.leaves if not (place / name).exists()] == []
 
 
+LOOKING = """
+import sys
+from pytest_linkmode import ladder
+from pytest_linkmode.config import Settings
+print(ladder.look(sys.argv[1], Settings()) or "")
+"""
+
+
 def _need(scene: Scene, *, guests: bool) -> None:
     """Skip where the machine cannot make what the command asks for by name, or only for tests of
     pytest in `guests`.
@@ -81,13 +89,29 @@ def _need(scene: Scene, *, guests: bool) -> None:
         if name in only_guests and not guests:
             pytest.skip(f"{name}: in guests of pytest only")
         if name in rungs.RUNGS:
-            lacking = ladder.look(name, Settings())
+            lacking = _lacking(name)
         else:
-            lacking = missing(kind_of(name), Settings())
-        if lacking is not None:
-            pytest.skip(str(lacking))
+            lacking = str(missing(kind_of(name), Settings()) or "")
+        if lacking:
+            pytest.skip(lacking)
     if scene.faults and (refused := unavailable()) is not None:
         pytest.skip(str(refused))
+
+
+def _lacking(rung: str) -> str:
+    """Return why the machine has no such rung, as who types a command there would be told: this
+    process may have threads, with which it could take no user namespace.
+    """
+    asked = subprocess.run(
+        [sys.executable, "-c", LOOKING, rung],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != namespaces.VARIABLE},
+    )
+    return asked.stdout.strip()
 
 
 def _process(

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 # The support modules are tests.linker.*. Last on the path, so that an installed linker wins.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -19,20 +18,6 @@ from tests.linker import trees, users  # noqa: E402
 from tests.linker.crews import crew  # noqa: E402
 
 __all__ = ["crew"]
-
-settings.register_profile(
-    "linker",
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=200,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-settings.register_profile(
-    "linker-long", settings.get_profile("linker"), derandomize=False, max_examples=5_000
-)
-PROFILE = os.environ.get("LINKER_PROFILE", "linker")
-"""``LINKER_PROFILE=linker-long pytest tests/linker/test_properties.py`` looks further."""
 
 
 def _fast_directory() -> str | None:

@@ -22,8 +22,8 @@ from linker import LinkError, LinkMode, link_tree
 from linker.journal import RESERVED, SAVED, STAGE
 from linker.platforms.linux import CALLS, Calls
 from pytest_linkmode.layouts import TestFilesystem
+from tests import profiles
 from tests.linker import trees
-from tests.linker.conftest import PROFILE
 from tests.linker.seams import REFLINKING, Deed, Fault, Tap, die
 from tests.linker.trees import Directory, File, Symlink, Tree
 
@@ -31,7 +31,7 @@ LINKERS = 8
 FAILING, KILLED = 2, 5
 """Which of them are made to fail, and killed."""
 
-PATIENCE = 20 if PROFILE == "linker-long" else 1
+PATIENCE = 20 if profiles.NAME == "linker-long" else 1
 
 
 def source_of(number: int) -> Tree:

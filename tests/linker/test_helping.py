@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linker import LinkError, LinkMode, LinkReport, cli, helping, link_tree
@@ -36,6 +36,7 @@ from tests.linker.attributes import NOCOW, set_flag
 from tests.linker.crews import ALL, Crew
 from tests.linker.seams import Tap, descriptors, die, in_child
 from tests.linker.trees import Directory, File, Symlink, Tree
+from tests.profiles import PROFILE
 
 
 def package(name: str) -> dict[str, Any]:
@@ -647,6 +648,7 @@ def size(node: Node) -> int:
     return 1 + len(node.files) + len(node.symlinks) + sum(map(size, node.directories))
 
 
+@settings(PROFILE)
 @given(SHAPES)
 def test_all_of_a_directory_is_on_one_ticket_or_another(shape: Any) -> None:
     top = grow(shape)

@@ -18,9 +18,9 @@ from linker import Existing, LinkError, LinkMode, LinkReport, link_tree
 from linker.journal import RESERVED
 from linker.platforms.linux import Calls
 from tests.linker import model, trees
-from tests.linker.conftest import PROFILE
 from tests.linker.seams import REFLINKING, WITHOUT_FLAGS, Fault, Tap, descriptors
 from tests.linker.trees import PAST, Directory, Entry, File, Symlink, Tree
+from tests.profiles import PROFILE
 
 FILE_MODES = st.sampled_from([0o644, 0o755, 0o400, 0o600, 0o444, 0o4755, 0o2711, 0o777])
 DIRECTORY_MODES = st.sampled_from([0o755, 0o755, 0o555, 0o500, 0o700, 0o1777, 0o775])
@@ -119,7 +119,7 @@ def both(scene: str, merge: tuple[Tree, Tree | None]) -> Iterator[tuple[str, str
             trees.remove(f"{scene}/{name}")
 
 
-@settings(settings.get_profile(PROFILE))
+@settings(PROFILE)
 @given(
     merge=drawn_merges(),
     mode=st.sampled_from(LinkMode),
@@ -176,7 +176,7 @@ def attempt(source: str, there: str, mode: LinkMode, tap: Tap) -> LinkReport | L
         return error
 
 
-@settings(settings.get_profile(PROFILE))
+@settings(PROFILE)
 @given(
     merge=drawn_merges(),
     mode=st.sampled_from(LinkMode),
@@ -218,7 +218,7 @@ def test_after_an_error_at_a_random_call_nothing_has_changed(
         assert not [said for said in found if not any(repr(p) in said for p in ended.leftovers)]
 
 
-@settings(settings.get_profile(PROFILE), max_examples=30)
+@settings(PROFILE, max_examples=30)
 @given(merge=drawn_merges(), mode=st.sampled_from(LinkMode))
 def test_where_nothing_may_exist_any_common_name_is_refused(
     scene: str, merge: tuple[Tree, Tree | None], mode: LinkMode
@@ -237,7 +237,7 @@ def test_where_nothing_may_exist_any_common_name_is_refused(
             assert not model.problems(wanted, before, after, mode.value, source_path=source)
 
 
-@settings(settings.get_profile(PROFILE), max_examples=30)
+@settings(PROFILE, max_examples=30)
 @given(merge=drawn_merges(), mode=st.sampled_from(LinkMode))
 def test_linking_twice_is_linking_once(
     scene: str, merge: tuple[Tree, Tree | None], mode: LinkMode

@@ -8,12 +8,13 @@ import os
 import pathlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_linkmode.extents import Extent, ExtentFlag, joined, overlap, placed, written
 from pytest_linkmode.fiemap import ExtentReader, fiemap, fiemap_extent
 from pytest_linkmode.layouts import TestFilesystem
+from tests.profiles import PROFILE
 
 BLOCK = 4096
 
@@ -133,6 +134,7 @@ EXTENTS = st.lists(
 )
 
 
+@settings(PROFILE)
 @given(EXTENTS, EXTENTS)
 def test_two_lists_overlap_if_any_byte_of_the_disk_is_in_both(
     first: list[Extent], second: list[Extent]
@@ -143,6 +145,7 @@ def test_two_lists_overlap_if_any_byte_of_the_disk_is_in_both(
     assert overlap(first, second) is bool(disk(first) & disk(second))
 
 
+@settings(PROFILE)
 @given(EXTENTS, st.data())
 def test_cutting_extents_in_pieces_changes_nothing(
     extents: list[Extent], data: st.DataObject

@@ -6,12 +6,13 @@ import errno
 import pathlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.faults import Fault, Kill
 from pytest_linkmode.faults.spec import EFFECTS, ERRORS, MET, OPS, format_fault, parse
+from tests.profiles import PROFILE
 
 WORDS = st.text(min_size=1, max_size=20).filter(lambda text: text == text.strip())
 WHERE = {
@@ -22,6 +23,7 @@ WHERE = {
 }
 
 
+@settings(PROFILE)
 @given(
     st.builds(Fault, st.sampled_from(OPS), st.sampled_from(ERRORS), **WHERE)
     | st.builds(Kill, st.sampled_from(OPS), when=st.sampled_from(("before", "after")), **WHERE)

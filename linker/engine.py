@@ -17,7 +17,14 @@ from linker.choices import Choices, StartAgain
 from linker.cloning import clone_for
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, insist, link_error, name_left
-from linker.inputs import check_file, check_roots, mutable_matcher, parse_mode, parse_processes
+from linker.inputs import (
+    check_file,
+    check_roots,
+    mutable_matcher,
+    parse_existing,
+    parse_mode,
+    parse_processes,
+)
 from linker.journal import RESERVED, STAGE, Undo, recover
 from linker.making import Maker, Tally
 from linker.merging import PATIENCE, Merger, refuse_conflict
@@ -470,7 +477,7 @@ class _Run:
 def _run(
     mode: LinkMode | str,
     policy: Policy,
-    existing: Existing,
+    existing: Existing | str,
     mutable: Sequence[str],
     platform: Platform | None,
     observer: Observer | None,
@@ -484,7 +491,7 @@ def _run(
     return _Run(
         mode=parse_mode(mode),
         policy=policy,
-        existing=existing,
+        existing=parse_existing(existing),
         mutable=mutable,
         strict=strict,
         platform=platform or current(),
@@ -533,7 +540,7 @@ def link_tree(
     *,
     mode: LinkMode | str = LinkMode.CLONE,
     policy: Policy = REFERENCE,
-    existing: Existing = Existing.MERGE,
+    existing: Existing | str = Existing.MERGE,
     mutable: Sequence[str] = (),
     strict: bool = False,
     platform: Platform | None = None,
@@ -577,7 +584,7 @@ def link_source(
     *,
     mode: LinkMode | str = LinkMode.CLONE,
     policy: Policy = REFERENCE,
-    existing: Existing = Existing.MERGE,
+    existing: Existing | str = Existing.MERGE,
     mutable: Sequence[str] = (),
     strict: bool = False,
     platform: Platform | None = None,
@@ -613,7 +620,7 @@ def link_file(
     *,
     mode: LinkMode | str = LinkMode.CLONE,
     policy: Policy = REFERENCE,
-    existing: Existing = Existing.MERGE,
+    existing: Existing | str = Existing.MERGE,
     strict: bool = False,
     platform: Platform | None = None,
     observer: Observer | None = None,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 
 from linker.conditions import Condition
 from linker.failures import printable
-from linker.modes import LinkMode
+from linker.journal import STAGE
+from linker.modes import Existing, LinkMode
 from linker.platforms.base import Kind
 from linker.report import LinkError
 from linker.tree import Node, absolute
@@ -80,6 +81,7 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
         )
     above: dict[str, os.stat_result] = {}
     real, real_source = _real(target, above), _real(source, above)
+    _check_names(**{"source": real_source, target_is: real})
     taken = os.path.lexists(target)  # first: between the two another linker may make it
     facts = _seen(real)
     if taken and (facts is None or not stat.S_ISDIR(facts.st_mode)):
@@ -109,6 +111,20 @@ def check_roots(source: str, target: str, *, target_is: str = "target") -> str:
                 path=target,
             )
     return real
+
+
+def _check_names(**paths: str) -> None:
+    """Refuse what lies in something that the next link would take for a stage, and remove."""
+    for what, path in paths.items():
+        for name in path.split(os.sep):
+            if name.startswith(STAGE):
+                raise LinkError(
+                    f"the {what} {printable(path)} has a reserved name",
+                    why=f"names that begin with {STAGE!r} are those of interrupted links, which "
+                    "are removed",
+                    hint="give it another name",
+                    path=path,
+                )
 
 
 def _seen(path: str) -> os.stat_result | None:
@@ -194,7 +210,8 @@ def check_file(source: str, target: str) -> Kind:
             path=target,
             condition=Condition.IS_DIRECTORY,
         )
-    if _place_of(source) == _place_of(target):
+    _check_names(source=os.path.join(*_place_of(source)), target=os.path.join(*_place_of(target)))
+    if _is_one_place(_place_of(source), _place_of(target)):
         raise LinkError(
             "source and target are the same file",
             why=printable(source),
@@ -209,6 +226,19 @@ def _place_of(path: str) -> tuple[str, str]:
     return os.path.realpath(directory), name
 
 
+def _is_one_place(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Return whether two (directory, name) are one, by whatever way each leads there."""
+    if one == other:
+        return True
+    first, second = _seen(one[0]), _seen(other[0])
+    return (
+        one[1] == other[1]
+        and first is not None
+        and second is not None
+        and os.path.samestat(first, second)
+    )
+
+
 def parse_mode(mode: LinkMode | str) -> LinkMode:
     if isinstance(mode, LinkMode):
         return mode
@@ -218,6 +248,16 @@ def parse_mode(mode: LinkMode | str) -> LinkMode:
         raise LinkError(
             f"unknown link mode {mode!r}",
             hint="choose one of " + ", ".join(m.value for m in LinkMode) + " (or reflink)",
+        ) from error
+
+
+def parse_existing(existing: Existing | str) -> Existing:
+    try:
+        return Existing(existing)
+    except ValueError as error:
+        raise LinkError(
+            f"{existing!r} is nothing to do with what exists",
+            hint="choose one of " + ", ".join(each.value for each in Existing),
         ) from error
 
 

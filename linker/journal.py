@@ -280,7 +280,7 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
                 return False
             if platform.look(handle, _KEEP) is not None:
                 return False
-            _settle(platform, directory, handle)
+            _settle(platform, directory, handle, platform.facts(handle).owner)
             remaining = remove_tree(platform, directory, name)
             if remaining != [name]:  # else another linker's mark may have come meanwhile
                 break
@@ -291,8 +291,8 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
         platform.close(handle)
 
 
-def _settle(platform: Platform, directory: int, stage: int) -> None:
-    """Pay what is noted in a stage that a killed run left. Raises `Failed`."""
+def _settle(platform: Platform, directory: int, stage: int, owner: int) -> None:
+    """Pay what is noted in a stage that a killed run of `owner` left. Raises `Failed`."""
     owed = [
         (_owed(platform.read_record(stage, entry)), entry)
         for entry in platform.entries(stage).files
@@ -300,7 +300,7 @@ def _settle(platform: Platform, directory: int, stage: int) -> None:
     ]
     # The innermost first, and each for good: an outer one may shut us out when it has its bits.
     for debt, note in sorted(owed, key=_when_due, reverse=True):
-        _finish(platform, directory, debt)
+        _finish(platform, directory, debt, owner)
         platform.remove_file(stage, note)
 
 
@@ -337,15 +337,21 @@ def _owed(data: bytes) -> _Debt:
         record = json.loads(data)
         names, final = list(map(str, record["path"])), int(record["final"])
         temporary = (record["inode"], record["temporary"])
-    except (ValueError, TypeError, LookupError):
-        return _NO_DEBT  # killed while it was written, which is before it was needed
-    if any(name in ("", ".", "..") or "/" in name for name in names):
-        return _NO_DEBT  # not by us
-    return _Debt(names, temporary, final)
+        os.fsencode("".join(names))
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return _NO_DEBT  # killed while it was written, which is before it was needed; or not by us
+    if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names):
+        return _NO_DEBT
+    return _Debt(names, temporary, final) if 0 <= final <= 0o7777 else _NO_DEBT
 
 
-def _finish(platform: Platform, directory: int, debt: _Debt) -> None:
-    """Give a directory the permission bits that a killed run still owed it."""
+def _finish(platform: Platform, directory: int, debt: _Debt, owner: int) -> None:
+    """Give a directory the permission bits that a killed run still owed it.
+
+    Anybody can make what looks like a stage, where all may make entries: what is noted in one holds
+    for directories of its `owner` alone, who could give them these bits without us. In a stage of
+    our own it holds for all.
+    """
     names, temporary, final = debt
     if names is None:
         return
@@ -354,7 +360,7 @@ def _finish(platform: Platform, directory: int, debt: _Debt) -> None:
         for name in names:
             trail.enter(name)
         facts = platform.facts(trail.handle)
-        if (facts.inode, facts.mode) == temporary:
+        if (facts.inode, facts.mode) == temporary and owner in (facts.owner, _myself()):
             for entry in platform.entries(trail.handle).directories:
                 if entry.startswith(STAGE):  # while it can be removed from there
                     recover(platform, trail.handle, entry)
@@ -367,6 +373,11 @@ def _finish(platform: Platform, directory: int, debt: _Debt) -> None:
             raise
     finally:
         trail.reset()
+
+
+def _myself() -> int:
+    """Return the number of this user, -1 where users have none."""
+    return os.geteuid() if hasattr(os, "geteuid") else -1
 
 
 def open_up(
@@ -468,8 +479,9 @@ def _remove_once(platform: Platform, directory: int, name: str) -> list[str]:
 class Change(NamedTuple):
     """One name that was given, or was about to be given, an entry of ours.
 
-    `number` is the entry's name in `stage`: after a swap the replaced entry has it. `inode` is 0
-    for a hard link, whose inode is the source's. `node` is set for a directory placed whole.
+    `number` is the entry's name in `stage`: after a swap the replaced entry has it. `inode` is
+    negative for a hard link, whose inode others have too, and 0 for one of which it was not seen
+    yet: then it is the source's. `node` is set for a directory placed whole.
     `made_ns` is the filesystem's time when all of it had been made and nobody else had seen it.
     `certain` is False for a hard link whose call failed: an error can hide a success. `letters` is
     the name as the target has it, where that folds letters and had it in others.
@@ -605,7 +617,7 @@ class Undo:
         name = change.letters or change.name
         there = platform.look(handle, name)
         backup = platform.look(stage.handle, number)
-        ours = change.inode or self._source_inode(node, change.name)
+        ours = abs(change.inode) or self._source_inode(node, change.name)
         if stage.emulate_exchange and (backup is None or backup.inode == ours):
             older = platform.look(stage.handle, number + ASIDE)
             if older is not None and older.inode != ours:  # it stopped halfway
@@ -616,7 +628,7 @@ class Undo:
         replaced = backup is not None and backup.inode != ours
         if there is not None and (there.inode != ours or self._is_later(handle, change)):
             return  # not ours, or not ours any more
-        if backup is not None and not replaced and not (there is not None and change.inode):
+        if backup is not None and not replaced and not (there is not None and change.inode > 0):
             return  # never placed, or the very file that was there before
         if there is None:
             if replaced:
@@ -645,7 +657,7 @@ class Undo:
 
     def _may_be_anothers(self, change: Change) -> bool:
         """Return whether a name that holds what we placed may be another linker's as well."""
-        return not change.inode and (not change.certain or self._company())
+        return change.inode <= 0 and (not change.certain or self._company())
 
     def _put_back(self, stage: Stage, aside: str, handle: int, name: str) -> None:
         """Give another linker's entry its name again, unless a newer one has it by now."""
@@ -673,8 +685,8 @@ class Undo:
         """Return whether an entry with our inode number was made after ours had been seen: ours was
         replaced, removed, and the number given again.
         """
-        if not change.inode:
-            return False  # the source has it still
+        if change.inode <= 0 and not change.made_ns:
+            return False  # the source has it still, or had when we looked
         born = self._platform.born(handle, change.name)
         return born is not None and born > change.made_ns
 

@@ -6,6 +6,7 @@ without a call of ours but the platform's, and what does not is the policy's to 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from linker.helping import Division, Forking, Piece
 
 Primitive = Callable[[int, str, int, str], int]
-"""Makes one file: (source directory, name, target directory, new name) -> inode number or 0."""
+"""Makes one file: (source directory, name, target directory, new name) -> inode number, which is
+negative for a hard link.
+"""
 
 Direct = Callable[[int, str, int, str, Callable[[int, int], None]], int]
 """Makes one file right under its name, as a primitive; tells (inode number, time) before that."""
@@ -91,7 +94,7 @@ class Maker:
         }
         """What makes a file in a mode; what makes a symlink depends on its directory."""
         self._helping = False
-        self._untold: list[tuple[Sequence[Piece], list[int]]] = []
+        self._untold: list[tuple[Sequence[Piece], list[int], LinkMode]] = []
         """What helpers have told of their tickets and no node has been told yet."""
 
     def outset(self, node: Node, stage: Stage, number: str) -> tuple[Tally, bool]:
@@ -277,7 +280,7 @@ class Maker:
         for piece in ticket:
             for node in piece.nodes:
                 found.append(node.inode)
-                found.extend(node.inodes.values())
+                found.extend(map(abs, node.inodes.values()))
         return found
 
     def _adopt(
@@ -299,9 +302,11 @@ class Maker:
             if number:
                 tally.modes[mode] += number
                 pair.worked.add(mode)
+        linked = found[[*LinkMode].index(LinkMode.HARDLINK)] > 0
+        mode = LinkMode.HARDLINK if linked else pair.mode
         tally.symlinks += found[_HEAD - 2]
         tally.directories += found[_HEAD - 1]
-        self._untold.append((ticket, found))
+        self._untold.append((ticket, found, mode))
         if self._advance is not None:
             for piece in ticket:
                 for each in piece.nodes:
@@ -314,14 +319,27 @@ class Maker:
         If that is interrupted it can be done once more.
         """
         while self._untold:
-            ticket, found = self._untold[-1]
+            ticket, found, mode = self._untold[-1]
             numbers = iter(found[_HEAD:])
             for piece in ticket:
                 for each in piece.nodes:
                     each.inode = next(numbers)
-                    names = (*each.files, *each.symlinks)
-                    each.inodes = dict(zip(names, numbers, strict=False))
+                    made = list(itertools.islice(numbers, len(each.files) + len(each.symlinks)))
+                    each.inodes = self.told(each, each.files, made, mode)
             self._untold.pop()
+
+    def told(
+        self, node: Node, files: Sequence[str], numbers: Sequence[int], mode: LinkMode
+    ) -> dict[str, int]:
+        """Return what `Node.inodes` holds of these files, which a helper has made in a mode or, if
+        they are mutable, as copies, and of all symlinks.
+        """
+        mutable = self._is_mutable
+        found = dict(zip((*files, *node.symlinks), numbers, strict=True))
+        if mode is LinkMode.HARDLINK:
+            linked = [name for name in files if mutable is None or not mutable(node, name)]
+            found.update((name, -found[name]) for name in linked)
+        return found
 
     def _clear(self, piece: Piece, inside: Trail) -> None:
         """Remove what a helper may have made of a piece. What resists is met once more when it is
@@ -526,7 +544,8 @@ class Maker:
         if mode is LinkMode.HARDLINK:
             changes.append(Change(new, stage, "", 0, None, 0))
             try:
-                platform.hardlink(source, stored, target, new)
+                inode = platform.hardlink(source, stored, target, new)
+                changes[-1] = changes[-1]._replace(inode=inode)
             except Failed as failed:
                 unsure = changes.pop()
                 if condition(platform, failed) is not Condition.EXISTS:

@@ -252,6 +252,9 @@ def _planted(files: Mapping[str, Entry], directories: Iterable[str]) -> Branch:
     top = Branch()
     folded: dict[int, dict[str, str]] = {id(top): {}}
     for path, entry in files.items():
+        given: tuple[object, object] = (path, entry)
+        if not isinstance(given[0], str) or not isinstance(given[1], Entry):
+            raise _refused(str(path), f"{entry!r} does not say what it is", "give an Entry")
         *above, name = _parts(path)
         branch = _descend(top, above, folded, path)
         _check_entry(path, entry)

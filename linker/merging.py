@@ -24,7 +24,7 @@ from linker.platforms.base import Failed, Kind, Platform
 from linker.policy import Step
 from linker.report import LinkError
 from linker.staging import Stages, stage_path
-from linker.tree import Lost, Node, Trail, spelled
+from linker.tree import Lost, Node, Trail, spelled, walk
 
 if TYPE_CHECKING:
     from linker.helping import Forking
@@ -106,11 +106,16 @@ class Merger:
         self._processes = processes
         self._take_back = take_back
         self._team: Team | None = None
+        self._sources: set[tuple[int, int]] = set()
+        """(device, inode) of every directory of the source."""
         self.records: list[Record] = []
         self.tallies: dict[Node, Tally] = {}
 
     def run(self, base: Node) -> None:
         """Merge `base` and whatever the target has of the directories below it."""
+        if any(child.present for child in base.directories):
+            below = [node for node, entering in walk(base) if entering and node.inode]
+            self._sources = {(node.device, node.inode) for node in below}
         try:
             self._run([(True, base)])
         finally:
@@ -180,7 +185,14 @@ class Merger:
             return
         try:
             self._team = Team(
-                self._platform, self._maker, pair, stage, self._source, self._target, tickets
+                self._platform,
+                self._maker,
+                pair,
+                stage,
+                self._source,
+                self._target,
+                tickets,
+                self._sources,
             )
         except OSError:  # no descriptors, no memory: then alone
             return
@@ -282,6 +294,7 @@ class Merger:
         try:
             facts = self._platform.facts(target)
             record = Record(node, (facts.device, facts.inode))
+            self._refuse_source(record)
             self.records.append(record)
             if not self._platform.is_writable(target):
                 self._widen(record, target, facts.mode)
@@ -291,6 +304,17 @@ class Merger:
             self._stages.meet_in_target(node, target)
         self._stages.at(node, target)
         return source, target, record
+
+    def _refuse_source(self, record: Record) -> None:
+        """Raise where a directory of the target is one of the source's as well, by a bind mount."""
+        if record.identity in self._sources:
+            path = record.node.path or "the target"
+            raise LinkError(
+                f"{path} is a directory of the source too",
+                why="it is mounted there, and to replace a file in it would be to lose it",
+                hint="link to where no part of the source is mounted",
+                path=record.node.path,
+            )
 
     def _merge(self, node: Node, done: Done | None = None) -> list[Node]:
         """Place everything that belongs into a directory that exists, but what a helper has `done`.
@@ -606,7 +630,7 @@ class Merger:
             platform.exchange_emulated(stage.handle, change.number, target, name)
             landed = platform.look(stage.handle, change.number)
         else:
-            inode = change.inode or None
+            inode = change.inode if change.inode > 0 else None
             landed = platform.exchange(stage.handle, change.number, target, name, inode)
         if landed is not None and landed.kind is Kind.DIRECTORY:
             platform.exchange(stage.handle, change.number, target, name)

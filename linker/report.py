@@ -76,6 +76,9 @@ class LinkError(Exception):
         self.edge = edge
         self.left = left
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return again, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         lines = [self.what + (f": {self.why}" if self.why else "")]
         if self.left:
@@ -83,6 +86,15 @@ class LinkError(Exception):
         if self.hint:
             lines.append(f"hint: {self.hint}")
         return "\n".join(lines)
+
+
+def again(
+    kind: type[BaseException], args: tuple[object, ...], has: dict[str, object]
+) -> BaseException:
+    """Return an error as it was, in another process or as a copy."""
+    error = kind.__new__(kind, *args)
+    error.__setstate__(has)
+    return error
 
 
 def left_line(left: tuple[str, ...]) -> str:

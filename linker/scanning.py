@@ -28,8 +28,8 @@ _TICKETS = 64
 _ROOM = 1 << 18
 """Bytes that the answer to one ticket may take; of those that are not needed there is no page."""
 
-Row = tuple[int, int, int, int, Sequence[str], Sequence[str], list[str]]
-"""One directory: device, mode, both times, names of files, symlinks and directories."""
+Row = tuple[int, int, int, int, int, Sequence[str], Sequence[str], list[str]]
+"""One directory: device, inode, mode, both times, names of files, symlinks and directories."""
 
 Folding = list[tuple[int, str, str]]
 """(number of a row, name, name) for names that fold."""
@@ -102,7 +102,7 @@ def _answer(found: Scan, ticket: Sequence[Node]) -> tuple[list[Row], Folding]:
         numbers[node] = len(rows)
         rows.append(
             (
-                *(node.device, node.mode, node.atime_ns, node.mtime_ns),
+                *(node.device, node.inode, node.mode, node.atime_ns, node.mtime_ns),
                 *(node.files, node.symlinks, [child.name for child in below]),
             )
         )
@@ -116,7 +116,7 @@ def _adopt(found: Scan, ticket: Sequence[Node], rows: list[Row], folding: Foldin
     stack = list(ticket)
     for row in rows:
         node = stack.pop()
-        node.device, node.mode, node.atime_ns, node.mtime_ns, *lists = row
+        node.device, node.inode, node.mode, node.atime_ns, node.mtime_ns, *lists = row
         node.files, node.symlinks, names = lists
         found.files += len(node.files)
         if names:

@@ -75,7 +75,8 @@ class Team:
     """The helpers of one merge, and what is on the `tickets`.
 
     `pair` is what is known of their files and the stage, `source` and `target` are the trails to
-    their directories. Raises OSError if the means cannot be had.
+    their directories, `sources` are (device, inode) of all of the source. Raises OSError if the
+    means cannot be had.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Team:
         source: Trail,
         target: Trail,
         tickets: Sequence[Sequence[Share]],
+        sources: set[tuple[int, int]],
     ) -> None:
         self._platform = platform
         self._maker = maker
@@ -95,6 +97,7 @@ class Team:
         self.stage = stage
         self._source = source
         self._target = target
+        self._sources = sources
         self._tickets: list[list[_Place]] = []
         self._places: dict[Node, _Place] = {}
         sizes = []
@@ -159,7 +162,7 @@ class Team:
         numbers = _numbers(place)
         if numbers:
             names = (*share.staged, *node.symlinks)
-            node.inodes = dict(zip(names, notes[-len(names) :], strict=True))
+            node.inodes = self._maker.told(node, share.staged, notes[-len(names) :], self._mode)
             self._count(staged, len(share.staged), notes[4])
             staged.symlinks = len(node.symlinks)
         done = Done(share, placed, staged, numbers, notes[5])
@@ -224,6 +227,8 @@ class Team:
             return
         if platform.inheritance(target) != self.stage.inheritance:
             return
+        if (facts.device, facts.inode) in self._sources:
+            return  # our parent tells of it
         notes[1], notes[2] = facts.device, facts.inode
         at = _HEAD
 
@@ -239,7 +244,7 @@ class Team:
             staged = Tally()
             names = [number.rpartition("/")[2] for number in numbers]
             maker.fill(node, source, self.stage, room, staged, names, share.staged)
-            notes[at:] = memoryview(array("Q", node.inodes.values()))
+            notes[at:] = memoryview(array("Q", map(abs, node.inodes.values())))
             notes[4] = staged.modes[self._mode]
             seen = platform.look(self.stage.handle, _room(place.ticket))
             if seen is None:

@@ -36,7 +36,7 @@ from linker.manifest import ALGORITHMS, Branch, Entry, Manifest
 from linker.merging import BUSY_PATIENCE, PATIENCE
 from linker.modes import Existing, LinkMode
 from linker.platforms import current
-from linker.platforms.base import Failed, Kind, Platform
+from linker.platforms.base import Buffer, Failed, Kind, Platform
 from linker.policies import REFERENCE
 from linker.policy import Policy
 from linker.report import LinkError, LinkReport, Observer
@@ -84,7 +84,7 @@ class Store:
         check_paths(store=text_of(path))
         self.path = absolute(text_of(path))
         self._platform = platform or current()
-        self._buffer = bytearray(1 << 18)
+        self._buffer = Buffer(1 << 18)
 
     def add(
         self,
@@ -507,9 +507,8 @@ class Store:
 
     def _digest(self, file: io.FileIO, algorithm: str) -> str:
         """Return the digest of what is in an open file."""
-        digest, buffer = hashlib.new(algorithm), self._buffer
-        view = memoryview(buffer)
-        while got := file.readinto(buffer):
+        digest, view = hashlib.new(algorithm), self._buffer.view
+        while got := file.readinto(view):
             digest.update(view[:got])
         return digest.hexdigest()
 

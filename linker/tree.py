@@ -34,8 +34,9 @@ _NO_NAMES: Set[str] = frozenset()
 class Node:
     """One directory of the source, and what became of it in the target.
 
-    `inodes` maps each name staged in this directory to its inode number, 0 for a hard link, whose
-    inode is the source's. `present` says that the target had a directory here when it was looked
+    `inode` is that of the source's directory up to when one is made for it, then of that. `inodes`
+    maps each name staged in this directory to its inode number, which is negative for a hard link,
+    as others have it too. `present` says that the target had a directory here when it was looked
     at. Paths begin at the node that is `root`. `stored` maps the names of files to those that
     they have in the source, where these differ.
     """
@@ -298,7 +299,7 @@ class Scan:
             raise Lost(node, failed) from failed
         if others:
             raise SpecialFile(node.join(others[0]))
-        node.device, _, node.mode, node.atime_ns, node.mtime_ns = facts
+        node.device, node.inode, node.mode, node.atime_ns, node.mtime_ns, _ = facts
         node.files, node.symlinks = files, symlinks
         names = files + directories + symlinks if directories or symlinks else files
         joined = "/".join(names)

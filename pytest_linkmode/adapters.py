@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -193,6 +194,24 @@ class CommandAdapter:
 
     def prepare(self, source: pathlib.Path) -> None:
         """Do nothing: a command takes the source as it is."""
+
+    def check(self) -> None:
+        """Look for the programs of all commands. Raises UsageError for one that cannot be run.
+
+        A linker that never starts would pass every test of what must be refused.
+        """
+        for program in dict.fromkeys(template[0] for template in self._templates.values()):
+            if not _PLACES.search(program) and shutil.which(program) is None:
+                there = os.path.exists(program) and os.path.basename(program) != program
+                raise UsageError(
+                    f"the program {program!r} of the linker cannot be run",
+                    why="this user may not execute it, or it is no file"
+                    if there
+                    else "there is no such file"
+                    if os.path.basename(program) != program
+                    else "it is in no directory of PATH",
+                    hint="name it by its path, or add its directory to PATH",
+                )
 
     def command(
         self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 
 from linker.modes import LinkMode
+from pytest_linkmode.config import parse_mode
 from pytest_linkmode.coverage import recorders
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.evidence import (
@@ -192,16 +193,6 @@ def summary(found: Iterable[Found], mode: LinkMode) -> Linked:
     return Linked(
         mode, kinds["file"], kinds["directory"], kinds["symlink"], dict(proofs), dict(modes)
     )
-
-
-def parse_mode(mode: LinkMode | str) -> LinkMode:
-    """Return the mode that is meant. Raises UsageError, naming the accepted words."""
-    if isinstance(mode, LinkMode):
-        return mode
-    try:
-        return LinkMode.parse(mode)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:

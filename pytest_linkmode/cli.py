@@ -162,6 +162,12 @@ def _verify(arguments: argparse.Namespace) -> Status:
         else:
             tell(str(wrong))
         return Status.FAILED
+    if not (proven.files or proven.symlinks):
+        raise UsageError(
+            f"nothing was verified: {printable(arguments.target)} has no file and no symlink",
+            why="both directories are empty, or all that is in them is ignored",
+            hint="link something, or leave --ignore away",
+        )
     if arguments.json:
         tell_json(
             {

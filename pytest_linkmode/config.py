@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from linker.modes import LinkMode
 from pytest_linkmode.options import BY_NAME, COMMAND_LINE, FLAG, INI_FILE, OPTIONS, WRITERS, given
 
 if TYPE_CHECKING:
@@ -374,6 +375,18 @@ def _report(path: str) -> str:
             hint=f"choose a name that ends in {' or '.join(WRITERS)}",
         )
     return os.path.normpath(path)
+
+
+def parse_mode(mode: LinkMode | str) -> LinkMode:
+    """Return the mode that is meant. Raises UsageError, naming the accepted words."""
+    if isinstance(mode, LinkMode):
+        return mode
+    try:
+        return LinkMode.parse(mode)
+    except ValueError as error:
+        from pytest_linkmode.errors import UsageError
+
+        raise UsageError(str(error)) from None
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -21,6 +21,11 @@ class LinkmodeError(Exception):
         self.why = why
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        from linker.report import again
+
+        return again, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         text = f"{self.what}: {self.why}" if self.why else self.what
         return f"{text}\nhint: {self.hint}" if self.hint else text

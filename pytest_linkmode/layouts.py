@@ -24,7 +24,7 @@ from linker.modes import LinkMode
 from linker.policies import REFERENCE
 from linker.policy import Policy
 from pytest_linkmode import processes
-from pytest_linkmode.config import PAIRS, SPECIAL, suggestion
+from pytest_linkmode.config import PAIRS, SPECIAL, parse_mode, suggestion
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems import FILESYSTEMS, kind_of
 from pytest_linkmode.filesystems import missing as filesystem_missing
@@ -338,23 +338,25 @@ class Layout:
         """Return what is wrong with the layout after linking in `mode`, or an empty string."""
         return self.row.afterwards(self.bench, mode.value) if self.bench else ""
 
-    def expect(self, mode: LinkMode, policy: Policy | None = None) -> LinkMode:
+    def expect(self, mode: LinkMode | str, policy: Policy | None = None) -> LinkMode:
         """Return the mode in which a file requested in `mode` must end here, by `policy`.
 
         By default that is the policy of the run. Raises LinkmodeError where it ends in an error, or
         where the source is still to be sealed.
         """
         self._must_be_sealed()
-        return self.can.expect(mode, policy or self.policy)
+        return self.can.expect(parse_mode(mode), policy or self.policy)
 
-    def expect_at(self, path: str, mode: LinkMode, policy: Policy | None = None) -> LinkMode:
+    def expect_at(self, path: str, mode: LinkMode | str, policy: Policy | None = None) -> LinkMode:
         """Return the mode in which the file at `path` of the source must end, as `expect` does."""
         if self.region and self.inside and f"{path}/".startswith(f"{self.region}/"):
             self._must_be_sealed()
-            return self.inside.expect(mode, policy or self.policy)
+            return self.inside.expect(parse_mode(mode), policy or self.policy)
         return self.expect(mode, policy)
 
-    def expected_tree(self, mode: LinkMode, policy: Policy | None = None) -> dict[str, LinkMode]:
+    def expected_tree(
+        self, mode: LinkMode | str, policy: Policy | None = None
+    ) -> dict[str, LinkMode]:
         """Return where each file of the source must end, by relative path."""
         paths = (
             os.path.relpath(os.path.join(above, name), self.source).replace(os.sep, "/")
@@ -364,8 +366,9 @@ class Layout:
         )
         return {path: self.expect_at(path, mode, policy) for path in paths}
 
-    def failure(self, mode: LinkMode, policy: Policy | None = None) -> Condition | None:
+    def failure(self, mode: LinkMode | str, policy: Policy | None = None) -> Condition | None:
         """Return the condition with which linking a tree must fail here, or None if it must not."""
+        mode = parse_mode(mode)
         if self.row.fails is not None:
             return self.row.fails
         found = self.can.failure(mode, policy or self.policy)

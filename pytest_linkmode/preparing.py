@@ -113,6 +113,13 @@ def _check_words(session: Session) -> None:
                 look_up()
     with _asked_by(settings.typed("fs", "layout", "dir")):
         _ = session.wanted
+    if settings.image_dir is not None and not os.path.isdir(settings.image_dir):
+        # Else what needs no images would be taken instead, unasked.
+        raise UsageError(
+            " ".join(settings.typed("image-dir")),
+            why="it is no directory",
+            hint="make it, or name another",
+        )
 
 
 @contextmanager

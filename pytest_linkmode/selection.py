@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from linker.modes import LinkMode
-from pytest_linkmode.config import ALL, AUTO, GROUPS, Settings, suggestion
+from pytest_linkmode.config import ALL, AUTO, GROUPS, Settings, parse_mode, suggestion
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.layouts import LayoutSpec, lacks, parse, select, specials
 
@@ -192,16 +192,19 @@ def narrowing(
     """Return what these arguments, those of the marker, leave. Raises UsageError."""
     from pytest_linkmode.capabilities import CAPABILITIES
 
-    names = None if fs is None else _several(fs)
+    names = None if fs is None else _several("fs", fs)
     for name in names or ():
         check("filesystem", name, known)
-    for name in _several(needs):
+    needed = _several("needs", needs)
+    for name in needed:
         check("capability", name, CAPABILITIES)
+    layouts = None if layout is None else _several("layout", layout)
+    words = None if modes is None else _several("modes", modes)
     return Narrowing(
         fs=None if names is None else frozenset(names),
-        layouts=None if layout is None else frozenset(parse(name) for name in _several(layout)),
-        modes=None if modes is None else frozenset(_mode(mode) for mode in _several(modes)),
-        needs=frozenset(_several(needs)),
+        layouts=None if layouts is None else frozenset(map(parse, layouts)),
+        modes=None if words is None else frozenset(map(parse_mode, words)),
+        needs=frozenset(needed),
         fresh=bool(fresh),
         special=bool(special),
         only=only,
@@ -274,17 +277,17 @@ def _applicable(choice: Choice, needs: frozenset[str]) -> Choice:
     return replace(choice, out=f"not applicable: no {', no '.join(lacking)} there")
 
 
-def _several(values: Any) -> tuple[Any, ...]:
-    return (values,) if isinstance(values, (str, LinkMode)) else tuple(values)
-
-
-def _mode(value: LinkMode | str) -> LinkMode:
-    if isinstance(value, LinkMode):
-        return value
-    try:
-        return LinkMode.parse(value)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+def _several(what: str, values: Any) -> tuple[Any, ...]:
+    """Return one word, or several, as several. Raises UsageError for what is neither."""
+    one = isinstance(values, (str, LinkMode))
+    words = (values,) if one else tuple(values) if isinstance(values, Iterable) else None
+    if words is None or not all(isinstance(word, (str, LinkMode)) for word in words):
+        raise UsageError(
+            f"{what}={values!r}",
+            why="it is neither a word nor several of them",
+            hint=f'write it as in {what}="..." or {what}=["...", "..."]',
+        )
+    return words
 
 
 def check(what: str, name: str, known: Iterable[str], also: Iterable[str] = ()) -> None:
@@ -307,7 +310,7 @@ def choice_of(
     if isinstance(value, Choice):
         return value
     if mode or isinstance(value, LinkMode):
-        chosen = _mode(value)  # type: ignore[arg-type]
+        chosen = parse_mode(value)  # type: ignore[arg-type]
         return Choice(chosen.value, mode=chosen)
     spec = value if isinstance(value, LayoutSpec) else parse(value)
     required = all((names or {}).get(name) is Want.REQUIRED for name in (spec.source, spec.target))

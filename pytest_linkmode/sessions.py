@@ -183,9 +183,12 @@ class Session:
 
     def find_adapter(self) -> Adapter:
         """Return the linker that the settings name. Raises UsageError."""
-        from pytest_linkmode.adapters import adapter_from
+        from pytest_linkmode.adapters import CommandAdapter, adapter_from
 
-        return adapter_from(self.settings.linker, self.policy, witnessed=self.is_witnessing)
+        adapter = adapter_from(self.settings.linker, self.policy, witnessed=self.is_witnessing)
+        if isinstance(adapter, CommandAdapter):
+            adapter.check()
+        return adapter
 
     @functools.cached_property
     def wanted(self) -> Mapping[str, Want]:

@@ -9,6 +9,7 @@ and no primitive follows a symlink that it finds there.
 from __future__ import annotations
 
 import enum
+from _thread import _local as local  # `threading` is not needed for anything else
 from collections.abc import Callable
 
 from linker.conditions import Primitive
@@ -67,6 +68,8 @@ class DirectoryFacts(NamedTuple):
     mode: int
     atime_ns: int
     mtime_ns: int
+    owner: int = 0
+    """The number of the user whose it is; always the same where a system has no such numbers."""
 
 
 class Stamp(Protocol):
@@ -113,6 +116,13 @@ def short(done: int, wanted: int) -> CheckFailed:
     """Return the error of a call that claimed success and did less than was asked."""
     name = "NOEFFECT" if done == 0 else "SHORT"
     return CheckFailed(name, f"claimed success with {done} of {wanted} bytes")
+
+
+class Buffer(local):
+    """Room of so many bytes for what is read and written on, another in each thread."""
+
+    def __init__(self, size: int) -> None:
+        self.view = memoryview(bytearray(size))
 
 
 def copy_range(
@@ -224,7 +234,9 @@ class Platform(Protocol):
         """Copy likewise."""
 
     def hardlink(self, source: int, name: str, target: int, new: str) -> int:
-        """Make `new` another name of the file `name`; return 0: the inode is the source's."""
+        """Make `new` another name of the file `name`; return its inode number as a negative one,
+        as it is that of others as well; 0 if that cannot be told.
+        """
 
     def symlink(self, text: str, target: int, new: str) -> int:
         """Make `new` a symlink that says `text`; return its inode number."""

@@ -25,6 +25,7 @@ from linker.conditions import Primitive
 from linker.light import TYPE_CHECKING, record
 from linker.platforms.base import (
     ASIDE,
+    Buffer,
     CheckFailed,
     DirectoryFacts,
     Failed,
@@ -268,8 +269,8 @@ class LinuxPlatform:
         self._places_directly = os.path.isdir(_DESCRIPTORS)
 
     @cached_property
-    def _buffer(self) -> memoryview:
-        return memoryview(bytearray(_BUFFER))
+    def _buffer(self) -> Buffer:
+        return Buffer(_BUFFER)
 
     @property
     def may_fork(self) -> bool:
@@ -334,6 +335,7 @@ class LinuxPlatform:
             seen.st_mode & 0o7777,
             seen.st_atime_ns,
             seen.st_mtime_ns,
+            seen.st_uid,
         )
 
     def entries_once(self, directory: int) -> Listing:
@@ -528,7 +530,9 @@ class LinuxPlatform:
         if seen.st_blocks * 512 < size:
             self._copy_around_holes(reading, writing, size)
         else:
-            copy_range(calls.read, reading, calls.write, writing, self._buffer, size)
+            copy_range(calls.read, reading, calls.write, writing, self._buffer.view, size)
+            if size == 0:
+                self._check_empty(reading)
 
     def _copy_around_holes(self, reading: int, writing: int, size: int) -> None:
         calls = self.calls
@@ -539,6 +543,9 @@ class LinuxPlatform:
                 data = calls.seek(reading, position, os.SEEK_DATA)
             except OSError as error:
                 if error.errno == errno.ENXIO:  # nothing but a hole from here to the end
+                    there = calls.fstat(reading).st_size
+                    if there < size:  # or it became shorter
+                        raise short(there, size) from error
                     return
                 if error.errno == errno.EINVAL:  # the filesystem does not tell: all is data
                     data, hole = position, size
@@ -549,17 +556,26 @@ class LinuxPlatform:
             calls.seek(reading, data, os.SEEK_SET)
             calls.seek(writing, data, os.SEEK_SET)
             length = min(hole, size) - data
-            copy_range(calls.read, reading, calls.write, writing, self._buffer, length)
+            copy_range(calls.read, reading, calls.write, writing, self._buffer.view, length)
             position = hole
+
+    def _check_empty(self, reading: int) -> None:
+        """Raise where a file has content of which its size tells nothing, as those of /proc do."""
+        calls = self.calls
+        if calls.read(reading, [self._buffer.view]) and calls.fstat(reading).st_size == 0:
+            raise CheckFailed("SHORT", "it has content, and its size is said to be 0")
 
     def hardlink(self, source: int, name: str, target: int, new: str) -> int:
         try:
             self.calls.link(name, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
         except OSError as error:
             raise Failed(Primitive.HARDLINK, error) from error
-        if not self.calls.access(new, os.F_OK, dir_fd=target, follow_symlinks=False):
-            raise nothing_made(Primitive.HARDLINK)
-        return 0
+        try:
+            return -self.calls.stat(new, dir_fd=target, follow_symlinks=False).st_ino
+        except FileNotFoundError as error:
+            raise nothing_made(Primitive.HARDLINK) from error
+        except OSError:  # it is there: so said the call
+            return 0
 
     def symlink(self, text: str, target: int, new: str) -> int:
         try:
@@ -805,9 +821,9 @@ class LinuxPlatform:
         try:
             reading = calls.open(name, _READ, dir_fd=directory)
             try:
-                found = bytearray()
-                while got := calls.read(reading, [self._buffer]):
-                    found += self._buffer[:got]
+                found, view = bytearray(), self._buffer.view
+                while got := calls.read(reading, [view]):
+                    found += view[:got]
                 return bytes(found)
             finally:
                 calls.close(reading)

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from linker.conditions import Primitive
 from linker.platforms.base import (
     ASIDE,
+    Buffer,
     CheckFailed,
     DirectoryFacts,
     Failed,
@@ -338,7 +339,7 @@ class WindowsPlatform:
         self._locks: dict[int, int] = {}
         self._removed: dict[int, DirectoryFacts] = {}
         self._unprivileged = SYMLINK_UNPRIVILEGED
-        self._buffer = memoryview(bytearray(_BUFFER))
+        self._buffer = Buffer(_BUFFER)
 
     def error_name(self, error: OSError) -> str:
         if isinstance(error, CheckFailed):
@@ -623,7 +624,7 @@ class WindowsPlatform:
         def read(handle: int, views: list[memoryview]) -> int:
             return calls.read(handle, views[0])
 
-        copy_range(read, reading, calls.write, writing, self._buffer, length)
+        copy_range(read, reading, calls.write, writing, self._buffer.view, length)
 
     def _copy_around_holes(self, reading: int, writing: int, size: int) -> None:
         calls = self.calls
@@ -649,8 +650,7 @@ class WindowsPlatform:
             self.calls.hardlink(made, self._path(source, name))
         except OSError as error:
             raise Failed(Primitive.HARDLINK, error) from error
-        self._made(Primitive.HARDLINK, made)
-        return 0
+        return -self._made(Primitive.HARDLINK, made)
 
     def symlink(self, text: str, target: int, new: str) -> int:
         try:
@@ -970,8 +970,8 @@ class WindowsPlatform:
             reading = calls.open(path, GENERIC_READ, SHARE_ALL, OPEN_EXISTING, OPEN_REPARSE_POINT)
             try:
                 found = bytearray()
-                while got := calls.read(reading, self._buffer):
-                    found += self._buffer[:got]
+                while got := calls.read(reading, self._buffer.view):
+                    found += self._buffer.view[:got]
                 return bytes(found)
             finally:
                 calls.close(reading)

@@ -67,6 +67,11 @@ def _explain(arguments: argparse.Namespace) -> Status:
                 hint="name one, as in --layout btrfs:ext4",
             )
         return _show_graph(policy, arguments)
+    if arguments.platform:
+        raise UsageError(
+            "--platform says whose graph is shown, and --layout what happens on this machine",
+            hint="leave one of them away",
+        )
     if arguments.dot or arguments.mermaid:
         raise UsageError(
             "--layout shows what happens, not a graph", hint="leave --dot and --mermaid away"

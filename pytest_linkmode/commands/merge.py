@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--require",
-        type=_words,
+        type=_capabilities,
         default=(),
         metavar="CAPABILITIES",
         help="fail if no test of any run was executed on each of these",
@@ -88,6 +88,19 @@ def _percentage(text: str) -> float:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(something(text).replace(",", " ").split()))
+
+
+def _capabilities(text: str) -> tuple[str, ...]:
+    from pytest_linkmode.capabilities import CAPABILITIES
+    from pytest_linkmode.selection import check
+
+    words = _words(text)
+    try:
+        for word in words:
+            check("capability", word, CAPABILITIES)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return words
 
 
 def _merge(arguments: argparse.Namespace) -> Status:

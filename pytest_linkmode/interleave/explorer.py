@@ -337,7 +337,10 @@ class Interleaver:
         has = execution.preemptions()
         found = "" if has == had else f" (found with {had})"
         why = f"{type(last[0]).__name__}: {last[0]}"
-        options = f"{self._alone()} --linkmode-schedule='{line}'".lstrip()
+        replay = "it takes no schedule: nobody was held before it failed"
+        if line:
+            options = f"{self._alone()} --linkmode-schedule='{line}'".lstrip()
+            replay = f"replay this schedule with {options}"
         message = "\n".join(
             [
                 f"a schedule with {_preemptions(has)}{found} fails: {why}",
@@ -345,7 +348,7 @@ class Interleaver:
                 side_by_side(execution, places_of(places).roots, everything=not prunes),
                 "",
                 str(explored),
-                f"replay this schedule with {options}",
+                replay,
             ]
         )
         failure = ScheduleFailed(message, execution, line)

@@ -13,6 +13,7 @@ import subprocess
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 
 from linker import Existing, LinkError, LinkMode, LinkReport, link_file, link_tree
 from linker.conditions import Condition, Primitive
+from linker.journal import STAGE
 from linker.platforms.base import Failed, Look
 from pytest_linkmode import kernel
 from tests.linker import trees, users
@@ -560,6 +562,67 @@ def test_one_directory_seen_through_two_mounts_is_the_same_directory(
         assert "inside the source" in inside.what
 
     on_mounts(body)
+
+
+@every_mode
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_part_of_the_source_that_is_mounted_in_the_target_is_not_overwritten(
+    ground: str, mode: LinkMode, processes: int
+) -> None:
+    def body() -> None:
+        many = {f"many/d{number}/f": File(b"m") for number in range(600 if processes > 1 else 0)}
+        trees.build(f"{ground}/source", {**SMALL, **many, "x/a": File(b"x's"), "y/a": File(b"y's")})
+        for inside in ("x", "y", "many"):
+            os.makedirs(f"{ground}/target/{inside}")
+        kernel.mount(f"{ground}/source/y", f"{ground}/target/y", flags=kernel.MS_BIND)
+        kernel.mount(f"{ground}/source/y", f"{ground}/target/x", flags=kernel.MS_BIND)
+
+        error = refused(
+            ground,
+            lambda: link_tree(
+                f"{ground}/source", f"{ground}/target", mode=mode, processes=processes
+            ),
+        )
+
+        assert error.what == "x is a directory of the source too"
+        assert "mounted" in error.why
+
+    on_mounts(body)
+
+
+@every_mode
+def test_one_file_seen_through_two_mounts_is_the_same_file(ground: str, mode: LinkMode) -> None:
+    def body() -> None:
+        trees.build(f"{ground}/source", SMALL)
+        os.mkdir(f"{ground}/again")
+        kernel.mount(f"{ground}/source", f"{ground}/again", flags=kernel.MS_BIND)
+
+        error = refused(
+            ground, lambda: link_file(f"{ground}/source/a", f"{ground}/again/a", mode=mode)
+        )
+
+        assert "the same file" in error.what
+
+    on_mounts(body)
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_what_the_next_link_would_take_for_a_stage_is_refused(scene: str, role: str) -> None:
+    _built(scene, SMALL)
+    named = f"{scene}/{STAGE}mine"
+    os.mkdir(named)
+    trees.build(f"{named}/in", SMALL)
+    roots = {"source": f"{scene}/source", "target": f"{scene}/new", role: f"{named}/in"}
+    files = {"source": f"{scene}/source/a", "target": f"{scene}/new", role: f"{named}/in/a"}
+
+    linking: list[tuple[Callable[..., LinkReport], dict[str, str]]]
+    linking = [(link_tree, roots), (link_file, files)]
+    for link, given in linking:
+        error = refused(scene, partial(link, **given))
+
+        assert f"the {role} " in error.what
+        assert "reserved" in error.what
+        assert error.hint
 
 
 # --- names that fold ----------------------------------------------------------------------------

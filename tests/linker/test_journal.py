@@ -644,6 +644,43 @@ def test_a_note_that_was_never_finished_is_ignored(ground: str, content: str) ->
     assert read(f"{scene.target}/a") == b"a"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"path": ["d"], "inode": 1, "temporary": 1, "final": Infinity}',
+        '{"path": ["d"], "inode": 1, "temporary": 1, "final": -1}',
+        '{"path": ["d"], "inode": 1, "temporary": 1, "final": 1e9}',
+        '{"path": ["a\\u0000b"], "inode": 1, "temporary": 1, "final": 511}',
+        '{"path": ["a\\ud800b"], "inode": 1, "temporary": 1, "final": 511}',
+        "[" * 200_000,
+    ],
+    ids=["infinite", "negative", "large", "NUL", "surrogate", "deep"],
+)
+def test_a_note_that_nobody_could_have_written_is_ignored(ground: str, content: str) -> None:
+    scene = Scene(ground, {"a": File(b"a")}, {"d": Directory(0o755)})
+    os.mkdir(f"{scene.target}/{STAGE}dead")
+    with open(f"{scene.target}/{STAGE}dead/p1", "w", encoding="ascii") as writing:
+        writing.write(content)
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+    assert not reserved(scene.target)
+    assert read(f"{scene.target}/a") == b"a"
+
+
+@users.ROOT_ONLY
+@pytest.mark.parametrize("whose", ["theirs", "root's", "root's, of root"])
+def test_what_somebody_else_has_noted_holds_for_what_is_theirs(ground: str, whose: str) -> None:
+    """Where all may make entries anybody can make what looks like a stage."""
+    scene = Scene(ground, {"a": File(b"a")}, {"d": Directory(0o755)})
+    seen = os.stat(f"{scene.target}/d")
+    note(scene, ["d"], seen.st_ino, 0o755, 0o777)
+    if whose != "root's, of root":
+        for path in (f"{STAGE}dead", f"{STAGE}dead/p1", *(["d"] if whose == "theirs" else [])):
+            os.chown(f"{scene.target}/{path}", users.NOBODY, users.NOBODY)
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+    assert trees.has_mode(f"{scene.target}/d", 0o755 if whose == "root's" else 0o777)
+    assert not reserved(scene.target)
+
+
 @pytest.mark.parametrize("way", [["..", "outside"], ["d/../../outside"], ["."], [""]])
 def test_a_note_never_leads_out_of_the_target(ground: str, way: list[str]) -> None:
     """Anybody who may write to the target can leave one."""

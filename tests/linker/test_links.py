@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import os
+import pickle
 from typing import Any
 
 import pytest
@@ -479,7 +481,7 @@ def test_nothing_is_owed_to_a_read_only_directory_that_others_removed(ground: st
         assert not stages(ground)
 
 
-def test_a_source_file_that_is_gone_leaves_a_hard_link_that_nobody_can_tell(ground: str) -> None:
+def test_a_hard_link_is_taken_back_though_its_source_is_gone(ground: str) -> None:
     scene = Scene(ground, {"a": File(b"a"), "b": File(b"b")}, {})
 
     def link(name: str, new: str, **where: Any) -> None:
@@ -491,9 +493,82 @@ def test_a_source_file_that_is_gone_leaves_a_hard_link_that_nobody_can_tell(grou
     platform = MachinePlatform(dataclasses.replace(REFLINKING, link=link))
     with pytest.raises(LinkError) as caught:
         link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
-    assert caught.value.left == ("a",)
+    assert caught.value.left == ()
     assert caught.value.condition is Condition.IO
-    assert files(scene.target) == {"a": b"a"}
+    assert files(scene.target) == {}
+
+
+@pytest.mark.parametrize("mode", LinkMode)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_was_replaced_comes_back_though_the_source_has_other_files_by_now(
+    ground: str, mode: LinkMode, processes: int
+) -> None:
+    many = {f"m{number}": File(b"m") for number in range(600 if processes > 1 else 0)}
+    source: Tree = {"a": File(b"new"), "fresh": File(b"f"), "d/c": File(b"new"), **many}
+    scene = Scene(ground, source, {"a": File(b"OLD"), "d/c": File(b"old")})
+    before = files(scene.target)
+
+    def replaced(_done: int, _total: int) -> None:
+        for name in source:
+            with open(f"{scene.source}/{name}.newer", "wb") as file:
+                file.write(b"newer")
+            os.rename(f"{scene.source}/{name}.newer", f"{scene.source}/{name}")
+        raise KeyError("the caller's")
+
+    with pytest.raises(KeyError):
+        link_tree(scene.source, scene.target, mode=mode, progress=replaced, processes=processes)
+    assert files(scene.target) == before
+    assert not stages(ground)
+
+
+@pytest.mark.parametrize("mode", LinkMode)
+def test_what_helpers_made_is_taken_back_though_the_source_has_other_files_by_now(
+    ground: str, mode: LinkMode
+) -> None:
+    tree = {f"top/d{number // 50}/f{number}": File(b"new") for number in range(2_000)}
+    scene = Scene(ground, {**tree, "top/d0/link": Symlink("f0")}, {"x": File()})
+
+    def replaced(done: int, total: int) -> None:
+        if done == total:
+            os.rename(f"{scene.source}/top", f"{ground}/elsewhere")
+            raise KeyError("the caller's")
+
+    with pytest.raises(KeyError):
+        link_tree(scene.source, scene.target, mode=mode, progress=replaced, processes=2)
+    assert files(scene.target) == {"x": b""}
+    assert not stages(ground)
+
+
+@pytest.mark.parametrize("word", ["fail", Existing.FAIL])
+def test_what_exists_may_be_said_as_a_word(ground: str, word: Any) -> None:
+    scene = Scene(ground, {"a": File(b"new")}, {"a": File(b"old")})
+    with pytest.raises(LinkError, match="a exists already"):
+        link_tree(scene.source, scene.target, existing=word)
+    assert files(scene.target) == {"a": b"old"}
+
+
+def test_a_word_for_what_exists_that_nobody_knows_is_refused(ground: str) -> None:
+    scene = Scene(ground, {"a": File(b"new")}, {"a": File(b"old")})
+    for link in (link_tree, link_file):
+        with pytest.raises(LinkError, match="hint: choose one of merge, fail"):
+            link(scene.source, scene.target, existing="failing")
+    assert files(scene.target) == {"a": b"old"}
+
+
+@pytest.mark.parametrize(
+    "again",
+    [copy.copy, lambda error: pickle.loads(pickle.dumps(error))],  # noqa: S301  # our own
+)
+def test_an_error_is_the_same_in_another_process(ground: str, again: Any) -> None:
+    scene = Scene(ground, {"f": File(b"f")}, {})
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, platform=without_clones(), strict=True)
+    caught.value.left = ("x",)
+    caught.value.add_note("a note")
+    other = again(caught.value)
+    assert (type(other), str(other)) == (LinkError, str(caught.value))
+    assert vars(other) == vars(caught.value)
+    assert other.edge is not None
 
 
 def test_directories_that_are_filled_where_they_are_get_their_times_afterwards(

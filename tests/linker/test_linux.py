@@ -13,6 +13,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -270,6 +271,60 @@ def test_holes_at_the_edges(room: Room, layout: str) -> None:
     assert holes(f"{room.there}/g") == holes(f"{room.here}/f")
 
 
+def test_a_file_with_holes_that_becomes_shorter_meanwhile_is_not_copied(room: Room) -> None:
+    with open(f"{room.here}/f", "wb") as writing:
+        for part in range(4):
+            writing.seek(part << 20)
+            writing.write(trees.noise(70_000, part))
+
+    def seek(handle: int, position: int, whence: int) -> int:
+        if whence == os.SEEK_DATA and position > 1 << 20:
+            os.truncate(f"{room.here}/f", 1 << 20)
+        return os.lseek(handle, position, whence)
+
+    with pytest.raises(Failed) as caught:
+        room.with_calls(seek=seek).copy_file(room.source, "f", room.target, "g")
+    assert caught.value.primitive is P.COPY
+    assert room.platform.error_name(caught.value.error) == "SHORT"
+    assert os.listdir(room.there) == []
+
+
+def test_a_file_whose_size_says_nothing_of_its_content_is_not_copied(room: Room) -> None:
+    proc = room.platform.open_root("/proc")
+    try:
+        with pytest.raises(Failed, match="its size is said to be 0") as caught:
+            room.platform.copy_file(proc, "version", room.target, "g")
+    finally:
+        room.platform.close(proc)
+    assert caught.value.primitive is P.COPY
+    assert os.listdir(room.there) == []
+
+
+def test_a_file_that_grows_when_it_was_found_empty_is_copied_as_it_was(room: Room) -> None:
+    room.put("f", File())
+
+    def read_then(handle: int, views: Any) -> int:
+        with open(f"{room.here}/f", "wb") as writing:
+            writing.write(b"more")
+        return os.readv(handle, views)
+
+    room.with_calls(read=read_then).copy_file(room.source, "f", room.target, "g")
+    assert read(f"{room.there}/g") == b""
+
+
+def test_threads_that_copy_by_one_platform_copy_what_is_theirs(room: Room) -> None:
+    for number in range(24):
+        room.put(f"f{number}", File(trees.noise(700_000, number)))
+
+    def copy(number: int) -> None:
+        room.platform.copy_file(room.source, f"f{number}", room.target, f"g{number}")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(copy, range(24)))
+    for number in range(24):
+        assert read(f"{room.there}/g{number}") == trees.noise(700_000, number), number
+
+
 def test_a_filesystem_that_tells_no_holes_is_copied_whole(room: Room) -> None:
     with open(f"{room.here}/f", "wb") as writing:
         writing.truncate(1 << 20)
@@ -402,7 +457,8 @@ def test_a_file_placed_directly_replaces_nothing(room: Room, primitive: str) -> 
 
 def test_a_hard_link_is_the_same_file(room: Room) -> None:
     room.put("f", File(b"f", mode=0o640))
-    assert room.platform.hardlink(room.source, "f", room.target, "g") == 0
+    made = room.platform.hardlink(room.source, "f", room.target, "g")
+    assert made == -os.stat(f"{room.here}/f").st_ino
     assert os.path.samefile(f"{room.here}/f", f"{room.there}/g")
 
 

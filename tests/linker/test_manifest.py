@@ -194,6 +194,12 @@ def test_the_least_manifest_is_one() -> None:
 NAMES = st.text(st.characters(exclude_characters="/\\\0", codec="utf-8"), min_size=1, max_size=6)
 
 
+@pytest.mark.parametrize("files", [{"a": None}, {1: EMPTY}, {"a": "sha256-00"}])
+def test_what_is_no_path_or_no_entry_is_refused(files: Any) -> None:
+    with pytest.raises(LinkError, match="the manifest must not name"):
+        Manifest(files)
+
+
 @settings(PROFILE)
 @given(st.dictionaries(st.lists(NAMES, min_size=1, max_size=4).map("/".join), st.booleans()))
 def test_a_manifest_comes_back_from_json_as_it_was(given_paths: dict[str, bool]) -> None:

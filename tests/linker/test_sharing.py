@@ -12,6 +12,7 @@ import signal
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from linker import Existing, LinkError, LinkMode, helping, link_tree
 from linker.conditions import Condition, Primitive
 from linker.helping import Share, divide_shares
 from linker.journal import RESERVED
+from linker.making import Maker
 from linker.merging import Merger, _Gone
 from linker.platforms.base import Failed
 from linker.platforms.linux import LinuxPlatform
@@ -815,7 +817,9 @@ def idle() -> Iterator[Callable[..., Team]]:
     def team(tickets: Sequence[Sequence[Share]], **means: Any) -> Team:
         all_means: Any = SimpleNamespace(**means)
         pair: Any = SimpleNamespace(mode=LinkMode.COPY, worked=set())
-        made.append(Team(all_means, all_means, pair, all_means, all_means, all_means, tickets))
+        made.append(
+            Team(all_means, all_means, pair, all_means, all_means, all_means, tickets, set())
+        )
         return made[-1]
 
     yield team
@@ -909,7 +913,8 @@ def test_where_helpers_took_everything_nothing_is_left(idle: Callable[..., Team]
 def test_what_a_helper_noted_is_taken_over_number_by_number(idle: Callable[..., Team]) -> None:
     other, there = small_share(), node(5, 2, symlinks=1)
     share = Share(there, ["f2", "f3", "f4"], ["f0", "f1"])
-    team = idle([[other, share]])
+    maker: Any = SimpleNamespace(_is_mutable=None)
+    team = idle([[other, share]], told=partial(Maker.told, maker))
     place = team._places[there]
     notes = [1, 11, 12, 2, 1, 13, 21, 31, 22, 32, 0, 0, 41, 42, 43]
     team._desk.notes(0)[place.start : place.end] = memoryview(array("Q", notes))

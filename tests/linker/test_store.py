@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,6 +133,19 @@ def test_a_file_is_kept_once_for_each_digest_and_exec_bit(
     assert sorted(first) == sorted({place_of(entry) for entry in WANTED.values()})
     assert len(first) == len(FILES) - 1
     assert kept(store) == first
+    assert_sound(store)
+
+
+def test_threads_that_add_to_one_store_keep_what_is_theirs(store: Store, ground: str) -> None:
+    for number in range(8):
+        tree = {f"f{part}": File(trees.noise(700_000, 10 * number + part)) for part in range(3)}
+        trees.build(f"{ground}/source{number}", tree)
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(store.add, [f"{ground}/source{number}" for number in range(8)]))
+    for number, found in enumerate(made):
+        for part in range(3):
+            content = trees.noise(700_000, 10 * number + part)
+            assert found.files[f"f{part}"].digest == digest(content)
     assert_sound(store)
 
 

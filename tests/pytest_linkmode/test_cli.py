@@ -117,6 +117,19 @@ def test_verify_knows_exceptions(linkmode: Linkmode, source: Path, tmp_path: Pat
     assert linkmode("verify", "hardlink", source, target, *exceptions).status == Status.DONE
 
 
+def test_verify_of_nothing_verifies_nothing(
+    linkmode: Linkmode, source: Path, tmp_path: Path
+) -> None:
+    for name in ("empty", "bare"):
+        (tmp_path / name).mkdir()
+    link_tree(source, tmp_path / "target", mode=LinkMode.HARDLINK)
+    for asked in (("empty", "bare"), (str(source), "target", "--ignore", "*")):
+        source_and_target = [tmp_path / name for name in asked[:2]]
+        told = linkmode("verify", "hardlink", *source_and_target, *asked[2:])
+        assert told.status == Status.USAGE
+        assert "nothing was verified" in told.err
+
+
 @pytest.mark.parametrize("mode", ["hardlnk", "copy"])
 def test_verify_of_what_cannot_be_asked_is_wrong_usage(
     linkmode: Linkmode, source: Path, tmp_path: Path, mode: str
@@ -309,6 +322,7 @@ def test_explain_asks_for_a_layout_where_one_is_needed(linkmode: Linkmode) -> No
         ("--fault", "clone:EIO"),
         ("--mode", "clone"),
         ("--layout", "tmpfs", "--dot"),
+        ("--layout", "tmpfs", "--platform", "macos"),
         ("--layout", "tmpfs", "--mode", "nonsense"),
         ("--layout", "tmpfs", "--fault", "nonsense"),
         ("--layout", "nonsense"),

@@ -288,6 +288,9 @@ def test_a_required_capability_must_have_been_executed_somewhere(
     assert linkmode(written("a.json"), "--require=reflink") == 0
     assert linkmode("a.json", "--require=reflink,dirclone") == 1
     assert "--require dirclone: no test of any run" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        linkmode("a.json", "--require=reflnk")
+    assert "did you mean 'reflink'" in capsys.readouterr().err
 
 
 def test_the_answer_can_be_had_as_json(

@@ -80,6 +80,13 @@ def test_a_variable_of_the_shell_asks_for_nothing(
         ("--linkmode-policy=os:getcwd", "is no policy"),
         ("--linkmode-policy=nothing.of.that.name:X", "nothing"),
         ("--linkmode-linker=nothing.of.that.name:link", "nothing"),
+        (
+            "--linkmode-linker=no-such-program {mode} {source} {target}",
+            "is in no directory of PATH",
+        ),
+        ("--linkmode-linker=./gone {mode} {source} {target}", "there is no such file"),
+        ("--linkmode-linker=copy=/etc/passwd {source} {target}", "may not execute it"),
+        ("--linkmode-image-dir=nowhere", "/nowhere: it is no directory"),
         ("--linkmode-provider=lop", "no provider is called 'lop'"),
         ("--linkmode-tmp=btrsf", "did you mean 'btrfs'"),
         ("--linkmode-dir=btrsf=/tmp", "did you mean 'btrfs'"),

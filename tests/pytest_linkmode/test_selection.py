@@ -204,6 +204,10 @@ def test_filesystems_are_narrowed_by_names_and_by_layouts() -> None:
         (pytest.mark.linkmode(layout="btrfs+bnid"), "bind"),
         (pytest.mark.linkmode(modes="link"), "unknown link mode"),
         (pytest.mark.linkmode(needs="reflinks"), "did you mean 'reflink'"),
+        (pytest.mark.linkmode(needs=["reflink", 3]), "needs=.*neither a word nor several"),
+        (pytest.mark.linkmode(modes=3), "modes=3: it is neither a word nor several"),
+        (pytest.mark.linkmode(layout=[["btrfs"]]), "layout=.*neither a word"),
+        (pytest.mark.linkmode(fs=True), "fs=True"),
     ],
 )
 def test_a_marker_that_makes_no_sense_says_why(marker: pytest.MarkDecorator, words: str) -> None:

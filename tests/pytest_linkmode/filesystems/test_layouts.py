@@ -205,7 +205,9 @@ def test_a_clone_reaches_where_a_link_does_not(workshop: Workshop, name: str) ->
     assert "reflink" in layout.can
     assert "hardlink" not in layout.can
     assert layout.expect(LinkMode.CLONE) is LinkMode.CLONE
-    assert layout.expect(LinkMode.HARDLINK) is LinkMode.COPY
+    assert layout.expect(LinkMode.HARDLINK) is layout.expect("hardlink") is LinkMode.COPY
+    with pytest.raises(UsageError, match="unknown link mode 'hardlnk'"):
+        layout.expect("hardlnk")
 
 
 @needs_root

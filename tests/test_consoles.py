@@ -16,6 +16,7 @@ from pytest_linkmode.faults.support import unavailable
 from pytest_linkmode.filesystems import kind_of, missing, survey
 from tests.consoles import PARSED, TRIED, Scene
 from tests.documentation import PAGES, ROOT, answers, essence, typed
+from tests.patience import SECONDS
 
 SHOWN = answers()
 
@@ -107,7 +108,7 @@ def _lacking(rung: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=SECONDS,
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if name != namespaces.VARIABLE},
     )
@@ -149,7 +150,7 @@ def _process(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=SECONDS,
         check=False,
     )
     return ran.returncode, ran.stdout

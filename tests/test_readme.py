@@ -30,6 +30,7 @@ from tests.documentation import (
     examples,
     runs,
 )
+from tests.patience import SECONDS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -73,7 +74,7 @@ def test_a_block_that_is_no_test_is_a_program(page: Path, tmp_path: Path) -> Non
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=SECONDS,
         )
         assert ran.returncode == 0, f"{program.code}\n{ran.stderr}"
 

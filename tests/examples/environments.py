@@ -21,6 +21,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.patience import SECONDS
+
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 PROJECT = "pytest-linkmode"
@@ -49,7 +51,7 @@ class Environment:
             env={**os.environ, "UV_NO_CONFIG": "1"},
             check=True,
             capture_output=True,
-            timeout=120,
+            timeout=SECONDS,
         )
         (installed,) = metadata.distributions(name=PROJECT, path=[str(made.site)])
         waiting = [*needed, *(installed.requires or ())]
@@ -111,6 +113,6 @@ class Environment:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=SECONDS,
             check=False,
         )

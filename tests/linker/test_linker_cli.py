@@ -25,6 +25,7 @@ from tests.impatience import press_early
 from tests.linker import seams, trees
 from tests.linker.seams import CALLS, Calls, MachinePlatform
 from tests.linker.trees import File, Symlink
+from tests.patience import SECONDS
 
 PACKAGE: trees.Tree = {
     "package/__init__.py": File(),
@@ -75,7 +76,7 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
         (sys.executable, "-W", "error", "-m", "linker", *arguments),
         text=True,
         errors="surrogateescape",
-        timeout=60,
+        timeout=SECONDS,
         check=False,
         **{
             "stdout": subprocess.PIPE,
@@ -290,7 +291,7 @@ def test_names_of_any_bytes_reach_any_terminal(ground: str) -> None:
         (sys.executable, "-m", "linker", f"{ground}/source", f"{ground}/target"),
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
 
@@ -457,7 +458,7 @@ def test_control_c_is_such_an_interruption(ground: str) -> None:
         assert run.stdout is not None
         assert run.stdout.readline() == "here\n"
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=60)
+        _, said = run.communicate(timeout=SECONDS)
     assert run.returncode == Status.INTERRUPTED
     assert said == "interrupted\n"
     assert os.listdir(ground) == ["source"]

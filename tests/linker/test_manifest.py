@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from linker import LinkError
 from linker.manifest import FORMAT, VERSION, Entry, Manifest
 from tests.linker import users
-from tests.linker.patience import in_time
+from tests.patience import in_time
 from tests.profiles import PROFILE
 
 EMPTY = Entry("sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")

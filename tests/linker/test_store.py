@@ -26,9 +26,9 @@ from pytest_linkmode import evidence
 from pytest_linkmode.faults.inprocess import Killed
 from pytest_linkmode.layouts import Layout
 from tests.linker import seams, trees, users
-from tests.linker.patience import in_time
 from tests.linker.seams import MachinePlatform
 from tests.linker.trees import Directory, File, Symlink
+from tests.patience import SECONDS, in_time
 
 MODES = [pytest.param(mode, id=mode.value) for mode in LinkMode]
 every_mode = pytest.mark.parametrize("mode", MODES)
@@ -813,7 +813,7 @@ def test_several_add_to_one_store_at_once(ground: str) -> None:
         assert run.stdin is not None
         run.stdin.write("\n")
         run.stdin.flush()
-    said = [run.communicate(timeout=60) for run in runs]
+    said = [run.communicate(timeout=SECONDS) for run in runs]
 
     assert [run.returncode for run in runs] == [0, 0, 0, 0], said
     store = Store(f"{ground}/store")

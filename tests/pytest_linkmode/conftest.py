@@ -12,6 +12,7 @@ import pytest
 
 from pytest_linkmode import namespaces
 from pytest_linkmode.filesystems import registry
+from tests.patience import SECONDS
 
 # The support modules are tests.pytest_linkmode.*. Last, so that an installed package wins.
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
@@ -69,7 +70,7 @@ def outside(pytester: pytest.Pytester, own_tmp: str) -> Run:
     """Run pytest in a process of its own: for what enters a namespace and mounts."""
 
     def run(*arguments: str) -> pytest.RunResult:
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=120)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=SECONDS)
 
     return run
 

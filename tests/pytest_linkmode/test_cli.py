@@ -26,6 +26,7 @@ from pytest_linkmode.filesystems import FILESYSTEMS, Fact, registry
 from pytest_linkmode.layouts import Layout, select, specials
 from pytest_linkmode.samples import sample_tree
 from tests.impatience import press_early
+from tests.patience import SECONDS
 
 
 class Told:
@@ -676,7 +677,7 @@ def test_a_working_directory_that_was_removed_is_told(tmp_path: Path, words: str
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     if words.startswith("doctor"):  # which needs none
@@ -742,7 +743,7 @@ def _python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         (sys.executable, "-W", "error", *arguments),
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
         **{
             "stdout": subprocess.PIPE,

@@ -9,17 +9,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from pytest_linkmode.processes import which
+from tests.patience import SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("mounting", "loop_devices")
-
-PATIENCE = 30.0
 
 CONFTEST = """
     import os
@@ -103,7 +101,7 @@ def suite(pytester: pytest.Pytester, own_tmp: str) -> Callable[[str], pathlib.Pa
 
     def write(moment: str) -> pathlib.Path:
         flag.unlink(missing_ok=True)
-        head = CONFTEST.format(flag=str(flag), patience=PATIENCE)
+        head = CONFTEST.format(flag=str(flag), patience=SECONDS)
         body = MOMENTS.get(moment, "").replace("{FLAG}", str(flag))
         pytester.path.joinpath("conftest.py").write_text(
             textwrap.dedent(head) + textwrap.dedent(body)
@@ -131,13 +129,6 @@ def running(directory: pathlib.Path, *arguments: str) -> Iterator[subprocess.Pop
         process.wait()
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
-
-
 def wait_for(flag: pathlib.Path, process: subprocess.Popen[bytes]) -> int:
     """Return the id of the process that stopped at its moment, once it has."""
 
@@ -145,7 +136,7 @@ def wait_for(flag: pathlib.Path, process: subprocess.Popen[bytes]) -> int:
         assert process.poll() is None, "ended before its moment"
         return flag.read_text() if flag.exists() else ""
 
-    wait_until(said, "never came to its moment")
+    eventually(said)
     return int(said())
 
 
@@ -166,13 +157,13 @@ def left_behind(own_tmp: str) -> list[str]:
 
 
 def assert_nothing_is_left(own_tmp: str) -> None:
-    wait_until(lambda: not left_behind(own_tmp), f"left behind: {left_behind(own_tmp)}")
+    eventually(lambda: not left_behind(own_tmp))
     assert [os.listdir(os.path.join(own_tmp, name)) for name in os.listdir(own_tmp)] == [[]]
 
 
 def assert_a_second_run_works(directory: pathlib.Path) -> None:
     done = subprocess.run(
-        COMMAND, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False
+        COMMAND, cwd=directory, capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert "2 passed" in done.stdout
     assert done.returncode == 0
@@ -191,7 +182,7 @@ def test_a_run_that_is_struck_leaves_nothing(
     with running(pytester.path) as process:
         wait_for(flag, process)
         process.send_signal(blow)
-        status = process.wait(PATIENCE)
+        status = process.wait(SECONDS)
     assert status == (pytest.ExitCode.INTERRUPTED if blow is signal.SIGINT else -blow)
     assert_nothing_is_left(own_tmp)
     suite("no moment")
@@ -219,7 +210,7 @@ def test_a_worker_that_is_killed_leaves_nothing_and_is_replaced(
     )
     with running(pytester.path, "-n1") as process:
         os.kill(wait_for(flag, process), signal.SIGKILL)
-        status = process.wait(PATIENCE)
+        status = process.wait(SECONDS)
     assert status == pytest.ExitCode.TESTS_FAILED
     assert_nothing_is_left(own_tmp)
 
@@ -231,11 +222,11 @@ def test_workers_go_with_the_controller_that_is_killed(
     flag = suite("linking")
     # A worker ends when it finds its channel closed, which may take it to the end of its test.
     conftest = pytester.path / "conftest.py"
-    conftest.write_text(conftest.read_text().replace(f"time.sleep({PATIENCE})", "time.sleep(1)"))
+    conftest.write_text(conftest.read_text().replace(f"time.sleep({SECONDS})", "time.sleep(1)"))
     with running(pytester.path, "-n2") as process:
         wait_for(flag, process)
         process.kill()
-        process.wait(PATIENCE)
+        process.wait(SECONDS)
     assert_nothing_is_left(own_tmp)
     suite("no moment")
     assert_a_second_run_works(pytester.path)

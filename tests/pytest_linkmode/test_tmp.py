@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.patience import SECONDS
+
 Run = Callable[..., pytest.RunResult]
 
 SUITE = """
@@ -44,7 +46,7 @@ def test_tmp_path_of_an_unchanged_suite_lies_there(
     pytester.makepyfile(SUITE)
     # Not by `outside`: pytester gives its runs a --basetemp.
     command = ("-m", "pytest", "-p", "no:cacheprovider", "--linkmode-tmp=tmpfs", *workers)
-    result = pytester.run(sys.executable, *command, timeout=60)
+    result = pytester.run(sys.executable, *command, timeout=SECONDS)
     result.assert_outcomes(passed=3)
     assert result.ret == pytest.ExitCode.OK
     who = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
@@ -64,7 +66,7 @@ def test_a_btrfs_serves_as_well(pytester: pytest.Pytester, own_tmp: str) -> None
         pytest.skip("mkfs.btrfs is missing")
     pytester.makeconftest("pytest_plugins = ['pytester']")
     pytester.makepyfile(SUITE.replace('"tmpfs"', '"btrfs"'))
-    result = pytester.run(sys.executable, "-m", "pytest", "--linkmode-tmp=btrfs", timeout=60)
+    result = pytester.run(sys.executable, "-m", "pytest", "--linkmode-tmp=btrfs", timeout=SECONDS)
     result.assert_outcomes(passed=3)
 
 

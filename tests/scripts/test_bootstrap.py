@@ -19,6 +19,7 @@ from pytest_linkmode.filesystems.base import SYSTEMS
 from pytest_linkmode.guests import xstate
 from scripts import bootstrap, calling
 from scripts.bootstrap import BootstrapError
+from tests.patience import SECONDS
 
 Find = Callable[[str], str | None]
 
@@ -382,7 +383,7 @@ ENTRY_POINTS = [
 @pytest.mark.parametrize("path", ENTRY_POINTS, ids=os.path.basename)
 def test_the_shell_scripts_are_what_bash_can_read(path: str) -> None:
     assert path.endswith(".sh") or os.access(path, os.X_OK)
-    checked = subprocess.run(["bash", "-n", path], capture_output=True, text=True, timeout=30)
+    checked = subprocess.run(["bash", "-n", path], capture_output=True, text=True, timeout=SECONDS)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
@@ -400,7 +401,7 @@ def test_the_entry_points_refuse_an_old_python_and_say_what_they_looked_at(tmp_p
             env={"PATH": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=SECONDS,
         )
         assert ran.returncode == 1
         assert "no Python from 3.11 on" in ran.stderr

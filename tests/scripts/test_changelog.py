@@ -11,6 +11,7 @@ import pytest
 
 from scripts import changelog
 from scripts.bootstrap import ROOT
+from tests.patience import SECONDS
 
 
 def test_the_fragments_that_are_there_are_as_they_should_be() -> None:
@@ -48,7 +49,7 @@ def test_the_section_of_a_release_has_every_fragment_under_the_heading_of_its_ty
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("## [9.9.9] - D\n\n### ")

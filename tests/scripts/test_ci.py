@@ -15,6 +15,7 @@ from pytest_linkmode import namespaces
 from pytest_linkmode.filesystems import FILESYSTEMS
 from scripts import action, bootstrap, ci, release
 from scripts.ci import System
+from tests.patience import SECONDS
 
 SUITE = """
 def test_it(linkmode_layout, link_mode):
@@ -144,7 +145,7 @@ def test_a_run_of_the_tests_that_would_test_something_else_ends_at_once() -> Non
         env={**os.environ, "LINKMODE_TESTED": os.path.dirname(__file__)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert ran.returncode == pytest.ExitCode.USAGE_ERROR
     assert "is not what is tested" in ran.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from scripts import docs, reference
 from scripts.bootstrap import ROOT
+from tests.patience import SECONDS
 
 
 def test_the_documentation_shows_the_tables_of_the_code() -> None:
@@ -27,7 +28,7 @@ def test_the_documentation_shows_the_tables_of_the_code() -> None:
         env={**os.environ, "PYTHONPATH": ROOT},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == "", "out of date; run: python -m scripts.docs"

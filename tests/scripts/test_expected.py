@@ -10,6 +10,7 @@ import pytest
 from linker.policies import REFERENCE
 from pytest_linkmode.report.expected import parse, read
 from scripts import ci, expected
+from tests.patience import SECONDS
 
 EDGE = "linux/clone/clone-file/cross-device"
 OTHER = "linux/hardlink/hardlink/cross-device"
@@ -63,7 +64,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _git(where: Path, *words: str) -> None:
     identity = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", *identity, *words], cwd=where, check=True, timeout=60)
+    subprocess.run(["git", *identity, *words], cwd=where, check=True, timeout=SECONDS)
 
 
 def _commit(where: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from scripts.mutation import page, running
 from scripts.mutation.running import Ground, exchange, forks_tell, in_child
 from scripts.mutation.values import KILLED, SURVIVED, TIMED_OUT, Made, Mutant, Verdict
+from tests.patience import SECONDS
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def run_against(root: Path, *mutants: str) -> subprocess.CompletedProcess[str]:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
 

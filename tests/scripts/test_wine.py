@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from scripts import bootstrap, wheels, wine
+from tests.patience import SECONDS
 from tests.windows.wine import FAKED
 
 
@@ -145,7 +146,7 @@ def test_machines_share_the_jobs_and_end_with_nothing_left(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=SECONDS)
 
     def run(command: Sequence[str], machine: wine.Machine) -> str:
         assert {os.path.basename(os.readlink(wine._link_of(machine, each)))[:11] for each in "de"}
@@ -175,11 +176,11 @@ def test_what_ends_a_run_ends_the_programs_of_all_machines(
 
     def run(command: Sequence[str], machine: wine.Machine) -> str:
         if machine.number == 0:
-            assert begun.wait(60)
+            assert begun.wait(SECONDS)
             raise OSError("no more processes")
         killed[1].clear()
         begun.set()
-        assert killed[1].wait(60)
+        assert killed[1].wait(SECONDS)
         raise wine.WineError("wine python.exe ended with status 9:\n")
 
     monkeypatch.setattr(wine, "run", run)
@@ -222,7 +223,7 @@ wine.run_jobs([machine], [wine.Job("linker", 0)], ())
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         process.send_signal(number)
-        assert process.wait(60) == 128 + number
+        assert process.wait(SECONDS) == 128 + number
     assert sorted(os.listdir(tmp_path)) == ["prefix-0"]
 
 

@@ -19,6 +19,7 @@ from pytest_linkmode.errors import UsageError
 from pytest_linkmode.faults.inprocess import Injection
 from pytest_linkmode.faults.linking import dialect_of, faulty
 from pytest_linkmode.faults.spec import EFFECTS, NO_EFFECT, OPS, WITHIN, Fault, Kill, Spec
+from tests.patience import SECONDS
 from tests.windows.conftest import Stand
 
 CLONE, HARDLINK, _, COPY = LinkMode
@@ -175,5 +176,5 @@ def test_no_module_of_another_system_is_loaded() -> None:
         "print(*[name for name in sys.modules if name.endswith(('.linux', '.macos', '_posix'))])"
     )
     command = [sys.executable, "-P", "-c", program]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
     assert ended.stdout.split() == []

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import SECONDS
+
 PROJECT = """
 import os, shutil, sys
 import pytest
@@ -94,7 +96,7 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         encoding="utf-8",
         errors="replace",
         check=False,
-        timeout=240,
+        timeout=SECONDS,
     )
 
 
@@ -131,7 +133,7 @@ def linkmode(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str
         encoding="utf-8",
         errors="replace",
         check=False,
-        timeout=120,
+        timeout=SECONDS,
     )
 
 

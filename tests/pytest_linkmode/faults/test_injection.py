@@ -10,6 +10,7 @@ import pytest
 
 from pytest_linkmode.faults import Fault, FaultRunner, Kill
 from pytest_linkmode.faults.log import Call
+from tests.patience import SECONDS
 from tests.pytest_linkmode.faults.programs import python
 
 LINKS = """
@@ -194,7 +195,11 @@ def test_an_interruption_hits_a_call_once_and_its_repetition_goes_through(
     # CPython repeats open(2) and write(2) by itself for as long as they say EINTR.
     program = "open('b', 'wb').write(b'x'); open('c', 'wb').write(b'x')"
     run = runner.run(
-        python(program), cwd=place, faults=["create:EINTR", "copy:EINTR"], timeout=20, **watched
+        python(program),
+        cwd=place,
+        faults=["create:EINTR", "copy:EINTR"],
+        timeout=SECONDS,
+        **watched,
     )
     assert run.returncode == 0
     assert links(place) == {"b", "c"}
@@ -444,7 +449,7 @@ while not os.path.exists("ready"):
     time.sleep(0.001)
 os.link("a", "x")
 """
-    run = runner.run(python(program), cwd=place, faults=[f"hardlink:kill-{when}"], timeout=20)
+    run = runner.run(python(program), cwd=place, faults=[f"hardlink:kill-{when}"], timeout=SECONDS)
     assert run.returncode == -9
     assert run.seconds < 10
     assert (place / "x").exists() is (when == "after")
@@ -476,7 +481,7 @@ def test_results_say_what_came_of_each_call(runner: FaultRunner, place: pathlib.
 def test_with_serial_one_call_is_under_way_at_a_time(
     runner: FaultRunner, calls: str, place: pathlib.Path
 ) -> None:
-    run = runner.run([calls, "mkdirs:threads"], cwd=place, serial=True, timeout=30)
+    run = runner.run([calls, "mkdirs:threads"], cwd=place, serial=True, timeout=SECONDS)
     assert len(run.of("mkdir")) == 100
     assert {call.result for call in run.calls} == {0}
     # The log is in the order of the calls: a directory is as old as its line.
@@ -499,7 +504,7 @@ os.close(os.open("fifo", os.O_WRONLY | os.O_CREAT))
 thread.join()
 print("both")
 """
-    run = runner.run(python(program), cwd=place, serial=True, timeout=30)
+    run = runner.run(python(program), cwd=place, serial=True, timeout=SECONDS)
     assert run.stdout == "both\n"
     assert (place / "d").is_dir()
 

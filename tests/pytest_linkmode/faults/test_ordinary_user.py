@@ -12,6 +12,7 @@ import tempfile
 import pytest
 
 import pytest_linkmode
+from tests.patience import SECONDS
 
 NOBODY = 65534
 SCRIPT = """
@@ -85,7 +86,7 @@ def test_all_of_it_works_without_privileges(faultable: None, tmp_path: pathlib.P
             extra_groups=[],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=SECONDS,
             check=False,
         )
     assert done.stdout == "all of it\n", done.stderr

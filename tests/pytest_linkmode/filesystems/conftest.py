@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -154,19 +153,6 @@ def everybodys_tmp() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as path:
         os.chmod(path, 0o1777)
         yield Path(path)
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Wait until something is true, for no longer than anybody would."""
-
-    def wait(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
-        while not condition():
-            assert time.monotonic() < deadline, "it never became true"
-            time.sleep(0.01)
-
-    return wait
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from pytest_linkmode.filesystems import (
 from pytest_linkmode.filesystems.base import MIB, remove_tree
 from pytest_linkmode.layouts import Workshop
 from pytest_linkmode.namespaces import Place
+from tests.patience import SECONDS, eventually
 
 needs_root = pytest.mark.skipif(
     not kernel.may_mount(), reason="mounting needs CAP_SYS_ADMIN, which this user has not"
@@ -112,9 +113,7 @@ def test_nothing_is_left_when_the_context_ends(
 
 @needs_root
 @pytest.mark.parametrize("name", BY_IMAGE)
-def test_an_image_takes_no_more_space_than_its_data(
-    place: Place, eventually: Callable[..., None], name: str
-) -> None:
+def test_an_image_takes_no_more_space_than_its_data(place: Place, name: str) -> None:
     with (
         opened("tmpfs", place, Settings()) as images,
         opened(name, place, Settings(image_dir=images.path)) as made,
@@ -244,7 +243,7 @@ def test_races_are_not_run_for_ever(place: Place, monkeypatch: pytest.MonkeyPatc
 def test_many_at_once_do_not_collide(place: Place, tmp_path: Path, loops_of: Loops) -> None:
     settings = Settings(image_dir=str(tmp_path))
     devices: list[int] = []
-    together = threading.Barrier(8, timeout=30)
+    together = threading.Barrier(8, timeout=SECONDS)
 
     def make() -> None:
         together.wait()
@@ -358,7 +357,7 @@ assert os.listdir(namespaces.stable_directory()) == []
     ],
 )
 def test_a_kill_at_any_moment_leaves_nothing(
-    script: Script, tmp_path: Path, loops_of: Loops, eventually: Callable[..., None], point: str
+    script: Script, tmp_path: Path, loops_of: Loops, point: str
 ) -> None:
     images = tmp_path / "images"
     images.mkdir()

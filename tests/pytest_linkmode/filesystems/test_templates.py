@@ -17,6 +17,7 @@ from pytest_linkmode.config import Settings
 from pytest_linkmode.filesystems import FILESYSTEMS, loop, opened, templates
 from pytest_linkmode.layouts import Workshop, parse
 from pytest_linkmode.namespaces import Place
+from tests.patience import SECONDS
 
 needs_root = pytest.mark.skipif(
     not kernel.may_mount(), reason="mounting needs CAP_SYS_ADMIN, which this user has not"
@@ -124,7 +125,7 @@ def test_a_hundred_from_eight_threads_do_not_collide_and_none_is_left(
     settings = Settings(image_dir=str(tmp_path))
     before, there = kernel.mounts(), sorted(os.listdir(place.path))
     todo = iter(range(104))
-    lock, together = threading.Lock(), threading.Barrier(8, timeout=60)
+    lock, together = threading.Lock(), threading.Barrier(8, timeout=SECONDS)
     seen: list[int] = []
     errors: list[str] = []
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest_linkmode
+from tests.patience import SECONDS
 
 NAME = "linkmode-tester"
 UID = 40_000 + os.getpid() % 20_000
@@ -138,15 +139,15 @@ class Person:
             text=True,
         )
 
-    def run(self, *command: str, timeout: float = 120, **environment: str) -> Said:
+    def run(self, *command: str, **environment: str) -> Said:
         """Run a program as this user to its end."""
         with self.start(*command, **environment) as process:
             try:
-                out, err = process.communicate(timeout=timeout)
+                out, err = process.communicate(timeout=SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 out, err = process.communicate()
-                raise AssertionError(f"no end after {timeout} s:\n{out}\n{err}") from None
+                raise AssertionError(f"no end after {SECONDS} s:\n{out}\n{err}") from None
         return Said(process.returncode, out, err)
 
     def script(self, code: str, *arguments: str) -> Said:
@@ -156,7 +157,7 @@ class Person:
     def pytest(self, *arguments: str, **environment: str) -> Said:
         """Run pytest as this user, in their home."""
         command = (self.python, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
-        return self.run(*command, timeout=120, **environment)
+        return self.run(*command, **environment)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import signal
-import time
 
 import pytest
 
@@ -15,6 +14,7 @@ from pytest_linkmode import kernel, processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.filesystems import FILESYSTEMS
 from pytest_linkmode.guests import gateway, uml
+from tests.patience import eventually
 from tests.pytest_linkmode.ladder.people import UID, Person
 
 REFUSED = uml.look(Settings())
@@ -188,10 +188,7 @@ def test_a_kill_leaves_no_guest_behind(person: Person, *, namespaces: bool) -> N
         assert process.stdout.readline() == "asleep\n"
         assert len(kernels()) > 1
         process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while kernels():
-        assert time.monotonic() < deadline, kernels()
-        time.sleep(0.02)
+    eventually(lambda: not kernels())
 
 
 PANICKING = """
@@ -257,15 +254,9 @@ def test_a_kill_of_the_whole_run_leaves_no_guest_behind(person: Person) -> None:
         person.python, "-m", "pytest", "-p", "no:cacheprovider", "--linkmode-layout=xfs",
         "--linkmode-provider=uml",
     ) as process:  # fmt: skip
-        deadline = time.monotonic() + 20
-        while not kernels():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        eventually(kernels)
         process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while kernels():
-        assert time.monotonic() < deadline, kernels()
-        time.sleep(0.02)
+    eventually(lambda: not kernels())
 
 
 def test_what_is_missing_is_said_with_what_would_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:

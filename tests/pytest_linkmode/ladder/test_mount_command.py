@@ -12,6 +12,7 @@ import textwrap
 import pytest
 
 from pytest_linkmode import kernel, namespaces, privileges
+from tests.patience import SECONDS
 
 needs_root = pytest.mark.skipif(
     not kernel.may_mount() or privileges.in_user_namespace(),
@@ -44,7 +45,7 @@ def on_host(tmp_path: pathlib.Path, code: str) -> str:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,12 +8,12 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from pytest_linkmode import cli, kernel, namespaces
 from pytest_linkmode.commands import run as commands_run
+from tests.patience import SECONDS, eventually
 from tests.pytest_linkmode.ladder.people import Person
 
 COMMAND = (
@@ -56,7 +56,7 @@ def run(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
@@ -170,7 +170,7 @@ def test_what_we_were_told_to_ignore_the_command_ignores(
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=True,
     )
     assert said.stdout == "True\n"
@@ -199,10 +199,7 @@ def test_a_kill_of_ours_ends_the_command_and_takes_the_mounts_along(
         pid, path = process.stdout.readline().split()
         assert os.path.isdir(f"/proc/{pid}")
         process.kill()
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
     assert not os.path.exists(path)
 
 

@@ -7,13 +7,13 @@ import os
 import pathlib
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from pytest_linkmode import kernel
 from pytest_linkmode.filesystems import FILESYSTEMS, sudo_helper
+from tests.patience import SECONDS, eventually
 from tests.pytest_linkmode.ladder.people import NAME, Person, settle_in
 
 needs_sudo = pytest.mark.skipif(
@@ -94,10 +94,7 @@ def test_a_kill_leaves_neither_a_mount_nor_a_loop_device_nor_the_helper(trusted:
         assert os.path.exists(f"/sys/block/{os.path.basename(device)}/loop/backing_file")
         assert helpers_of(token)
         process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while helpers_of(token) or _is_memory(device):
-        assert time.monotonic() < deadline, (helpers_of(token), device)
-        time.sleep(0.02)
+    eventually(lambda: not helpers_of(token) and not _is_memory(device))
 
 
 def _is_memory(device: str) -> bool:
@@ -150,7 +147,7 @@ def test_nobody_else_is_answered(trusted: Person) -> None:
     with process, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
         assert process.stdout is not None
         stranger.connect(sudo_helper.address(process.stdout.readline().strip()))
-        stranger.settimeout(10)
+        stranger.settimeout(SECONDS)
         try:
             stranger.send(b'{"kind": "btrfs", "size": 2147483648}')
             assert stranger.recv(4096) == b""

@@ -1,14 +1,18 @@
-"""What may not hang: a test waits so long for it, and no longer."""
+"""What may not hang: a test waits so long for it, and no longer.
+
+Nothing is measured by it. A machine may be many times slower than another, and then does other
+work besides; what hangs is as clear after minutes.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SECONDS = 20
-"""Long enough for any machine, and short beside a suite."""
+SECONDS = 300
 
 
 @contextmanager
@@ -28,3 +32,11 @@ def in_time() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something is true; raise AssertionError if it never is."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"it never became true within {SECONDS} seconds"
+        time.sleep(0.01)

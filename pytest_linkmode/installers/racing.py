@@ -20,9 +20,6 @@ from pytest_linkmode.interleave.world import Event, Execution
 BRINGING = frozenset({"clone", "hardlink", "symlink", "create", "rename"})
 """The ops by which a file or directory may get its name."""
 PROGRAM, OTHER = 0, 1
-PATIENCE = 10.0
-"""Seconds that a program may sleep by itself: some wait for children and timers of their own."""
-
 MOVED = ".moved"
 """After the package's name: where its directory is once a symlink has taken its place."""
 
@@ -45,7 +42,7 @@ class Stage:
     @property
     def setting(self) -> Setting:
         """How the programs are run."""
-        return Setting(self.env, self.cwd, self.timeout, patience=PATIENCE)
+        return Setting(self.env, self.cwd, self.timeout)
 
 
 @dataclass(frozen=True)

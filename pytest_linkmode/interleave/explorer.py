@@ -189,6 +189,7 @@ class Interleaver:
         cwd: str | os.PathLike[str] | None = None,
         timeout: float = 60.0,
         locks: bool = True,
+        patience: float = 10.0,
     ) -> Explored:
         """Run the schedules of some programs by growing number of preemptions, none pruned.
 
@@ -197,10 +198,11 @@ class Interleaver:
         commands is an adversary: it is called once, just before a call of the first program that
         is held, with this call (an `Event`); what it returns names what it did. Without `locks`
         every file lock is answered with success and not taken, as on filesystems without locks; the
-        report says so. A schedule may take `timeout` seconds. The rest is as in `explore`.
+        report says so. A schedule may take `timeout` seconds, and in it all programs may sleep for
+        `patience` seconds at once, by timers of their own. The rest is as in `explore`.
 
         Raises ScheduleFailed, UsageError, Unavailable where programs cannot be held here, and
-        LinkmodeError if they wait for each other.
+        LinkmodeError if they wait for each other, or for longer than that.
         """
         __tracebackhide__ = True
         _refuse_windows()
@@ -210,7 +212,7 @@ class Interleaver:
         places = _places(target, below, prepare)
         with ExitStack() as stack:
             prepare = prepare or _fresh(stack, target)
-            world = Programs(named, places, prepare, Setting(env, cwd, timeout, locks))
+            world = Programs(named, places, prepare, Setting(env, cwd, timeout, locks, patience))
             return self._explore(
                 world,
                 places,

@@ -45,6 +45,9 @@ Command = Sequence[str | os.PathLike[str]]
 Adversary = Callable[[Event], object]
 """Called with the call that a program is about to make; what it does happens just before."""
 
+PATIENCE = 10.0
+"""Seconds that a program may sleep by itself: some wait for children and timers of their own."""
+
 _GLANCE = 0.0003
 """Seconds until threads are looked at again that were not at rest: nothing tells when they are."""
 _GONE = frozenset("ZX")
@@ -149,15 +152,15 @@ def _look(process: str, thread: str) -> list[Thread]:
 class Setting:
     """How programs are run: the keywords of `subprocess.run`, and whether their locks lock.
 
-    `patience` is how many seconds a program may sleep whose turn it is: for those that wait for
-    their own timers, which nobody can tell from those that wait for somebody else.
+    `patience` is how many seconds a program may sleep whose turn it is, or all of them at once: for
+    those that wait for their own timers, which nobody can tell from those that wait for each other.
     """
 
     env: Mapping[str, str] | None = None
     cwd: str | os.PathLike[str] | None = None
     timeout: float = 60.0
     locks: bool = True
-    patience: float = 0.0
+    patience: float = PATIENCE
 
 
 @dataclass
@@ -246,9 +249,10 @@ class Programs:
         if not able:
             raise LinkmodeError(
                 "the programs wait for each other",
-                why="none is held at a call, none has ended: "
+                why=f"for {self._setting.patience:g} s none is held at a call, none has ended: "
                 + ", ".join(self.actors[number] for number in turns.programs),
-                hint="with locks=False their file locks do not hold them",
+                hint="with locks=False their file locks do not hold them; for those that sleep"
+                " longer there is patience=",
             )
         if planned is not None:
             actor = planned

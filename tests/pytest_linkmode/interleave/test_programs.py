@@ -162,6 +162,7 @@ def test_programs_that_wait_for_each_other_are_told(target: str) -> None:
             [program(waits, target, name) for name in "ab"],
             target=target,
             check=lambda execution: None,
+            patience=0.5,
         )
 
 
@@ -184,3 +185,12 @@ def test_a_program_that_sleeps_by_itself_is_waited_for_by_who_has_patience(targe
     assert [outcome.value.returncode for outcome in done.outcomes] == [0, 0]
     made = [event.paths[-1].rpartition("/")[2] for event in done.events if event.paths]
     assert made == ["before-a", "after-a", "before-b", "after-b"]
+
+
+def test_a_program_that_sleeps_alone_does_not_wait_for_anybody(target: str) -> None:
+    explored = Interleaver().programs(
+        [program(SLEEPING, target, "a")],
+        target=target,
+        check=lambda execution: execution.outcomes[0].result(),
+    )
+    assert explored.complete

@@ -99,7 +99,7 @@ def assert_linked(
     where a clone could be made, and as either only if it is independent of the source.
 
     Returns what was proven, and by what. Raises LinkAssertionError with all that is wrong, and
-    UsageError if the arguments cannot be right.
+    UsageError if the arguments cannot be right, or the source is empty: that asserts nothing.
     """
     __tracebackhide__ = True
     wanted = mode if isinstance(mode, Mapping) else parse_mode(mode)
@@ -119,6 +119,12 @@ def assert_linked(
     if rows:
         raise LinkAssertionError(_message(rows, found, ours, theirs, usual), rows)
     proven = summary(found, usual)
+    if not proven.files + proven.directories + proven.symlinks:
+        raise UsageError(
+            f"the source {shown(ours)!r} is empty",
+            why="nothing in it, but for what is ignored, can show how it was linked",
+            hint="has it been filled, and is it the right directory?",
+        )
     for recorder in recorders():
         recorder.proven(proven.proofs)
     return proven

@@ -165,8 +165,8 @@ def _verify(arguments: argparse.Namespace) -> Status:
     if not (proven.files or proven.symlinks):
         raise UsageError(
             f"nothing was verified: {printable(arguments.target)} has no file and no symlink",
-            why="both directories are empty, or all that is in them is ignored",
-            hint="link something, or leave --ignore away",
+            why="directories alone do not show how they were linked",
+            hint="link something into them",
         )
     if arguments.json:
         tell_json(

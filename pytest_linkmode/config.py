@@ -183,6 +183,7 @@ def _settings(
         return bases[origins[name]]
 
     for name, value in found.items():
+        _check_words(name, value)
         if _is_empty(value):
             raise _says_nothing(name, origins[name])
     requests = _requests(found.get("fs"))
@@ -228,6 +229,14 @@ def _settings(
         image_size=parse_size(text("image-size")),
         origins=origins,
     )
+
+
+def _check_words(name: str, value: Any) -> None:
+    """Raise UsageError for a list of the ini file that holds something else than words."""
+    for word in value if isinstance(value, list) else ():
+        if not isinstance(word, str):
+            what = f"{BY_NAME[name].key} in the ini file"
+            raise _wrong_value(what, why=f"{word!r} is no word", hint=f'write "{word}"')
 
 
 def _is_empty(value: Any) -> bool:

@@ -114,6 +114,8 @@ class LayoutSpec:
 
 def parse(name: str) -> LayoutSpec:
     """Return the layout called `name`. Raises UsageError, with suggestions."""
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r} is no layout", why="its name is a word, as in 'btrfs:tmpfs'")
     pair, plus, kind = name.partition("+")
     source, colon, target = pair.partition(":")
     if not source or (colon and not target) or (plus and not kind):

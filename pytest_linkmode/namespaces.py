@@ -101,7 +101,8 @@ def mount_mends() -> tuple[str, ...]:
     if sys.platform != "linux":
         return systems.mends(("linux",))
     if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
-        return ("run the container with --privileged",)
+        who = "" if os.geteuid() == 0 else ", as root"
+        return (f"run the container with --privileged{who}",)
     return ("run as root: sudo --preserve-env=PATH pytest ...",)
 
 

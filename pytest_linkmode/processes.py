@@ -10,10 +10,10 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_linkmode.errors import LinkmodeError
+from pytest_linkmode.errors import LinkmodeError, UsageError
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where filesystem tools lie although an ordinary user's PATH does not say so."""
@@ -52,6 +52,28 @@ def which(tool: str) -> str | None:
     """Return the path of a program, looked for in PATH and in the directories of the system."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *SYSTEM_PATH))
     return shutil.which(tool, path=path)
+
+
+def words_of(command: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return the words of a command. Raises UsageError for what is not a list of words."""
+    if isinstance(command, (str, bytes, os.PathLike)):
+        line = os.fsdecode(command)
+        hint = f"write [{', '.join(map(repr, _split(line)))}]"
+        raise UsageError(f"the command {line!r}", why="it is not a list of words", hint=hint)
+    try:
+        words = [os.fspath(word) for word in command]
+    except TypeError as error:
+        raise UsageError(f"the command {command!r}", why=str(error)) from None
+    if not words:
+        raise UsageError("an empty command", hint='write it as in ["cp", "-a", "from", "to"]')
+    return words
+
+
+def _split(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # quotes that are not closed
+        return [line]
 
 
 def run(

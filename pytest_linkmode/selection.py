@@ -205,8 +205,8 @@ def narrowing(
         layouts=None if layouts is None else frozenset(map(parse, layouts)),
         modes=None if words is None else frozenset(map(parse_mode, words)),
         needs=frozenset(needed),
-        fresh=bool(fresh),
-        special=bool(special),
+        fresh=_flag("fresh", fresh),
+        special=_flag("special", special),
         only=only,
     )
 
@@ -288,6 +288,12 @@ def _several(what: str, values: Any) -> tuple[Any, ...]:
             hint=f'write it as in {what}="..." or {what}=["...", "..."]',
         )
     return words
+
+
+def _flag(what: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{what}={value!r}", why="it is neither True nor False")
+    return value
 
 
 def check(what: str, name: str, known: Iterable[str], also: Iterable[str] = ()) -> None:

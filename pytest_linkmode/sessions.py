@@ -116,10 +116,10 @@ class Session:
     @functools.cached_property
     def kinds(self) -> Mapping[str, Kind]:
         """The filesystems that are known by name, those of the project among them."""
-        from pytest_linkmode.filesystems import FILESYSTEMS
+        from pytest_linkmode.filesystems import FILESYSTEMS, rows
 
         answers = self.config.hook.pytest_linkmode_filesystems(config=self.config)
-        for kind in (kind for kinds in answers for kind in kinds):
+        for kind in rows(answers):
             # Another run in this process, as of pytester, has a project of its own.
             self._stack.callback(_put_back, FILESYSTEMS, kind.name, FILESYSTEMS.get(kind.name))
             FILESYSTEMS[kind.name] = kind

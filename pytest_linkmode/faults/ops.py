@@ -331,6 +331,11 @@ def architecture(machine: str | None = None) -> Architecture | None:
     return ARCHITECTURES.get(machine or os.uname().machine)
 
 
+def calls_of(op: str) -> tuple[str, ...]:
+    """Return the names of all system calls that do an op, on whatever architecture."""
+    return tuple(dict.fromkeys(way.call for way in WAYS if way.op == op))
+
+
 def ways(ops: Iterable[str], arch: Architecture) -> tuple[Way, ...]:
     """Return the rows of the table that do one of `ops` on this architecture."""
     wanted = frozenset(ops)

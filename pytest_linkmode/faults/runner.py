@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_linkmode.errors import Unavailable, UsageError
-from pytest_linkmode.faults.ops import architecture
+from pytest_linkmode.faults.ops import architecture, calls_of
 from pytest_linkmode.faults.plan import Plan
 from pytest_linkmode.faults.running import Command, ProgramTimedOut, Run, Running
-from pytest_linkmode.faults.spec import OPS, WINDOWS, WITHIN, Spec, parse
+from pytest_linkmode.faults.spec import OPS, WINDOWS, WITHIN, Spec, specs_of
 from pytest_linkmode.faults.support import unavailable
+from pytest_linkmode.processes import words_of
 
 if TYPE_CHECKING:
     from pytest_linkmode.faults.sweep import Case, Report, SubTests, Sweep
@@ -99,7 +100,7 @@ class FaultRunner:
         `check` is true and it failed, UsageError for a fault that means nothing, and Unavailable,
         saying what is in the way, where the system allows no such filter.
         """
-        specs = tuple(parse(each) if isinstance(each, str) else each for each in faults)
+        specs = specs_of(faults)
         logged = frozenset(log)
         if unknown := sorted(logged - set(OPS)):
             raise UsageError(f"cannot log {', '.join(unknown)}", why=f"ops are {', '.join(OPS)}")
@@ -124,9 +125,13 @@ class FaultRunner:
                 why="programs are faulted on Linux, and this is an error of Windows",
                 hint="name an error of Linux, as in clone:EOPNOTSUPP",
             )
-        argv = [os.fspath(word) for word in command]
-        if not argv:
-            raise UsageError("an empty command")
+        for spec in specs:
+            if spec.way is not None and spec.way not in (calls := calls_of(spec.op)):
+                raise UsageError(
+                    f"a program cannot have the fault {spec}",
+                    why=f"no system call {spec.way} does a {spec.op}: these do: {', '.join(calls)}",
+                )
+        argv = words_of(command)
         if self._witness is not None:
             # What came of calls is part of what is witnessed.
             logged |= WITNESSED
@@ -200,7 +205,7 @@ class FaultRunner:
             ops=wanted,
             errors=errors,
             kills=kills,
-            faults=[parse(each) if isinstance(each, str) else each for each in faults],
+            faults=specs_of(faults),
             below=None if below is None else os.fspath(below),
             target=target,
             prepare=prepare,

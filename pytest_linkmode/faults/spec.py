@@ -268,6 +268,8 @@ def matcher(path: str | None, below: str | None) -> Matcher:
 
 Spec = Fault | Kill
 
+_HINT = "as in clone:EOPNOTSUPP:nth=3, copy:SHORT or rename:kill-after:path=*/RECORD"
+
 _KILLS: dict[str, When] = {"kill-before": "before", "kill-after": "after"}
 
 
@@ -279,7 +281,7 @@ def parse(text: str) -> Spec:
 
     Raises UsageError, saying what was expected, for anything else.
     """
-    hint = "as in clone:EOPNOTSUPP:nth=3, copy:SHORT or rename:kill-after:path=*/RECORD"
+    hint = _HINT
     fields = _split(text.strip())
     if len(fields) < 2:
         raise UsageError(f"cannot read the fault {text!r}", why="an op and an error", hint=hint)
@@ -315,6 +317,24 @@ def format_fault(fault: Spec) -> str:
         if value is not None:
             fields.append(f"{key}={_escape(value)}")
     return ":".join(fields)
+
+
+def specs_of(faults: Iterable[Spec | str] | Spec) -> tuple[Spec, ...]:
+    """Return faults that are given as what they are or as lines, several or one.
+
+    Raises UsageError for anything else.
+    """
+    given: object = (faults,) if isinstance(faults, (str, Fault, Kill)) else faults
+    found: list[Spec] = []
+    for each in given if isinstance(given, Iterable) else (given,):
+        if not isinstance(each, (str, Fault, Kill)):
+            raise UsageError(
+                f"{each!r} is no fault",
+                why=f"a fault is a Fault, a Kill or a line of text, not {type(each).__name__}",
+                hint=_HINT,
+            )
+        found.append(parse(each) if isinstance(each, str) else each)
+    return tuple(found)
 
 
 def parse_all(lines: Iterable[str]) -> tuple[Spec, ...]:

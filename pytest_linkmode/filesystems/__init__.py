@@ -8,7 +8,7 @@ that it is what its row says.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ __all__ = [
     "missing",
     "of_system",
     "opened",
+    "rows",
     "survey",
 ]
 
@@ -293,6 +294,31 @@ PROVIDERS: dict[str, str | Provider] = {
     "vhdx": "pytest_linkmode.filesystems.images:vhdx",
 }
 """Every provider by name; those that are text are imported when they are first needed."""
+
+
+def rows(answers: Iterable[object]) -> list[Kind]:
+    """Return the rows in what implementations of `pytest_linkmode_filesystems` have answered.
+
+    Raises UsageError for anything else, and for a provider of a name that nobody has.
+    """
+    found = []
+    for answer in answers:
+        for kind in answer if isinstance(answer, Iterable) else (answer,):
+            if not isinstance(kind, Kind):
+                raise UsageError(
+                    f"the hook pytest_linkmode_filesystems returned {answer!r}",
+                    why=f"{kind!r} is no Kind",
+                    hint='return a list, as in [Kind("lustre", "a big one", ("directory",))]',
+                )
+            for word in kind.providers:
+                if isinstance(word, str) and word not in PROVIDERS:
+                    raise UsageError(
+                        f"the filesystem {kind.name!r} of the hook pytest_linkmode_filesystems",
+                        why=f"no provider is called {word!r}",
+                        hint=suggestion(word, PROVIDERS),
+                    )
+            found.append(kind)
+    return found
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Uml:
         raise Unavailable(
             f"no {kind.name} outside of a guest",
             checked=[f"{KERNEL}: makes it for tests whose parameters name it, under pytest"],
-            mends=[f"run them with --linkmode-fs={kind.name}"],
+            mends=[f"have pytest run them there: pytest --linkmode-fs={kind.name}"],
         )
         yield  # type: ignore[unreachable]  # what makes this a context
 

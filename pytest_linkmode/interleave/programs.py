@@ -35,6 +35,7 @@ from pytest_linkmode.interleave.world import (
     Outcome,
     Sleeping,
 )
+from pytest_linkmode.processes import words_of
 
 HELD_AT = frozenset(OPS) - {"copy"}
 """The ops at whose calls programs are held: those that change names."""
@@ -201,7 +202,7 @@ class Programs:
         self.actors = tuple(actors)
         self.stops = 0
         """How many calls were held, in all schedules."""
-        self._what = list(actors.values())
+        self._what = [what if callable(what) else words_of(what) for what in actors.values()]
         self._places = Places(below)
         self._prepare = prepare
         self._setting = setting
@@ -217,9 +218,8 @@ class Programs:
         with ExitStack() as stack:
 
             def start(number: int) -> _Program:
-                command: Any = self._what[number]
+                argv: Any = self._what[number]
                 zygote = stack.enter_context(SHARED.borrow())
-                argv = [os.fspath(word) for word in command]
                 program = _Program(zygote, self._plan, argv, self._watched)
                 stack.enter_context(program)
                 program.begin(self._setting.env, self._setting.cwd)

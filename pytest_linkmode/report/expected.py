@@ -59,12 +59,19 @@ def parse(text: str, name: str) -> Expected:
 
 
 def read(path: str) -> Expected:
-    """Read the list in a file. Raises UsageError."""
+    """Read the list in a file. Raises UsageError, also for one that asks for nothing."""
     try:
         with open(path, encoding="utf-8") as file:
-            return parse(file.read(), path)
+            found = parse(file.read(), path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}", why=str(error)) from None
+    if found == Expected():
+        raise UsageError(
+            f"{path} expects nothing",
+            why="no edge and no cell is in it",
+            hint=f"write {HOW_TO_WRITE}",
+        )
+    return found
 
 
 def of(document: Document) -> Expected:

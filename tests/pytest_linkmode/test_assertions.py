@@ -119,10 +119,19 @@ def test_one_file_is_compared_like_a_tree(tmp_path: pathlib.Path) -> None:
     assert [(row.expected, row.found) for row in error.rows] == [("copy", "hardlink")]
 
 
-def test_an_empty_tree_is_linked_by_an_empty_tree(tmp_path: pathlib.Path) -> None:
-    write_tree(tmp_path / "source", [])
-    write_tree(tmp_path / "target", [])
-    assert assert_linked(tmp_path / "source", tmp_path / "target", "clone").files == 0
+def test_what_is_empty_shows_nothing(tmp_path: pathlib.Path) -> None:
+    for name in ("source", "target"):
+        write_tree(tmp_path / name, [])
+    with pytest.raises(UsageError, match=r"(?s)source' is empty.*the right directory"):
+        assert_linked(tmp_path / "source", tmp_path / "target", "clone")
+    for name in ("source", "target"):
+        (tmp_path / name / "inside").mkdir(0o750)
+    assert assert_linked(tmp_path / "source", tmp_path / "target", "clone").directories == 1
+    (tmp_path / "source/file").touch()
+    for name in ("source", "target"):
+        (tmp_path / name / "inside").rmdir()
+    with pytest.raises(UsageError, match="is empty"):
+        assert_linked(tmp_path / "source", tmp_path / "target", "clone", ignore=["file"])
 
 
 def test_mutable_files_must_be_copies(tmp_path: pathlib.Path) -> None:

@@ -121,14 +121,24 @@ def test_verify_knows_exceptions(linkmode: Linkmode, source: Path, tmp_path: Pat
 def test_verify_of_nothing_verifies_nothing(
     linkmode: Linkmode, source: Path, tmp_path: Path
 ) -> None:
-    for name in ("empty", "bare"):
-        (tmp_path / name).mkdir()
+    for name in ("empty", "bare", "above/inside", "over/inside"):
+        (tmp_path / name).mkdir(parents=True)
     link_tree(source, tmp_path / "target", mode=LinkMode.HARDLINK)
-    for asked in (("empty", "bare"), (str(source), "target", "--ignore", "*")):
+    cases = {
+        ("empty", "bare"): "empty' is empty",
+        (
+            str(source),
+            "target",
+            "--ignore",
+            "*",
+        ): "is empty: nothing in it, but for what is ignored",
+        ("above", "over"): "nothing was verified",
+    }
+    for asked, words in cases.items():
         source_and_target = [tmp_path / name for name in asked[:2]]
         told = linkmode("verify", "hardlink", *source_and_target, *asked[2:])
         assert told.status == Status.USAGE
-        assert "nothing was verified" in told.err
+        assert words in told.err
 
 
 @pytest.mark.parametrize("mode", ["hardlnk", "copy"])

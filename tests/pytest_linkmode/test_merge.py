@@ -316,3 +316,9 @@ def test_an_edge_that_no_policy_has_is_named(
     assert (
         "linux/clone/clone-file/odd: taken, but not an edge of reference" in capsys.readouterr().out
     )
+
+
+def test_a_list_that_expects_nothing_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "list.txt").write_text("# nothing yet\n")
+    with pytest.raises(UsageError, match=r"(?s)list.txt expects nothing: no edge.*write edge ID"):
+        expected.read(str(tmp_path / "list.txt"))

@@ -411,3 +411,54 @@ def test_a_project_adds_filesystems_of_its_own(inside: Run, pytester: pytest.Pyt
     assert "lustre" not in FILESYSTEMS
     assert not list((pytester.path / "mnt").iterdir())
     assert inside("-p", "no:randomly", *flags).ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            '[Kind("lustre", "a big one", ("dirctory",))]',
+            ["*'lustre'*'dirctory'*", "*'directory'?*"],
+        ),
+        ('["lustre"]', ["*returned [[]'lustre']: 'lustre' is no Kind", "*return a list*"]),
+        ("3", ["*returned 3: 3 is no Kind", "*return a list*"]),
+    ],
+)
+def test_rows_that_are_none_are_told(
+    inside: Run, pytester: pytest.Pytester, answer: str, words: list[str]
+) -> None:
+    pytester.makeconftest(
+        f"""
+        from pytest_linkmode.filesystems import Kind
+
+        def pytest_linkmode_filesystems():
+            return {answer}
+        """
+    )
+    pytester.makepyfile("def test_it(linkmode_fs): pass")
+    result = inside(*DIRECTORIES, "--linkmode-fs=disk")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(words)
+
+
+def test_words_of_the_ini_file_are_words(inside: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml("[tool.pytest.ini_options]\nlinkmode_fs = [3]")
+    pytester.makepyfile("def test_it(linkmode_fs): pass")
+    result = inside(*DIRECTORIES)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*linkmode_fs in the ini file: 3 is no word"])
+
+
+@pytest.mark.parametrize("flag", ["fresh", "special"])
+def test_a_word_is_no_yes_and_no_no(inside: Run, pytester: pytest.Pytester, flag: str) -> None:
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.linkmode({flag}="no")
+        def test_it(linkmode_fs): pass
+        """
+    )
+    result = inside(*DIRECTORIES)
+    assert result.ret not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    assert f"{flag}='no': it is neither True nor False" in str(result.stdout) + str(result.stderr)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
-from pytest_linkmode.faults import FaultRunner, ProgramTimedOut
+from pytest_linkmode.faults import Fault, FaultRunner, ProgramTimedOut
 from pytest_linkmode.faults.support import STAGES, refusal
 from pytest_linkmode.faults.zygote import Zygotes
 from tests.patience import SECONDS
@@ -410,6 +410,24 @@ def test_wrong_words_are_usage_errors(runner: FaultRunner) -> None:
         runner.run(["true"], log=("klone",))
     with pytest.raises(UsageError, match="an empty command"):
         runner.run([])
+    with pytest.raises(UsageError, match=r"(?s)not a list of words.*write \['cp', 'a b', 'c'\]"):
+        runner.run("cp 'a b' c")
+    command: Any = ["sleep", 3]
+    with pytest.raises(UsageError, match=r"\['sleep', 3\].*not int"):
+        runner.run(command)
+    with pytest.raises(UsageError, match=r"(?s)no system call linkatt does a hardlink: .*linkat"):
+        runner.run(["true"], faults=["hardlink:EPERM:way=linkatt"])
+
+
+def test_one_fault_need_not_be_a_list(runner: FaultRunner, tmp_path: pathlib.Path) -> None:
+    command = ["mkdir", str(tmp_path / "new")]
+    for fault in ("mkdir:EDQUOT", Fault("mkdir", "EDQUOT")):
+        faults: Any = fault
+        assert "quota" in runner.run(command, faults=faults).stderr
+    for wrong in (3, [3], [["mkdir:EIO"]]):
+        faults = wrong
+        with pytest.raises(UsageError, match="is no fault"):
+            runner.run(command, faults=faults)
 
 
 def test_a_zygote_that_died_says_what_it_said(alone: FaultRunner) -> None:

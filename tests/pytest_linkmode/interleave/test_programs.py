@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pytest_linkmode.errors import LinkmodeError
+from pytest_linkmode.errors import LinkmodeError, UsageError
 from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.faults.support import unavailable
 from pytest_linkmode.interleave import Event, Execution, Interleaver, ScheduleFailed
@@ -194,3 +194,8 @@ def test_a_program_that_sleeps_alone_does_not_wait_for_anybody(target: str) -> N
         check=lambda execution: execution.outcomes[0].result(),
     )
     assert explored.complete
+
+
+def test_a_line_of_shell_is_no_program(target: str) -> None:
+    with pytest.raises(UsageError, match="not a list of words"):
+        Interleaver().programs(["mkdir a"], target=target, check=lambda execution: None)

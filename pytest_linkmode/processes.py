@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pytest_linkmode.errors import LinkmodeError, UsageError
@@ -89,8 +92,8 @@ def run(
     """Run a program to its end and return what it printed, as text.
 
     `env` replaces the environment as in `subprocess.run`; LC_ALL=C is set in either case.
-    `timeout` is in seconds; a program that takes longer is killed. `pass_fds` are descriptors
-    that it inherits.
+    `timeout` is in seconds; a program that takes longer is killed, and what it started with it (on
+    Windows it alone). `pass_fds` are descriptors that it inherits.
 
     Raises CommandFailed if it cannot be started or takes too long and, unless `check` is
     false, if its exit status is not 0.
@@ -99,19 +102,23 @@ def run(
     environment = {**(os.environ if env is None else env), "LC_ALL": "C"}
     found = which(argv[0]) if os.sep not in argv[0] else argv[0]
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             (found or argv[0], *argv[1:]),
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=timeout,
             cwd=cwd,
             env=environment,
-            check=False,
             pass_fds=pass_fds,
-        )
+            process_group=None if os.name == "nt" else 0,
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(input, timeout)
+            except BaseException:
+                _end(process)
+                raise
     except subprocess.TimeoutExpired as expired:
         raise CommandFailed(
             argv, None, _text(expired.stderr), why=f"it did not end within {timeout:g} s"
@@ -120,10 +127,20 @@ def run(
         raise CommandFailed(
             argv, None, "", why=f"it could not be started: {error.strerror or error}"
         ) from error
-    if check and done.returncode != 0:
-        said = done.stderr if done.stderr.strip() else done.stdout
-        raise CommandFailed(argv, done.returncode, said, why=ended(done.returncode))
-    return Completed(argv, done.stdout, done.stderr, done.returncode)
+    if check and process.returncode != 0:
+        said = stderr if stderr.strip() else stdout
+        raise CommandFailed(argv, process.returncode, said, why=ended(process.returncode))
+    return Completed(argv, stdout, stderr, process.returncode)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill a program that has not been waited for, and its group, so far as there are groups."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError, PermissionError):  # it is gone; it is another user's
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()  # at Ctrl-C nobody else does
 
 
 def ended(status: int) -> str:

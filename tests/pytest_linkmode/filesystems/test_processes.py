@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from pytest_linkmode import processes
 from pytest_linkmode.processes import CommandFailed, ended, run, which
+from tests.patience import SECONDS, eventually
 
 
 def python(code: str) -> list[str]:
@@ -94,6 +97,48 @@ def test_a_program_that_takes_too_long_is_killed() -> None:
         )
     assert time.monotonic() - start < 10
     assert caught.value.status is None
+
+
+STARTS = """
+import os, subprocess, sys, time
+started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+with open(sys.argv[1] + "~", "w") as file:
+    file.write(str(started.pid))
+os.rename(sys.argv[1] + "~", sys.argv[1])
+time.sleep(600)
+"""
+
+
+def test_what_it_started_is_killed_with_it(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"within 2 s"):
+        run([*python(STARTS), str(tmp_path / "pid")], timeout=2)
+    number = int((tmp_path / "pid").read_text())
+    eventually(lambda: not _runs(number))
+
+
+def test_both_are_killed_where_who_waits_is_interrupted(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        eventually((tmp_path / "pid").exists)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    main = threading.get_ident()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run([*python(STARTS), str(tmp_path / "pid")], timeout=SECONDS)
+    thread.join()
+    number = int((tmp_path / "pid").read_text())
+    eventually(lambda: not _runs(number))
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is there and no zombie, which nobody may wait for in a container."""
+    try:
+        os.kill(process, 0)
+        status = Path(f"/proc/{process}/stat").read_text() if sys.platform == "linux" else ") R"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def test_a_program_that_is_not_there_says_so() -> None:

@@ -253,6 +253,11 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def irregular(name: str) -> OSError:
+    """Return the error of a file that has become something else since it was listed."""
+    return OSError(errno.EINVAL, "no longer a regular file", name)
+
+
 def _keeps_group_bit(group: int) -> bool:
     """Return whether this user's changes leave a set-group-id bit where it is (chmod(2))."""
     return os.geteuid() == 0 or group in (os.getegid(), *os.getgroups())
@@ -476,7 +481,7 @@ class LinuxPlatform:
                 seen = calls.fstat(reading)
                 mode = seen.st_mode
                 if mode & _TYPE != _REGULAR:
-                    raise OSError(errno.EINVAL, "no longer a regular file", name)
+                    raise irregular(name)
                 step = _CREATING
                 mode &= 0o777
                 if placing is None:
@@ -571,11 +576,26 @@ class LinuxPlatform:
         except OSError as error:
             raise Failed(Primitive.HARDLINK, error) from error
         try:
-            return -self.calls.stat(new, dir_fd=target, follow_symlinks=False).st_ino
+            made = self.calls.stat(new, dir_fd=target, follow_symlinks=False)
         except FileNotFoundError as error:
             raise nothing_made(Primitive.HARDLINK) from error
         except OSError:  # it is there: so said the call
             return 0
+        if made.st_mode & _TYPE != _REGULAR:
+            self._refuse_irregular(source, name, target, new, made)
+        return -made.st_ino
+
+    def _refuse_irregular(
+        self, source: int, name: str, target: int, new: str, made: os.stat_result
+    ) -> None:
+        """Take back a name of what has become a fifo, a symlink or the like, unless it is not we
+        who gave it: another linker may have put something there since.
+        """
+        there = self._seen(source, name)
+        if there is None or (there.st_dev, there.st_ino) != (made.st_dev, made.st_ino):
+            return
+        self._discard(target, new, self.calls.unlink)
+        raise Failed(_READING, irregular(name))
 
     def symlink(self, text: str, target: int, new: str) -> int:
         try:

@@ -21,7 +21,7 @@ from linker.conditions import Primitive
 from linker.light import record
 from linker.platforms import linux
 from linker.platforms.base import CheckFailed, Failed, short
-from linker.platforms.linux import _READ, _REGULAR, _TYPE, LinuxPlatform
+from linker.platforms.linux import _READ, _REGULAR, _TYPE, LinuxPlatform, irregular
 
 CLONE_NOFOLLOW = 0x1
 CLONE_NOOWNERCOPY = 0x2
@@ -250,7 +250,7 @@ class MacPlatform(LinuxPlatform):
             try:
                 seen = calls.fstat(reading)
                 if seen.st_mode & _TYPE != _REGULAR:
-                    raise OSError(errno.EINVAL, "no longer a regular file", name)
+                    raise irregular(name)
                 step = Primitive.CLONE_FILE
                 if clone:
                     encoded = os.fsencode(new)

@@ -512,7 +512,7 @@ def test_what_was_replaced_comes_back_though_the_source_has_other_files_by_now(
         for name in source:
             with open(f"{scene.source}/{name}.newer", "wb") as file:
                 file.write(b"newer")
-            os.rename(f"{scene.source}/{name}.newer", f"{scene.source}/{name}")
+            os.replace(f"{scene.source}/{name}.newer", f"{scene.source}/{name}")
         raise KeyError("the caller's")
 
     with pytest.raises(KeyError):

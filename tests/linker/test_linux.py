@@ -182,6 +182,31 @@ def test_what_is_no_file_is_not_read(room: Room, primitive: str) -> None:
     assert os.listdir(room.there) == []
 
 
+@pytest.mark.parametrize("name", ["ln", "fifo"])
+def test_what_is_no_file_gets_no_further_name(room: Room, name: str) -> None:
+    room.put("f", File(b"what a symlink leads to"))
+    room.put("ln", Symlink("f"))
+    os.mkfifo(f"{room.here}/fifo")
+    with pytest.raises(Failed) as caught:
+        room.platform.hardlink(room.source, name, room.target, "g")
+    error = caught.value.error
+    assert caught.value.primitive is Primitive.READ
+    assert (error.errno, error.strerror) == (errno.EINVAL, "no longer a regular file")
+    assert os.listdir(room.there) == []
+
+
+def test_what_another_linker_has_put_there_since_is_not_taken_away(room: Room) -> None:
+    room.put("f", File(b"a file"))
+
+    def link(*given: Any, **where: Any) -> None:
+        os.link(*given, **where)
+        os.unlink(f"{room.there}/g")
+        os.symlink("theirs", f"{room.there}/g")
+
+    room.with_calls(link=link).hardlink(room.source, "f", room.target, "g")
+    assert os.readlink(f"{room.there}/g") == "theirs"
+
+
 @pytest.mark.parametrize("directly", [False, True])
 @pytest.mark.parametrize("mode", [0o400, 0o640])
 def test_a_file_is_never_more_open_than_its_source(
@@ -461,13 +486,6 @@ def test_a_hard_link_is_the_same_file(room: Room) -> None:
     made = room.platform.hardlink(room.source, "f", room.target, "g")
     assert made == -os.stat(f"{room.here}/f").st_ino
     assert os.path.samefile(f"{room.here}/f", f"{room.there}/g")
-
-
-def test_a_hard_link_of_a_symlink_is_not_one_of_what_it_leads_to(room: Room) -> None:
-    room.put("f", File(b"f"))
-    room.put("ln", Symlink("f"))
-    room.platform.hardlink(room.source, "ln", room.target, "g")
-    assert os.readlink(f"{room.there}/g") == "f"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def happened(ledger: Ledger) -> str:
         return ", ".join(counts)
     if ledger.used:
         return "none of the tests that use them was run"
-    return "no test that was collected uses linkmode_fs or linkmode_layout"
+    return "no test that was left to run uses linkmode_fs or linkmode_layout"
 
 
 def _near(ledger: Ledger, capability: str) -> str:

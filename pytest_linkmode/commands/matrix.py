@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from linker.cli import Status, complain, tell
+from pytest_linkmode.commands.words import something
 from pytest_linkmode.errors import UsageError
 
 
@@ -48,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.replace(",", " ").split()))
+    return tuple(dict.fromkeys(something(text).replace(",", " ").split()))
 
 
 def _matrix(arguments: argparse.Namespace) -> Status:

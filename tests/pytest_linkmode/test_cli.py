@@ -608,6 +608,7 @@ def test_wrong_usage_has_a_status_of_its_own(
     ("arguments", "said"),
     [
         (("run", "--fs", "", "--", "true"), "argument --fs: it is empty: name something"),
+        (("matrix", "--program", ","), "argument --program: it is empty: name something"),
         (("run", "--tmp", " ", "--", "true"), "argument --tmp: it is empty"),
         (("run", "--provider=", "--", "true"), "argument --provider: it is empty"),
         (("run", "--image-size=5", "--", "true"), "--image-size=5: not a value"),

@@ -74,7 +74,7 @@ def test_a_request_that_ran_no_test_is_not() -> None:
     (sentence,) = sentences(TYPED, Ledger())
     assert sentence == (
         "--linkmode-fs=btrfs: no test ran on what was asked for "
-        "(no test that was collected uses linkmode_fs or linkmode_layout)"
+        "(no test that was left to run uses linkmode_fs or linkmode_layout)"
     )
     (sentence,) = sentences(TYPED, ledger_of(outcome="skipped"))
     assert "(1 skipped)" in sentence

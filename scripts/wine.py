@@ -72,6 +72,9 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 }
 """What is run, and how; what takes longest comes first, so that no machine idles at the end."""
 
+USED = frozenset({"conformance", "conformance between drives"})
+"""The suites that others run too, as it suits them: serially and on workers."""
+
 SYMLINKS = "faked by Wine: CreateSymbolicLinkW "
 EXTENTS = "faked by Wine: FSCTL_GET_RETRIEVAL_POINTERS "
 RENAMES = "faked by Wine: FileRenameInfoEx "
@@ -705,10 +708,24 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--workers", type=int, help="only with so many workers; 0 is none")
     parser.add_argument(
+        "--quick", action="store_true", help="only the conformance suites serially as well"
+    )
+    parser.add_argument(
         "--suite", action="append", choices=list(SUITES), help="only this suite (repeatable)"
     )
     parser.add_argument("--measure", action="store_true", help="only measure the linker there")
     return parser.parse_known_args(list(arguments))
+
+
+def jobs_of(names: Sequence[str], workers: int | None, *, quick: bool) -> list[Job]:
+    """Return the runs of some suites: serial and on two workers, or as was asked for."""
+
+    def counts(name: str) -> tuple[int, ...]:
+        if workers is not None:
+            return (workers,)
+        return (2,) if quick and name not in USED else (0, 2)
+
+    return [Job(name, count) for name in SUITES if name in names for count in counts(name)]
 
 
 def _end(number: int, _frame: object) -> NoReturn:
@@ -744,9 +761,7 @@ def main(arguments: Sequence[str]) -> int:
                     say(measure(places[0]))
                 return 0
             begun = time.monotonic()
-            names = options.suite or list(SUITES)
-            workers = (0, 2) if options.workers is None else (options.workers,)
-            jobs = [Job(name, count) for name in SUITES if name in names for count in workers]
+            jobs = jobs_of(options.suite or list(SUITES), options.workers, quick=options.quick)
             outcomes = run_jobs(places, jobs, extra)
     except (
         WineError,

@@ -117,6 +117,17 @@ def outcome(suite: str, workers: int, count: int) -> wine.Outcome:
     return wine.Outcome(wine.Job(suite, workers), (), Counter({"faked": count}))
 
 
+def test_a_quick_run_leaves_nothing_out_but_what_runs_on_workers_too() -> None:
+    every = wine.jobs_of(list(wine.SUITES), None, quick=False)
+    assert Counter(job.suite for job in every) == dict.fromkeys(wine.SUITES, 2)
+    quick = wine.jobs_of(list(wine.SUITES), None, quick=True)
+    left_out = {(job.suite, job.workers) for job in set(every) - set(quick)}
+    assert left_out == {("linker", 0), ("plugin", 0), ("Windows", 0)}
+    assert set(quick) < set(every)
+    only = wine.jobs_of(["linker"], 0, quick=True)
+    assert only == [wine.Job("linker", 0)]
+
+
 def test_what_was_not_run_is_the_sum_of_all_suites_and_not_of_all_runs() -> None:
     runs = [outcome(suite, workers, 2) for suite in ("Windows", "linker") for workers in (0, 2)]
     assert wine.not_run(runs) == {"faked": 4}

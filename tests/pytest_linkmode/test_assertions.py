@@ -124,14 +124,14 @@ def test_what_is_empty_shows_nothing(tmp_path: pathlib.Path) -> None:
         write_tree(tmp_path / name, [])
     with pytest.raises(UsageError, match=r"(?s)source' is empty.*the right directory"):
         assert_linked(tmp_path / "source", tmp_path / "target", "clone")
-    for name in ("source", "target"):
-        (tmp_path / name / "inside").mkdir(0o750)
-    assert assert_linked(tmp_path / "source", tmp_path / "target", "clone").directories == 1
     (tmp_path / "source/file").touch()
-    for name in ("source", "target"):
-        (tmp_path / name / "inside").rmdir()
     with pytest.raises(UsageError, match="is empty"):
         assert_linked(tmp_path / "source", tmp_path / "target", "clone", ignore=["file"])
+    (tmp_path / "source/file").unlink()
+    (tmp_path / "source/inside").mkdir()
+    (tmp_path / "target").rmdir()
+    link_tree(tmp_path / "source", tmp_path / "target", mode="copy")
+    assert assert_linked(tmp_path / "source", tmp_path / "target", "copy").directories == 1
 
 
 def test_mutable_files_must_be_copies(tmp_path: pathlib.Path) -> None:

@@ -76,6 +76,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "modelled: asks a model, which runs on Linux")
 
 
+LONG = (
+    "pytest_linkmode/ladder/test_guests.py",
+    "linker/test_every_fault.py",
+    "pytest_linkmode/interleave/test_reference_races.py",
+    "linker/test_kill.py",
+    "linker/test_sweep.py",
+    "linker/test_macos_sweep.py",
+    "pytest_linkmode/test_conformance_layouts.py",
+    "pytest_linkmode/test_conformance.py",
+)
+"""The modules whose tests take longest, which workers begin with: at the end none waits for one."""
+
+
+@pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
+def begin_with_long_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests that take longest first, where they are for several workers."""
+    if hasattr(config, "workerinput"):
+        last = len(LONG)
+        places = {module: place for place, module in enumerate(LONG)}
+        items.sort(key=lambda item: places.get(_module(item.path), last))
+
+
 @pytest.hookimpl(tryfirst=True)  # before -k and -m leave some out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what Wine fakes on Wine, and leave out the tests that are about Linux elsewhere."""

@@ -20,7 +20,7 @@ from pytest_linkmode.axes import ours
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.append(os.path.dirname(HERE))
 
-from tests import linux_only  # noqa: E402
+from tests import linux_only, long  # noqa: E402
 from tests.windows import wine  # noqa: E402
 
 TESTED = os.environ.get("LINKMODE_TESTED", "")
@@ -76,25 +76,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "modelled: asks a model, which runs on Linux")
 
 
-LONG = (
-    "pytest_linkmode/ladder/test_guests.py",
-    "linker/test_every_fault.py",
-    "pytest_linkmode/interleave/test_reference_races.py",
-    "linker/test_kill.py",
-    "linker/test_sweep.py",
-    "linker/test_macos_sweep.py",
-    "pytest_linkmode/test_conformance_layouts.py",
-    "pytest_linkmode/test_conformance.py",
-)
-"""The modules whose tests take longest, which workers begin with: at the end none waits for one."""
-
-
 @pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
 def begin_with_long_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the tests that take longest first, where they are for several workers."""
     if hasattr(config, "workerinput"):
-        last = len(LONG)
-        places = {module: place for place, module in enumerate(LONG)}
+        last = len(long.MODULES)
+        places = {module: place for place, module in enumerate(long.MODULES)}
         items.sort(key=lambda item: places.get(_module(item.path), last))
 
 

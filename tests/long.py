@@ -1,0 +1,16 @@
+"""The modules whose tests take longest: workers begin with them, so that none waits at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MODULES: Sequence[str] = (
+    "pytest_linkmode/ladder/test_guests.py",
+    "linker/test_every_fault.py",
+    "pytest_linkmode/interleave/test_reference_races.py",
+    "linker/test_kill.py",
+    "linker/test_sweep.py",
+    "linker/test_macos_sweep.py",
+    "pytest_linkmode/test_conformance_layouts.py",
+    "pytest_linkmode/test_conformance.py",
+)

@@ -92,8 +92,9 @@ def run(
     """Run a program to its end and return what it printed, as text.
 
     `env` replaces the environment as in `subprocess.run`; LC_ALL=C is set in either case.
-    `timeout` is in seconds; a program that takes longer is killed, and what it started with it (on
-    Windows it alone). `pass_fds` are descriptors that it inherits.
+    `timeout` is in seconds; a program that takes longer is killed, on Linux with the programs that
+    it has started and that are still its children, or children of these. `pass_fds` are descriptors
+    that it inherits.
 
     Raises CommandFailed if it cannot be started or takes too long and, unless `check` is
     false, if its exit status is not 0.
@@ -112,7 +113,6 @@ def run(
             cwd=cwd,
             env=environment,
             pass_fds=pass_fds,
-            process_group=None if os.name == "nt" else 0,
         ) as process:
             try:
                 stdout, stderr = process.communicate(input, timeout)
@@ -134,13 +134,43 @@ def run(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Kill a program that has not been waited for, and its group, so far as there are groups."""
-    if sys.platform == "win32":
+    """Kill a program that has not been waited for, and what it has started.
+
+    They are stopped first: what is stopped starts nothing more, and ends under nobody's hands.
+    """
+    stopped = [process.pid]
+    if sys.platform == "linux":
+        for number in stopped:  # which grows meanwhile
+            with suppress(ProcessLookupError, PermissionError):  # gone; another user's
+                os.kill(number, signal.SIGSTOP)
+                stopped += [
+                    int(child)
+                    for thread in threads_of(number)
+                    for child in children_of(number, thread)
+                ]
+        for number in stopped[1:]:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(number, signal.SIGKILL)
+    with suppress(PermissionError):
         process.kill()
-    else:
-        with suppress(ProcessLookupError, PermissionError):  # it is gone; it is another user's
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()  # at Ctrl-C nobody else does
+        process.wait()  # at Ctrl-C nobody else does
+
+
+def threads_of(process: int | str) -> list[str]:
+    """Return the numbers of a process's threads, none if it is gone (proc(5))."""
+    try:
+        return os.listdir(f"/proc/{process}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def children_of(process: int | str, thread: str) -> list[str]:
+    """Return the numbers of the processes that a thread has started and that are there."""
+    try:
+        with open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as words:
+            return words.read().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def ended(status: int) -> str:

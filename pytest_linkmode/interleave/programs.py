@@ -35,7 +35,7 @@ from pytest_linkmode.interleave.world import (
     Outcome,
     Sleeping,
 )
-from pytest_linkmode.processes import words_of
+from pytest_linkmode.processes import children_of, threads_of, words_of
 
 HELD_AT = frozenset(OPS) - {"copy"}
 """The ops at whose calls programs are held: those that change names."""
@@ -106,8 +106,8 @@ class _Program(Running):
         first = True
         while pending:
             process = pending.pop()
-            for thread in _listed(f"/proc/{process}/task"):
-                pending += _words(f"/proc/{process}/task/{thread}/children")
+            for thread in threads_of(process):
+                pending += children_of(process, thread)
                 if not first:
                     found += _look(process, thread)
             first = False
@@ -120,21 +120,6 @@ class _Program(Running):
 
 
 Inside = Callable[[Iterable[str]], bool]
-
-
-def _listed(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _words(path: str) -> list[str]:
-    try:
-        with open(path, encoding="ascii") as words:
-            return words.read().split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
 
 
 def _look(process: str, thread: str) -> list[Thread]:

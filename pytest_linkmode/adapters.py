@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -200,8 +199,10 @@ class CommandAdapter:
 
         A linker that never starts would pass every test of what must be refused.
         """
+        from pytest_linkmode import processes
+
         for program in dict.fromkeys(template[0] for template in self._templates.values()):
-            if not _PLACES.search(program) and shutil.which(program) is None:
+            if not _PLACES.search(program) and processes.which(program) is None:
                 there = os.path.exists(program) and os.path.basename(program) != program
                 raise UsageError(
                     f"the program {program!r} of the linker cannot be run",

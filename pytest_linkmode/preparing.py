@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _usage_errors() -> Iterator[None]:
+def usage_errors() -> Iterator[None]:
     """Turn errors of ours into pytest's own way to end a run before it begins."""
     try:
         yield
@@ -37,7 +37,7 @@ def _usage_errors() -> Iterator[None]:
         raise pytest.UsageError(str(error)) from None
 
 
-@_usage_errors()
+@usage_errors()
 def enter_early(config: pytest.Config) -> None:
     """Enter the place before conftests are loaded, if what was asked for is mounted there.
 
@@ -53,7 +53,7 @@ def enter_early(config: pytest.Config) -> None:
         session.find_place()
 
 
-@_usage_errors()
+@usage_errors()
 def prepare(config: pytest.Config) -> None:
     """Do all that has to be done before collection.
 
@@ -113,8 +113,9 @@ def _check_words(session: Session) -> None:
                 look_up()
     with _asked_by(settings.typed("fs", "layout", "dir")):
         _ = session.wanted
-    if settings.image_dir is not None and not os.path.isdir(settings.image_dir):
-        # Else what needs no images would be taken instead, unasked.
+    # One of the ini file may be there for some runs only: who needs it then says so.
+    typed = settings.image_dir is not None and settings.is_typed("image-dir")
+    if typed and not os.path.isdir(settings.image_dir or ""):
         raise UsageError(
             " ".join(settings.typed("image-dir")),
             why="it is no directory",

@@ -164,8 +164,16 @@ class Session:
 
     @functools.cached_property
     def adapter(self) -> Adapter:
-        """The linker that the tests drive."""
-        return self.find_adapter()
+        """The linker that the tests drive; asked for only by those that do.
+
+        Raises UsageError, also where it is a program that cannot be run.
+        """
+        from pytest_linkmode.adapters import CommandAdapter
+
+        adapter = self.find_adapter()
+        if isinstance(adapter, CommandAdapter):
+            adapter.check()
+        return adapter
 
     @property
     def is_witnessing(self) -> bool:
@@ -183,12 +191,9 @@ class Session:
 
     def find_adapter(self) -> Adapter:
         """Return the linker that the settings name. Raises UsageError."""
-        from pytest_linkmode.adapters import CommandAdapter, adapter_from
+        from pytest_linkmode.adapters import adapter_from
 
-        adapter = adapter_from(self.settings.linker, self.policy, witnessed=self.is_witnessing)
-        if isinstance(adapter, CommandAdapter):
-            adapter.check()
-        return adapter
+        return adapter_from(self.settings.linker, self.policy, witnessed=self.is_witnessing)
 
     @functools.cached_property
     def wanted(self) -> Mapping[str, Want]:

@@ -439,6 +439,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "pytest_linkmode/test_plugin.py": {
         USERS: ("test_the_header_is_what_one_would_type",),
+        COMMANDS: ("test_a_linker_may_be_built_by_the_tests_that_drive_it",),
         FILESYSTEMS: (
             "test_what_was_asked_for_by_name_and_cannot_be_had_is_a_usage_error",
             "test_collecting_only_looks_for_what_is_missing_and_makes_nothing",

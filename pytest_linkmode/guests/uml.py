@@ -52,6 +52,8 @@ class Uml:
         """Return all that stands in the way of making it in a guest."""
         absent: list[str] = []
         mends: list[str] = []
+        if settings.image_dir is not None and not os.path.isdir(settings.image_dir):
+            absent.append(f"{settings.image_dir}: no directory; guests do not stand in for it")
         if kind.fstype not in FSTYPES:
             absent.append(f"{kind.fstype}: not in the kernel of {KERNEL}")
         for tool in kind.tools:

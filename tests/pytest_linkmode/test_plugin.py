@@ -80,12 +80,6 @@ def test_a_variable_of_the_shell_asks_for_nothing(
         ("--linkmode-policy=os:getcwd", "is no policy"),
         ("--linkmode-policy=nothing.of.that.name:X", "nothing"),
         ("--linkmode-linker=nothing.of.that.name:link", "nothing"),
-        (
-            "--linkmode-linker=no-such-program {mode} {source} {target}",
-            "is in no directory of PATH",
-        ),
-        ("--linkmode-linker=./gone {mode} {source} {target}", "there is no such file"),
-        ("--linkmode-linker=copy=/etc/passwd {source} {target}", "may not execute it"),
         ("--linkmode-image-dir=nowhere", "/nowhere: it is no directory"),
         ("--linkmode-provider=lop", "no provider is called 'lop'"),
         ("--linkmode-tmp=btrsf", "did you mean 'btrfs'"),
@@ -103,6 +97,57 @@ def test_a_wrong_word_ends_the_run_before_collection(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{words}*"])
     assert "Traceback" not in str(result.stderr)
+
+
+WORTHLESS = [
+    ("no-such-program {mode} {source} {target}", "is in no directory of PATH"),
+    ("./gone {mode} {source} {target}", "there is no such file"),
+    ("copy=/etc/passwd {source} {target}", "may not execute it"),
+]
+
+
+@pytest.mark.parametrize(("linker", "words"), WORTHLESS)
+def test_a_linker_that_cannot_run_passes_no_test_of_the_suite(
+    linker: str, words: str, inside: Run
+) -> None:
+    suite = ("--pyargs", "pytest_linkmode.conformance")
+    result = inside(f"--linkmode-linker={linker}", *DIRECTORIES, *suite)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{words}*"])
+    assert "Traceback" not in str(result.stderr)
+
+
+@pytest.mark.parametrize(("linker", "words"), WORTHLESS)
+def test_it_is_missed_by_the_tests_that_drive_it(
+    linker: str, words: str, inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeini(f"[pytest]\nlinkmode_linker = {linker}\nlinkmode_image_dir = nowhere")
+    pytester.makepyfile("def test_plain(): pass\ndef test_it(linkmode_linker): pass")
+    result = inside(*DIRECTORIES[1:])
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines([f"*{words}*"])
+
+
+def test_a_linker_may_be_built_by_the_tests_that_drive_it(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def built():
+            with open("linker", "w") as script:
+                script.write("#!/bin/sh\\nexec cp -a $1/. $2")
+            os.chmod("linker", 0o755)
+
+        def test_it(built, linkmode_linker):
+            assert [str(mode) for mode in linkmode_linker.modes()] == ["copy"]
+        """
+    )
+    linker = "--linkmode-linker=copy=./linker {source} {target}"
+    inside(linker, *DIRECTORIES[1:]).assert_outcomes(passed=1)
 
 
 @pytest.mark.usefixtures("no_tools")

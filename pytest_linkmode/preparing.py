@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def usage_errors() -> Iterator[None]:
+def _usage_errors() -> Iterator[None]:
     """Turn errors of ours into pytest's own way to end a run before it begins."""
     try:
         yield
@@ -37,7 +37,7 @@ def usage_errors() -> Iterator[None]:
         raise pytest.UsageError(str(error)) from None
 
 
-@usage_errors()
+@_usage_errors()
 def enter_early(config: pytest.Config) -> None:
     """Enter the place before conftests are loaded, if what was asked for is mounted there.
 
@@ -53,7 +53,7 @@ def enter_early(config: pytest.Config) -> None:
         session.find_place()
 
 
-@usage_errors()
+@_usage_errors()
 def prepare(config: pytest.Config) -> None:
     """Do all that has to be done before collection.
 
@@ -99,11 +99,18 @@ def _check_words(session: Session) -> None:
         for name in settings.require:
             check("capability", name, CAPABILITIES)
 
+    def linker() -> None:
+        from pytest_linkmode.adapters import CommandAdapter
+
+        adapter = session.find_adapter()
+        if settings.is_typed("linker") and isinstance(adapter, CommandAdapter):
+            adapter.check(to_be_built=True)
+
     looking_up: Mapping[str, Callable[[], object]] = {
         "tmp": lambda: check("filesystem", str(settings.tmp), session.kinds),
         # Any filesystem tells whether there is a provider of that name.
         "provider": lambda: missing(next(iter(session.kinds.values())), settings),
-        "linker": session.find_adapter,
+        "linker": linker,
         "policy": session.find_policy,
         "require": capabilities,
     }

@@ -26,17 +26,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     if not ours:
         return
-    from pytest_linkmode.preparing import usage_errors
-
-    with usage_errors():  # a linker that cannot run would pass what must be refused
-        has = session.adapter.modes()
+    adapter = session.find_adapter()
+    has = adapter.modes()
     out = []
     for item in ours:
         choice = item.callspec.params.get("link_mode") if hasattr(item, "callspec") else None
         wanted: LinkMode | None = getattr(choice, "mode", None)
         if wanted is not None and wanted not in has:
             session.ledger.deselected[item.nodeid] = (
-                f"not applicable: {session.adapter.name} has no mode {wanted}"
+                f"not applicable: {adapter.name} has no mode {wanted}"
             )
             out.append(item)
     if out:

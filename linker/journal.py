@@ -42,6 +42,9 @@ _KEEP = "k"
 _PENDING = "p"
 """First letter of a record in a stage: a directory whose permission bits are not final yet."""
 
+ROOM = "t"
+"""First letter of a directory in a stage: what one ticket of a helper makes lies in it."""
+
 _FEW = 4
 """Handles that removing a tree holds at most."""
 
@@ -280,7 +283,11 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
                 return False
             if platform.look(handle, _KEEP) is not None:
                 return False
-            _settle(platform, directory, handle, platform.facts(handle).owner)
+            facts = platform.facts(handle)
+            if not all(_is_ours(name) for names in platform.entries(handle) for name in names):
+                return False  # somebody gave another directory such a name
+            if not facts.mode & 0o022 or _myself() < 0:  # else others may have written notes in it
+                _settle(platform, directory, handle, facts.owner)
             remaining = remove_tree(platform, directory, name)
             if remaining != [name]:  # else another linker's mark may have come meanwhile
                 break
@@ -289,6 +296,12 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
         return False
     finally:
         platform.close(handle)
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a name is one that is given in a stage."""
+    number = name[name[:1] in (_PENDING, ROOM) :].removesuffix(ASIDE)
+    return name in (_MARK, _KEEP) or (number.isascii() and number.isdecimal())
 
 
 def _settle(platform: Platform, directory: int, stage: int, owner: int) -> None:
@@ -480,10 +493,11 @@ class Change(NamedTuple):
     """One name that was given, or was about to be given, an entry of ours.
 
     `number` is the entry's name in `stage`: after a swap the replaced entry has it. `inode` is
-    negative for a hard link, whose inode others have too, and 0 for one of which it was not seen
-    yet: then it is the source's. `node` is set for a directory placed whole.
+    negative for a hard link, whose inode others have too, and 0 for one of which it was not seen:
+    then it is the source's. `node` is set for a directory placed whole.
     `made_ns` is the filesystem's time when all of it had been made and nobody else had seen it.
-    `certain` is False for a hard link whose call failed: an error can hide a success. `letters` is
+    `certain` is False for a hard link whose call failed, as an error can hide a success, and for
+    one that was seen to be another file than the source's: one of both was replaced. `letters` is
     the name as the target has it, where that folds letters and had it in others.
     """
 
@@ -626,8 +640,12 @@ class Undo:
             self._leave(node, change, keep=backup is not None)
             return
         replaced = backup is not None and backup.inode != ours
-        if there is not None and (there.inode != ours or self._is_later(handle, change)):
+        if there is not None and there.inode != ours:
             return  # not ours, or not ours any more
+        if there is not None and self._is_later(handle, node, change):
+            if replaced and change.inode < 0:  # a hard link is as old as its source
+                self._leave(node, change)
+            return
         if backup is not None and not replaced and not (there is not None and change.inode > 0):
             return  # never placed, or the very file that was there before
         if there is None:
@@ -681,12 +699,14 @@ class Undo:
                 raise
             self._place(stage, stage.handle, number, handle, name)
 
-    def _is_later(self, handle: int, change: Change) -> bool:
+    def _is_later(self, handle: int, node: Node, change: Change) -> bool:
         """Return whether an entry with our inode number was made after ours had been seen: ours was
         replaced, removed, and the number given again.
         """
         if change.inode <= 0 and not change.made_ns:
             return False  # the source has it still, or had when we looked
+        if change.inode < 0 and self._source_inode(node, change.name) == -change.inode:
+            return False  # the source has it still, which may be of any age
         born = self._platform.born(handle, change.name)
         return born is not None and born > change.made_ns
 

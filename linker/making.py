@@ -528,6 +528,14 @@ class Maker:
             straight += not mutable
         return straight
 
+    def _inode_of(self, source: int, name: str) -> int:
+        """Return the inode number of a file of the source, 0 if that cannot be told."""
+        try:
+            seen = self._platform.look(source, name)
+        except Failed:
+            return 0
+        return seen.inode if seen is not None else 0
+
     def _place_one(
         self,
         mode: LinkMode,
@@ -545,13 +553,15 @@ class Maker:
             changes.append(Change(new, stage, "", 0, None, 0))
             try:
                 inode = platform.hardlink(source, stored, target, new)
-                changes[-1] = changes[-1]._replace(inode=inode)
             except Failed as failed:
                 unsure = changes.pop()
                 if condition(platform, failed) is not Condition.EXISTS:
                     changes.append(unsure._replace(certain=False))
                 # else it is another's, be it of the same inode
                 raise
+            # Somebody may have replaced it before its inode was seen; or the source's file.
+            ours = self._inode_of(source, stored)
+            changes[-1] = changes[-1]._replace(inode=inode or -ours, certain=inode in (0, -ours))
             return
         make = self._directly(mode)
         assert make is not None  # of the other modes a symlink is never placed

@@ -113,7 +113,9 @@ class Merger:
 
     def run(self, base: Node) -> None:
         """Merge `base` and whatever the target has of the directories below it."""
-        if any(child.present for child in base.directories):
+        # The one directory of `link_file` may well be that of its source.
+        meets = bool(base.inode) or any(child.present for child in base.directories)
+        if meets and self._new_name is None:
             below = [node for node, entering in walk(base) if entering and node.inode]
             self._sources = {(node.device, node.inode) for node in below}
         try:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from linker.choices import Pair
 from linker.helping import Desk, Forking, Share
-from linker.journal import Change, Record, Stage
+from linker.journal import ROOM, Change, Record, Stage
 from linker.light import NamedTuple, cast
 from linker.making import Maker, Tally
 from linker.modes import LinkMode
@@ -255,7 +255,7 @@ class Team:
 
 def _room(ticket: int) -> str:
     """Return the name that a ticket's directory has in the stage."""
-    return f"t{ticket}"
+    return f"{ROOM}{ticket}"
 
 
 def _numbers(place: _Place) -> list[str]:

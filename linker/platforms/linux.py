@@ -575,11 +575,15 @@ class LinuxPlatform:
             self.calls.link(name, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
         except OSError as error:
             raise Failed(Primitive.HARDLINK, error) from error
-        try:
-            made = self.calls.stat(new, dir_fd=target, follow_symlinks=False)
-        except FileNotFoundError as error:
-            raise nothing_made(Primitive.HARDLINK) from error
-        except OSError:  # it is there: so said the call
+        for _ in range(2):
+            try:
+                made = self.calls.stat(new, dir_fd=target, follow_symlinks=False)
+                break
+            except FileNotFoundError as error:
+                raise nothing_made(Primitive.HARDLINK) from error
+            except OSError:
+                continue
+        else:  # it is there: so said the call
             return 0
         if made.st_mode & _TYPE != _REGULAR:
             self._refuse_irregular(source, name, target, new, made)
@@ -592,10 +596,9 @@ class LinuxPlatform:
         who gave it: another linker may have put something there since.
         """
         there = self._seen(source, name)
-        if there is None or (there.st_dev, there.st_ino) != (made.st_dev, made.st_ino):
-            return
-        self._discard(target, new, self.calls.unlink)
-        raise Failed(_READING, irregular(name))
+        if there is not None and (there.st_dev, there.st_ino) == (made.st_dev, made.st_ino):
+            self._discard(target, new, self.calls.unlink)
+            raise Failed(_READING, irregular(name))
 
     def symlink(self, text: str, target: int, new: str) -> int:
         try:

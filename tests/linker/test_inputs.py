@@ -591,6 +591,28 @@ def test_a_part_of_the_source_that_is_mounted_in_the_target_is_not_overwritten(
 
 
 @every_mode
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_a_part_of_the_source_that_is_the_target_is_not_overwritten(
+    ground: str, mode: LinkMode, *, reversed_: bool
+) -> None:
+    def body() -> None:
+        trees.build(f"{ground}/source", {"f": File(b"top"), "x/f": File(b"inner")})
+        trees.build(f"{ground}/target", {"f": File(b"old")})
+        mounted, point = f"{ground}/source/x", f"{ground}/target"
+        if reversed_:
+            mounted, point = point, mounted
+        kernel.mount(mounted, point, flags=kernel.MS_BIND)
+
+        error = refused(
+            ground, lambda: link_tree(f"{ground}/source", f"{ground}/target", mode=mode)
+        )
+
+        assert error.what == "the target is a directory of the source too"
+
+    on_mounts(body)
+
+
+@every_mode
 def test_one_file_seen_through_two_mounts_is_the_same_file(ground: str, mode: LinkMode) -> None:
     def body() -> None:
         trees.build(f"{ground}/source", SMALL)

@@ -606,7 +606,7 @@ def test_stages_outside_of_what_is_linked_are_nobodys_business(ground: str) -> N
 
 def note(scene: Scene, path: list[str], inode: int, temporary: int, final: int) -> None:
     """Leave a stage with a note of a directory whose permission bits are not final."""
-    os.mkdir(f"{scene.target}/{STAGE}dead")
+    os.mkdir(f"{scene.target}/{STAGE}dead", 0o700)
     with open(f"{scene.target}/{STAGE}dead/p1", "w", encoding="ascii") as writing:
         json.dump({"path": path, "inode": inode, "temporary": temporary, "final": final}, writing)
 
@@ -650,7 +650,7 @@ BY_NOBODY = {
 )
 def test_a_note_that_says_nothing_is_ignored(ground: str, content: str) -> None:
     scene = Scene(ground, {"a": File(b"a")}, {"d": Directory(0o755)})
-    os.mkdir(f"{scene.target}/{STAGE}dead")
+    os.mkdir(f"{scene.target}/{STAGE}dead", 0o700)
     with open(f"{scene.target}/{STAGE}dead/p1", "w", encoding="ascii") as writing:
         writing.write(content)
     link_tree(scene.source, scene.target, mode=LinkMode.COPY)
@@ -671,6 +671,29 @@ def test_what_somebody_else_has_noted_holds_for_what_is_theirs(ground: str, whos
     link_tree(scene.source, scene.target, mode=LinkMode.COPY)
     assert trees.has_mode(f"{scene.target}/d", 0o755 if whose == "root's" else 0o777)
     assert not reserved(scene.target)
+
+
+@users.ROOT_ONLY
+@pytest.mark.parametrize("bits", [0o777, 0o2770, 0o702])
+def test_where_others_may_write_nothing_noted_holds(ground: str, bits: int) -> None:
+    """Whoever may give names may give a directory of root's that of a stage."""
+    scene = Scene(ground, {"a": File(b"a")}, {"d": Directory(0o755)})
+    note(scene, ["d"], os.stat(f"{scene.target}/d").st_ino, 0o755, 0o777)
+    os.chown(f"{scene.target}/{STAGE}dead/p1", users.NOBODY, users.NOBODY)
+    os.chmod(f"{scene.target}/{STAGE}dead", bits)
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+    assert trees.has_mode(f"{scene.target}/d", 0o755)
+    assert not reserved(scene.target)
+
+
+@pytest.mark.parametrize("inside", ["file", "1x", "p", "pp1", "t", "1.old.old", "\u0661"])
+def test_a_directory_that_was_given_the_name_of_a_stage_is_nobodys_to_remove(
+    ground: str, inside: str
+) -> None:
+    scene = Scene(ground, {"a": File(b"a")}, {f"{STAGE}of-theirs/{inside}": File(b"theirs")})
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+    assert read(f"{scene.target}/{STAGE}of-theirs/{inside}") == b"theirs"
+    assert read(f"{scene.target}/a") == b"a"
 
 
 @pytest.mark.parametrize("way", [["..", "outside"], ["d/../../outside"], ["."], [""]])

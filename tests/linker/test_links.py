@@ -23,6 +23,7 @@ from linker.conditions import Condition, Primitive
 from linker.engine import link_source
 from linker.journal import STAGE
 from linker.platforms.base import Failed
+from linker.platforms.linux import LinuxPlatform
 from linker.policies import REFERENCE, UV
 from linker.policy import Edge, State
 from linker.sources import DirectorySource
@@ -612,3 +613,82 @@ def test_a_policy_that_undoes_nothing_leaves_what_it_had_linked(ground: str) -> 
         link_tree(scene.source, scene.target, mode=LinkMode.COPY, policy=UV, platform=platform)
     assert files(scene.target) == {"a": b"a"}
     assert not stages(ground)
+
+
+def replaced_at_once(ground: str, by: Tree, mode: LinkMode = LinkMode.COPY) -> LinkError:
+    """Replace a hard link in the moment after it was made, and fail at the next."""
+    scene = Scene(ground, {"a": File(b"a"), "b": File(b"b")}, {})
+    trees.build(f"{ground}/theirs", by)
+
+    def link(name: str, new: str, **where: Any) -> None:
+        if name == "b":
+            raise injected(errno.EIO)
+        os.link(name, new, **where)
+        link_tree(f"{ground}/theirs", scene.target, mode=mode)
+
+    platform = LinuxPlatform(dataclasses.replace(REFLINKING, link=link))
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
+    return caught.value
+
+
+@pytest.mark.parametrize("mode", LinkMode)
+def test_who_replaces_a_hard_link_at_once_keeps_what_is_theirs(ground: str, mode: LinkMode) -> None:
+    error = replaced_at_once(ground, {"a": File(b"theirs")}, mode)
+    with open(f"{ground}/target/a", "rb") as file:
+        assert file.read() == b"theirs"
+    assert error.left == ("a",)  # which of both was replaced nobody can say
+
+
+def test_a_hard_link_that_could_not_be_looked_at_is_taken_back(ground: str) -> None:
+    """Its inode is the source's, be that replaced later."""
+    scene = Scene(ground, {"a": File(b"a"), "b": File(b"b")}, {})
+    source, replaced = -1, list[str]()
+
+    def stat(name: str, **where: Any) -> os.stat_result:
+        if name == "a" and os.path.exists(f"{scene.target}/a") and not replaced:
+            seen = os.stat(name, **where)
+            if seen.st_nlink == 2 and where["dir_fd"] != source:
+                raise injected(errno.EIO)
+        return os.stat(name, **where)
+
+    def link(name: str, new: str, **where: Any) -> None:
+        nonlocal source
+        source = where["src_dir_fd"]
+        if name == "b":
+            os.rename(f"{scene.source}/a", f"{ground}/gone")
+            replaced.append(name)
+            raise injected(errno.EIO)
+        os.link(name, new, **where)
+
+    platform = LinuxPlatform(dataclasses.replace(REFLINKING, link=link, stat=stat))
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
+    assert caught.value.left == ()
+    assert os.listdir(scene.target) == []
+
+
+class BornTomorrow(LinuxPlatform):
+    """Where files were made while the clock was ahead."""
+
+    def born(self, directory: int, name: str) -> int | None:
+        return 1 << 62
+
+
+@pytest.mark.parametrize("existing", [{"d/f": File(b"old")}, {}], ids=["replaced", "new"])
+def test_a_source_from_the_future_is_taken_back_all_the_same(ground: str, existing: Tree) -> None:
+    scene = Scene(ground, {"d/f": File(b"new"), "z": File(b"z")}, existing)
+
+    def link(name: str, new: str, **where: Any) -> None:
+        if name == "z":
+            raise injected(errno.EIO)
+        os.link(name, new, **where)
+
+    def copied(*_: Any) -> int:
+        raise injected(errno.ENOSPC)
+
+    calls = dataclasses.replace(REFLINKING, link=link, write=copied)
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=BornTomorrow(calls))
+    assert caught.value.left == ()
+    assert not scene.untouched()

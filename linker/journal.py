@@ -45,6 +45,9 @@ _PENDING = "p"
 ROOM = "t"
 """First letter of a directory in a stage: what one ticket of a helper makes lies in it."""
 
+_LONGEST = 1 << 24
+"""Bytes of a note: far more than the names that lead to the deepest directory."""
+
 _FEW = 4
 """Handles that removing a tree holds at most."""
 
@@ -307,7 +310,7 @@ def _is_ours(name: str) -> bool:
 def _settle(platform: Platform, directory: int, stage: int, owner: int) -> None:
     """Pay what is noted in a stage that a killed run of `owner` left. Raises `Failed`."""
     owed = [
-        (_owed(platform.read_record(stage, entry)), entry)
+        (_owed(_read_note(platform, stage, entry)), entry)
         for entry in platform.entries(stage).files
         if entry.startswith(_PENDING)
     ]
@@ -315,6 +318,14 @@ def _settle(platform: Platform, directory: int, stage: int, owner: int) -> None:
     for debt, note in sorted(owed, key=_when_due, reverse=True):
         _finish(platform, directory, debt, owner)
         platform.remove_file(stage, note)
+
+
+def _read_note(platform: Platform, stage: int, name: str) -> bytes:
+    """Read a note, nothing of one that is longer than any of ours. Raises `Failed`."""
+    seen = platform.look(stage, name)
+    if seen is None or seen.size > _LONGEST:
+        return b""
+    return platform.read_record(stage, name)
 
 
 class _Debt(NamedTuple):
@@ -379,7 +390,7 @@ def _finish(platform: Platform, directory: int, debt: _Debt, owner: int) -> None
                     recover(platform, trail.handle, entry)
             platform.change_mode(trail.handle, final)
     except Failed as failed:
-        settled = [Condition.MISSING, Condition.NOT_DIRECTORY]
+        settled = [Condition.MISSING, Condition.NOT_DIRECTORY, Condition.NAME_TOO_LONG]
         if not final & 0o400 and trail.depth == len(names) - 1:
             settled.append(Condition.DENIED)  # it shuts us out: it has its bits by now
         if condition(platform, failed) not in settled:

@@ -116,8 +116,10 @@ def run(
         ) as process:
             try:
                 stdout, stderr = process.communicate(input, timeout)
-            except BaseException:
+            except BaseException as error:
                 _end(process)
+                if sys.platform == "win32" and isinstance(error, subprocess.TimeoutExpired):
+                    error.stderr = process.communicate()[1]  # which is had only now
                 raise
     except subprocess.TimeoutExpired as expired:
         raise CommandFailed(

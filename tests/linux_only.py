@@ -161,6 +161,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_one_directory_seen_through_two_mounts_is_the_same_directory",
             "test_one_file_seen_through_two_mounts_is_the_same_file",
             "test_a_part_of_the_source_that_is_mounted_in_the_target_is_not_overwritten",
+            "test_a_part_of_the_source_that_is_the_target_is_not_overwritten",
             "test_two_names_that_exfat_folds_into_one_are_refused",
         ),
         USERS: (
@@ -175,6 +176,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_permission_bits_that_could_not_be_given_back_are_listed_and_given_by_the_next_run",
             "test_a_note_is_believed_only_if_everything_in_it_is_so",
             "test_what_somebody_else_has_noted_holds_for_what_is_theirs",
+            "test_where_others_may_write_nothing_noted_holds",
         ),
         CALLS: (
             "test_a_stage_whose_lock_is_let_go_of_meanwhile_is_removed_as_well",
@@ -229,6 +231,9 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_stage_that_can_neither_be_listed_nor_removed_is_named_once",
             "test_a_read_only_root_that_stays_open_is_named_with_its_stage",
             "test_a_hard_link_is_taken_back_though_its_source_is_gone",
+            "test_who_replaces_a_hard_link_at_once_keeps_what_is_theirs",
+            "test_a_hard_link_that_could_not_be_looked_at_is_taken_back",
+            "test_a_source_from_the_future_is_taken_back_all_the_same",
             "test_what_was_replaced_comes_back_though_the_source_has_other_files_by_now[2-*",
             "test_what_helpers_made_is_taken_back_though_the_source_has_other_files_by_now",
             "test_an_error_is_the_same_in_another_process",

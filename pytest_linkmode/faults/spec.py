@@ -324,7 +324,7 @@ def specs_of(faults: Iterable[Spec | str] | Spec) -> tuple[Spec, ...]:
 
     Raises UsageError for anything else.
     """
-    given: object = (faults,) if isinstance(faults, (str, Fault, Kill)) else faults
+    given: object = (faults,) if isinstance(faults, (str, bytes, Fault, Kill)) else faults
     found: list[Spec] = []
     for each in given if isinstance(given, Iterable) else (given,):
         if not isinstance(each, (str, Fault, Kill)):

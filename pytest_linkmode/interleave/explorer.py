@@ -208,6 +208,12 @@ class Interleaver:
         _refuse_windows()
         from pytest_linkmode.interleave.programs import HELD_BEFORE, Programs, Setting
 
+        if isinstance(commands, (str, bytes, os.PathLike)):
+            raise UsageError(
+                f"the commands {commands!r}",
+                why="they are not a list of commands",
+                hint='write them as in [["cp", "a", "b"], ["mv", "a", "c"]]',
+            )
         named = commands if isinstance(commands, Mapping) else names_of(commands)
         places = _places(target, below, prepare)
         with ExitStack() as stack:

@@ -232,8 +232,11 @@ class Programs:
         if (sleeping or not able) and self._awaken(turns, deadline):
             return
         if not able:
+            if time.monotonic() > deadline:
+                raise self._too_long()
+            several = len(turns.programs) > 1
             raise LinkmodeError(
-                "the programs wait for each other",
+                "the programs wait for each other" if several else "a program does not go on",
                 why=f"for {self._setting.patience:g} s none is held at a call, none has ended: "
                 + ", ".join(self.actors[number] for number in turns.programs),
                 hint="with locks=False their file locks do not hold them; for those that sleep"
@@ -300,11 +303,7 @@ class Programs:
                 before = None
                 continue
             if time.monotonic() > deadline:
-                raise LinkmodeError(
-                    "a schedule of programs took too long",
-                    why=f"more than {self._setting.timeout:g} s",
-                    hint="give it a longer timeout=",
-                )
+                raise self._too_long()
             now = [program.threads() for program in turns.programs.values()]
             if not self._at_rest(turns, now):
                 before = None
@@ -313,6 +312,13 @@ class Programs:
                 return
             else:
                 before = now
+
+    def _too_long(self) -> LinkmodeError:
+        return LinkmodeError(
+            "a schedule of programs took too long",
+            why=f"more than {self._setting.timeout:g} s",
+            hint="give it a longer timeout=",
+        )
 
     def _at_rest(self, turns: _Turns, seen: Sequence[Sequence[Thread]]) -> bool:
         # One that has not begun, or is gone and has not said so, has no threads that live.

@@ -639,6 +639,8 @@ BY_NOBODY = {
     "NUL": '{"path": ["a\\u0000b"], "inode": 1, "temporary": 1, "final": 511}',
     "surrogate": '{"path": ["a\\ud800b"], "inode": 1, "temporary": 1, "final": 511}',
     "deep": "[" * 200_000,
+    "long name": f'{{"path": ["{"x" * 5000}"], "inode": 1, "temporary": 1, "final": 511}}',
+    "longer than any": " " * ((1 << 24) + 1),
 }
 """Notes that no run of ours can have written."""
 

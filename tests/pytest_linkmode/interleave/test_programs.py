@@ -179,7 +179,7 @@ def test_a_program_that_sleeps_by_itself_is_waited_for_by_who_has_patience(targe
         actors = {name: program(SLEEPING, target, name) for name in "ab"}
         return Programs(actors, [target], lambda: empty(target), Setting(patience=patience))
 
-    with pytest.raises(LinkmodeError, match="wait for each other"):
+    with pytest.raises(LinkmodeError, match=r"does not go on|wait for each other"):
         world(0).run(b"")
     done = world(30).run(bytes([0, 0, 0, 1]))
     assert [outcome.value.returncode for outcome in done.outcomes] == [0, 0]
@@ -199,3 +199,21 @@ def test_a_program_that_sleeps_alone_does_not_wait_for_anybody(target: str) -> N
 def test_a_line_of_shell_is_no_program(target: str) -> None:
     with pytest.raises(UsageError, match="not a list of words"):
         Interleaver().programs(["mkdir a"], target=target, check=lambda execution: None)
+    with pytest.raises(UsageError, match="not a list of commands"):
+        Interleaver().programs("mkdir a", target=target, check=lambda execution: None)
+
+
+def test_a_program_that_never_goes_on_is_told_by_whichever_limit_comes_first(target: str) -> None:
+    never = program("import time; time.sleep(600)", target)
+    for timeout, patience, words in (
+        (60.0, 0.3, "a program does not go on"),
+        (1.0, 5.0, "took too long"),
+    ):
+        with pytest.raises(LinkmodeError, match=words):
+            Interleaver().programs(
+                [never],
+                target=target,
+                check=lambda execution: None,
+                timeout=timeout,
+                patience=patience,
+            )

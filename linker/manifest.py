@@ -135,12 +135,17 @@ class Manifest:
         return json.dumps(document, indent=1) + "\n"
 
     def write(self, path: StrPath) -> None:
-        """Make a file of it, whole or not at all. Raises `LinkError`."""
+        """Make a file of it, whole or not at all; one that is there keeps its permission bits.
+
+        Raises `LinkError`.
+        """
         name = text_of(path)
         with _telling(name):
             real, draft = _ways_to(name)
             try:
                 with open(draft, "x", encoding="ascii") as file:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.chmod(draft, os.stat(real).st_mode & 0o777)
                     file.write(self.dumps())
                 os.replace(draft, real)
             except BaseException:

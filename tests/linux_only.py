@@ -257,7 +257,10 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_manifest_takes_the_place_of_files_only",
             "test_a_name_that_is_too_long_for_a_manifest_is_known_before",
         ),
-        USERS: ("test_a_manifest_is_written_under_any_umask",),
+        USERS: (
+            "test_a_manifest_is_written_under_any_umask",
+            "test_a_manifest_is_shown_to_nobody_else_than_before",
+        ),
     },
     "linker/test_merging.py": {
         DESCRIPTORS: (

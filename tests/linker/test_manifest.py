@@ -409,3 +409,13 @@ def test_what_names_nothing_names_no_manifest(path: str) -> None:
     for use in (Manifest.read, Manifest({"a": EMPTY}).write):
         with pytest.raises(LinkError, match=r"the manifest .* is no path"):
             use(path)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o664])
+def test_a_manifest_is_shown_to_nobody_else_than_before(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "manifest.json"
+    path.touch()
+    path.chmod(mode)
+    Manifest({}).write(path)
+    assert path.stat().st_mode & 0o7777 == mode
+    assert Manifest.read(path) == Manifest({})

@@ -302,7 +302,10 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    """Return whether a name is one that is given in a stage."""
+    """Return whether a name is one that is given in a stage, by us or, beside ours, by macOS where
+    attributes are files of their own.
+    """
+    name = name.removeprefix("._")
     number = name[name[:1] in (_PENDING, ROOM) :].removesuffix(ASIDE)
     return name in (_MARK, _KEEP) or (number.isascii() and number.isdecimal())
 

@@ -688,6 +688,13 @@ def test_where_others_may_write_nothing_noted_holds(ground: str, bits: int) -> N
     assert not reserved(scene.target)
 
 
+@pytest.mark.parametrize("inside", ["1", "12.old", "p3", "t4/5", "c", "._1", "7/anything"])
+def test_what_a_killed_run_left_in_its_stage_goes_with_it(ground: str, inside: str) -> None:
+    scene = Scene(ground, {"a": File(b"a")}, {f"{STAGE}dead/{inside}": File(b"ours")})
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+    assert not reserved(scene.target)
+
+
 @pytest.mark.parametrize("inside", ["file", "1x", "p", "pp1", "t", "1.old.old", "\u0661"])
 def test_a_directory_that_was_given_the_name_of_a_stage_is_nobodys_to_remove(
     ground: str, inside: str

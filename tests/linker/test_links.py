@@ -23,7 +23,6 @@ from linker.conditions import Condition, Primitive
 from linker.engine import link_source
 from linker.journal import STAGE
 from linker.platforms.base import Failed
-from linker.platforms.linux import LinuxPlatform
 from linker.policies import REFERENCE, UV
 from linker.policy import Edge, State
 from linker.sources import DirectorySource
@@ -626,7 +625,7 @@ def replaced_at_once(ground: str, by: Tree, mode: LinkMode = LinkMode.COPY) -> L
         os.link(name, new, **where)
         link_tree(f"{ground}/theirs", scene.target, mode=mode)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, link=link))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, link=link))
     with pytest.raises(LinkError) as caught:
         link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
     return caught.value
@@ -661,14 +660,14 @@ def test_a_hard_link_that_could_not_be_looked_at_is_taken_back(ground: str) -> N
             raise injected(errno.EIO)
         os.link(name, new, **where)
 
-    platform = LinuxPlatform(dataclasses.replace(REFLINKING, link=link, stat=stat))
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, link=link, stat=stat))
     with pytest.raises(LinkError) as caught:
         link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
     assert caught.value.left == ()
     assert os.listdir(scene.target) == []
 
 
-class BornTomorrow(LinuxPlatform):
+class BornTomorrow(MachinePlatform):
     """Where files were made while the clock was ahead."""
 
     def born(self, directory: int, name: str) -> int | None:

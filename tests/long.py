@@ -13,4 +13,12 @@ MODULES: Sequence[str] = (
     "linker/test_macos_sweep.py",
     "pytest_linkmode/test_conformance_layouts.py",
     "pytest_linkmode/test_conformance.py",
+    "pytest_linkmode/models/test_conformance_macos.py",
+    "pytest_linkmode/ladder/test_user_namespace.py",
+    "pytest_linkmode/ladder/test_gateways.py",
+    "pytest_linkmode/ladder/test_sudo.py",
+    "pytest_linkmode/test_signals.py",
+    "pytest_linkmode/test_xdist.py",
+    "examples/test_examples.py",
+    "test_consoles.py",
 )

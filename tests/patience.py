@@ -14,6 +14,9 @@ from contextlib import contextmanager
 
 SECONDS = 600
 
+LONGER = 10 * SECONDS
+"""So long sleeps what a test ends: it must not come to its end by itself while that is awaited."""
+
 
 @contextmanager
 def in_time() -> Iterator[None]:

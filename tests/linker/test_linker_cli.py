@@ -25,7 +25,7 @@ from tests.impatience import press_early
 from tests.linker import seams, trees
 from tests.linker.seams import CALLS, Calls, MachinePlatform
 from tests.linker.trees import File, Symlink
-from tests.patience import SECONDS
+from tests.patience import LONGER, SECONDS
 
 PACKAGE: trees.Tree = {
     "package/__init__.py": File(),
@@ -444,7 +444,7 @@ def test_control_c_is_such_an_interruption(ground: str) -> None:
     trees.build(f"{ground}/source", {f"{n:03}/file": File(trees.noise(1000)) for n in range(50)})
     script = (
         "import sys, time; from linker import cli\n"
-        "def wait(*_): print('here', flush=True); time.sleep(60)\n"
+        f"def wait(*_): print('here', flush=True); time.sleep({LONGER})\n"
         "cli._Counter.__call__ = wait\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )

@@ -28,7 +28,7 @@ from pytest_linkmode.layouts import Layout
 from tests.linker import seams, trees, users
 from tests.linker.seams import MachinePlatform
 from tests.linker.trees import Directory, File, Symlink
-from tests.patience import SECONDS, in_time
+from tests.patience import LONGER, SECONDS, in_time
 
 MODES = [pytest.param(mode, id=mode.value) for mode in LinkMode]
 every_mode = pytest.mark.parametrize("mode", MODES)
@@ -911,7 +911,7 @@ def test_a_killed_writer_leaves_whole_files_and_nothing_that_stays(
 
 def test_a_writer_that_is_really_killed_leaves_nothing_that_stays(ground: str) -> None:
     trees.build(f"{ground}/source", {f"{n}": File(trees.noise(1000, n)) for n in range(20)})
-    script = """
+    script = f"""
 import sys, time
 from linker.platforms.linux import LinuxPlatform
 from linker.store import Store
@@ -921,7 +921,7 @@ class Waiting(LinuxPlatform):
         inode = super().copy_file(source, name, target, new)
         if name == "17":
             print("here", flush=True)
-            time.sleep(60)
+            time.sleep({LONGER})
         return inode
 
 Store(sys.argv[1], platform=Waiting()).add(sys.argv[2])

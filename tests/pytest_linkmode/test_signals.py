@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from pytest_linkmode.processes import which
-from tests.patience import SECONDS, eventually
+from tests.patience import LONGER, SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("mounting", "loop_devices")
 
@@ -101,7 +101,7 @@ def suite(pytester: pytest.Pytester, own_tmp: str) -> Callable[[str], pathlib.Pa
 
     def write(moment: str) -> pathlib.Path:
         flag.unlink(missing_ok=True)
-        head = CONFTEST.format(flag=str(flag), patience=SECONDS)
+        head = CONFTEST.format(flag=str(flag), patience=LONGER)
         body = MOMENTS.get(moment, "").replace("{FLAG}", str(flag))
         pytester.path.joinpath("conftest.py").write_text(
             textwrap.dedent(head) + textwrap.dedent(body)
@@ -222,7 +222,7 @@ def test_workers_go_with_the_controller_that_is_killed(
     flag = suite("linking")
     # A worker ends when it finds its channel closed, which may take it to the end of its test.
     conftest = pytester.path / "conftest.py"
-    conftest.write_text(conftest.read_text().replace(f"time.sleep({SECONDS})", "time.sleep(1)"))
+    conftest.write_text(conftest.read_text().replace(f"time.sleep({LONGER})", "time.sleep(1)"))
     with running(pytester.path, "-n2") as process:
         wait_for(flag, process)
         process.kill()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from scripts import bootstrap, wheels, wine
-from tests.patience import SECONDS
+from tests.patience import LONGER, SECONDS
 from tests.windows.wine import FAKED
 
 
@@ -212,7 +212,7 @@ wine.sweep = lambda machine: None
 wine.other_filesystem = lambda than: {str(tmp_path)!r}
 children = []
 def run(command, machine):
-    process = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(["sleep", "{LONGER}"], stdin=subprocess.DEVNULL)
     children.append(process)
     print("begun", flush=True)
     raise wine.WineError(f"wine ended with status {{process.wait()}}:")

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_linkmode.faults import Fault, FaultRunner, Kill
 from pytest_linkmode.faults.log import Call
-from tests.patience import SECONDS
+from tests.patience import LONGER, SECONDS
 from tests.pytest_linkmode.faults.programs import python
 
 LINKS = """
@@ -437,13 +437,13 @@ def test_a_kill_after_a_call_lets_it_happen_and_nothing_after(
 def test_a_kill_reaches_threads_and_children_as_well(
     when: str, runner: FaultRunner, place: pathlib.Path
 ) -> None:
-    program = """
+    program = f"""
 import os, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         os.mkdir("ready")
-        time.sleep(60)
+        time.sleep({LONGER})
     os._exit(0)
 while not os.path.exists("ready"):
     time.sleep(0.001)

@@ -19,7 +19,7 @@ from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.faults import Fault, FaultRunner, ProgramTimedOut
 from pytest_linkmode.faults.support import STAGES, refusal
 from pytest_linkmode.faults.zygote import Zygotes
-from tests.patience import SECONDS
+from tests.patience import LONGER, SECONDS
 from tests.pytest_linkmode.faults.programs import python
 
 MECHANISMS: dict[str, dict[str, Any]] = {
@@ -173,7 +173,7 @@ def test_a_program_that_stops_itself_can_be_continued(
     assert runner.run(command, timeout=SECONDS, **way).stdout == "again\n"
 
 
-LEAVES = """
+LEAVES = f"""
 import os, sys, time
 if os.fork() == 0:
     os.setsid()
@@ -182,7 +182,7 @@ if os.fork() == 0:
         os._exit(0)
     os.close(1); os.close(2)
     open(sys.argv[1], "w").write(str(os.getpid()))
-    time.sleep(600)
+    time.sleep({LONGER})
 while not os.path.exists(sys.argv[1]) or not os.path.getsize(sys.argv[1]):
     time.sleep(0.001)
 print("started", flush=True)
@@ -194,11 +194,11 @@ time.sleep(float(sys.argv[2]))
 def test_at_a_time_out_all_that_it_started_is_ended_and_nothing_else(
     runner: FaultRunner, tmp_path: pathlib.Path, way: dict[str, Any]
 ) -> None:
-    bystander = subprocess.Popen(["sleep", "600"])
+    bystander = subprocess.Popen(["sleep", str(LONGER)])
     try:
         began = time.monotonic()
         with pytest.raises(ProgramTimedOut) as raised:
-            runner.run(python(LEAVES, tmp_path / "pid", 600), timeout=2.0, **way)
+            runner.run(python(LEAVES, tmp_path / "pid", LONGER), timeout=2.0, **way)
         assert time.monotonic() - began < SECONDS
         run = raised.value.run
         assert run.stdout == "started\n"
@@ -241,7 +241,7 @@ def test_a_keyboard_interrupt_ends_the_program(
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        alone.run(python(LEAVES, tmp_path / "pid", 600), timeout=SECONDS, **way)
+        alone.run(python(LEAVES, tmp_path / "pid", LONGER), timeout=SECONDS, **way)
     thread.join()
     assert gone(int((tmp_path / "pid").read_text()))
     assert alone.run(["true"]).returncode == 0
@@ -434,5 +434,5 @@ def test_a_zygote_that_died_says_what_it_said(alone: FaultRunner) -> None:
     alone.run(["true"])
     run: Callable[..., object] = alone.run
     with pytest.raises(LinkmodeError, match="the process that starts programs"):
-        run(["sh", "-c", "kill -KILL $PPID; sleep 600"], timeout=SECONDS)
+        run(["sh", "-c", f"kill -KILL $PPID; sleep {LONGER}"], timeout=SECONDS)
     assert alone.run(["true"]).returncode == 0

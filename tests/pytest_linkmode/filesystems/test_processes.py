@@ -13,7 +13,7 @@ import pytest
 
 from pytest_linkmode import processes
 from pytest_linkmode.processes import CommandFailed, ended, run, which
-from tests.patience import SECONDS, eventually
+from tests.patience import LONGER, SECONDS, eventually
 
 
 def python(code: str) -> list[str]:
@@ -99,13 +99,13 @@ def test_a_program_that_takes_too_long_is_killed() -> None:
     assert caught.value.status is None
 
 
-STARTS = """
+STARTS = f"""
 import os, subprocess, sys, time
-started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep({LONGER})"])
 with open(sys.argv[1] + "~", "w") as file:
     file.write(str(started.pid))
 os.rename(sys.argv[1] + "~", sys.argv[1])
-time.sleep(600)
+time.sleep({LONGER})
 """
 
 

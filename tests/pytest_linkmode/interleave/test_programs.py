@@ -13,6 +13,7 @@ from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.faults.support import unavailable
 from pytest_linkmode.interleave import Event, Execution, Interleaver, ScheduleFailed
 from pytest_linkmode.interleave.programs import Programs, Setting
+from tests.patience import LONGER
 
 CARELESS = """
 import os, sys
@@ -204,7 +205,7 @@ def test_a_line_of_shell_is_no_program(target: str) -> None:
 
 
 def test_a_program_that_never_goes_on_is_told_by_whichever_limit_comes_first(target: str) -> None:
-    never = program("import time; time.sleep(600)", target)
+    never = program(f"import time; time.sleep({LONGER})", target)
     for timeout, patience, words in (
         (60.0, 0.3, "a program does not go on"),
         (1.0, 5.0, "took too long"),

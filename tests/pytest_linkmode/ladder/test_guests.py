@@ -14,7 +14,7 @@ from pytest_linkmode import kernel, processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.filesystems import FILESYSTEMS
 from pytest_linkmode.guests import gateway, uml
-from tests.patience import eventually
+from tests.patience import LONGER, eventually
 from tests.pytest_linkmode.ladder.people import UID, Person
 
 REFUSED = uml.look(Settings())
@@ -161,7 +161,7 @@ def test_how_often_a_guest_is_replaced_has_an_end(
     assert options.maxworkerrestart == ends
 
 
-SLEEPER = "import time; print('asleep', flush=True); time.sleep(60)"
+SLEEPER = f"import time; print('asleep', flush=True); time.sleep({LONGER})"
 UNSHARED = """
 import ctypes, errno, os, struct, sys
 # A kernel that gives nobody a namespace.
@@ -243,11 +243,11 @@ def test_a_guest_that_does_not_come_up_ends_the_run_before_its_first_test(
 def test_a_kill_of_the_whole_run_leaves_no_guest_behind(person: Person) -> None:
     person.write(
         "test_it.py",
-        """
+        f"""
         import os, signal, time
         def test_it(linkmode_fs):
             with open("/dev/null") as _:
-                time.sleep(60)
+                time.sleep({LONGER})
         """,
     )
     with person.start(

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_linkmode import kernel
 from pytest_linkmode.filesystems import FILESYSTEMS, sudo_helper
-from tests.patience import SECONDS, eventually
+from tests.patience import LONGER, SECONDS, eventually
 from tests.pytest_linkmode.ladder.people import NAME, Person, settle_in
 
 needs_sudo = pytest.mark.skipif(
@@ -86,7 +86,7 @@ def test_a_kill_leaves_neither_a_mount_nor_a_loop_device_nor_the_helper(trusted:
         "workshop = Workshop(ladder.find_place(Settings()), Settings())\n"
         "path = workshop.filesystem('ext4').path\n"
         "print(os.environ['LINKMODE_HELPER'], kernel.mount_at(path).source, flush=True)\n"
-        "time.sleep(60)\n",
+        f"time.sleep({LONGER})\n",
     )
     with process:
         assert process.stdout is not None
@@ -140,7 +140,7 @@ def test_nobody_else_is_answered(trusted: Person) -> None:
         "from pytest_linkmode.filesystems import sudo\n"
         "print(sudo.find_helper(), flush=True)\n"
         "sys.stdin.read()\n"
-        "import time; time.sleep(60)\n",
+        f"import time; time.sleep({LONGER})\n",
     )
     import socket
 

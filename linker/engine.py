@@ -382,10 +382,10 @@ class _Run:
         if self.new_name is not None:
             name = node.files[0]
         try:
-            seen = self.platform.look(self.source.seek(node), node.stored_name(name))
+            source = self.source.seek(node)
         except (Failed, Lost):
             return None
-        return seen.inode if seen is not None else None
+        return self.maker.inode_of(source, node.stored_name(name)) or None
 
     def _clean(self, stages: Stages) -> list[str]:
         """Give widened directories their permission bits back and remove the stages.

@@ -202,7 +202,8 @@ def check_file(source: str, target: str) -> Kind:
             hint="make what it is where it is needed: mkfifo(1), mknod(1)",
             path=source,
         )
-    if not _place_of(target)[1]:
+    here, there = _place_of(source), _place_of(target)
+    if not there[1]:
         raise LinkError(
             f"cannot replace {printable(target)}",
             why="it is the root of all directories",
@@ -210,8 +211,8 @@ def check_file(source: str, target: str) -> Kind:
             path=target,
             condition=Condition.IS_DIRECTORY,
         )
-    _check_names(source=os.path.join(*_place_of(source)), target=os.path.join(*_place_of(target)))
-    if _is_one_place(_place_of(source), _place_of(target)):
+    _check_names(source=os.path.join(*here), target=os.path.join(*there))
+    if _is_one_place(here, there):
         raise LinkError(
             "source and target are the same file",
             why=printable(source),

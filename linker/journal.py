@@ -287,10 +287,11 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
             if platform.look(handle, _KEEP) is not None:
                 return False
             facts = platform.facts(handle)
-            if not all(_is_ours(name) for names in platform.entries(handle) for name in names):
+            held = platform.entries(handle)
+            if not all(_is_ours(name) for names in held for name in names):
                 return False  # somebody gave another directory such a name
             if not facts.mode & 0o022 or _myself() < 0:  # else others may have written notes in it
-                _settle(platform, directory, handle, facts.owner)
+                _settle(platform, directory, handle, held.files, facts.owner)
             remaining = remove_tree(platform, directory, name)
             if remaining != [name]:  # else another linker's mark may have come meanwhile
                 break
@@ -310,11 +311,13 @@ def _is_ours(name: str) -> bool:
     return name in (_MARK, _KEEP) or (number.isascii() and number.isdecimal())
 
 
-def _settle(platform: Platform, directory: int, stage: int, owner: int) -> None:
-    """Pay what is noted in a stage that a killed run of `owner` left. Raises `Failed`."""
+def _settle(
+    platform: Platform, directory: int, stage: int, files: Sequence[str], owner: int
+) -> None:
+    """Pay what the `files` of a stage that a killed run of `owner` left note. Raises `Failed`."""
     owed = [
         (_owed(_read_note(platform, stage, entry)), entry)
-        for entry in platform.entries(stage).files
+        for entry in files
         if entry.startswith(_PENDING)
     ]
     # The innermost first, and each for good: an outer one may shut us out when it has its bits.

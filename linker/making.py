@@ -528,7 +528,7 @@ class Maker:
             straight += not mutable
         return straight
 
-    def _inode_of(self, source: int, name: str) -> int:
+    def inode_of(self, source: int, name: str) -> int:
         """Return the inode number of a file of the source, 0 if that cannot be told."""
         try:
             seen = self._platform.look(source, name)
@@ -560,7 +560,7 @@ class Maker:
                 # else it is another's, be it of the same inode
                 raise
             # Somebody may have replaced it before its inode was seen; or the source's file.
-            ours = self._inode_of(source, stored)
+            ours = self.inode_of(source, stored)
             changes[-1] = changes[-1]._replace(inode=inode or -ours, certain=inode in (0, -ours))
             return
         make = self._directly(mode)

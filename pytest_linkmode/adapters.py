@@ -203,17 +203,18 @@ class CommandAdapter:
         from pytest_linkmode import processes
 
         for program in dict.fromkeys(template[0] for template in self._templates.values()):
-            if to_be_built and os.path.basename(program) != program:
+            is_path = os.path.basename(program) != program
+            if (to_be_built and is_path) or _PLACES.search(program):
                 continue
-            if not _PLACES.search(program) and processes.which(program) is None:
-                there = os.path.exists(program) and os.path.basename(program) != program
+            if processes.which(program) is None:
+                why = "it is in no directory of PATH"
+                if is_path:
+                    why = "there is no such file"
+                    if os.path.exists(program):
+                        why = "this user may not execute it, or it is no file"
                 raise UsageError(
                     f"the program {program!r} of the linker cannot be run",
-                    why="this user may not execute it, or it is no file"
-                    if there
-                    else "there is no such file"
-                    if os.path.basename(program) != program
-                    else "it is in no directory of PATH",
+                    why=why,
                     hint="name it by its path, or add its directory to PATH",
                 )
 

@@ -121,8 +121,8 @@ def _check_words(session: Session) -> None:
     with _asked_by(settings.typed("fs", "layout", "dir")):
         _ = session.wanted
     # One of the ini file may be there for some runs only: who needs it then says so.
-    typed = settings.image_dir is not None and settings.is_typed("image-dir")
-    if typed and not os.path.isdir(settings.image_dir or ""):
+    images = settings.image_dir if settings.is_typed("image-dir") else None
+    if images is not None and not os.path.isdir(images):
         raise UsageError(
             " ".join(settings.typed("image-dir")),
             why="it is no directory",

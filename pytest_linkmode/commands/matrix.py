@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from linker.cli import Status, complain, tell
-from pytest_linkmode.commands.words import something
+from pytest_linkmode.commands.words import several
 from pytest_linkmode.errors import UsageError
 
 
@@ -22,10 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="few layouts and faults: within three minutes"
     )
     parser.add_argument(
-        "--program", type=_words, default=(), metavar="NAMES", help="only these, as in uv,bun"
+        "--program", type=several, default=(), metavar="NAMES", help="only these, as in uv,bun"
     )
     parser.add_argument(
-        "--layout", type=_words, default=(), metavar="NAMES", help="only these, as in btrfs,ext4"
+        "--layout", type=several, default=(), metavar="NAMES", help="only these, as in btrfs,ext4"
     )
     parser.add_argument(
         "--processes", type=int, default=2, metavar="N", help="on so many at a time (default: 2)"
@@ -46,10 +46,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(default: in that directory)",
     )
     parser.set_defaults(run=_matrix)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(something(text).replace(",", " ").split()))
 
 
 def _matrix(arguments: argparse.Namespace) -> Status:

@@ -12,7 +12,7 @@ from typing import Any
 
 from linker.cli import Status, complain, tell, tell_json
 from linker.failures import printable
-from pytest_linkmode.commands.words import something
+from pytest_linkmode.commands.words import several
 from pytest_linkmode.errors import LinkmodeError, UsageError
 from pytest_linkmode.options import WRITERS
 from pytest_linkmode.report import expected
@@ -86,15 +86,11 @@ def _percentage(text: str) -> float:
     return number
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(something(text).replace(",", " ").split()))
-
-
 def _capabilities(text: str) -> tuple[str, ...]:
     from pytest_linkmode.capabilities import CAPABILITIES
     from pytest_linkmode.selection import check
 
-    words = _words(text)
+    words = several(text)
     try:
         for word in words:
             check("capability", word, CAPABILITIES)

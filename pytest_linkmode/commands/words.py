@@ -16,6 +16,11 @@ def something(text: str) -> str:
     return text
 
 
+def several(text: str) -> tuple[str, ...]:
+    """Return the words of a list, each once. Raises ArgumentTypeError for a list of nothing."""
+    return tuple(dict.fromkeys(something(text).replace(",", " ").split()))
+
+
 def policy_name(text: str) -> str:
     """Return the name of a policy. Raises ArgumentTypeError for a word that is none."""
     from linker.policies import ALIASES, ALL

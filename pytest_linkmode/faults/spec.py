@@ -281,10 +281,9 @@ def parse(text: str) -> Spec:
 
     Raises UsageError, saying what was expected, for anything else.
     """
-    hint = _HINT
     fields = _split(text.strip())
     if len(fields) < 2:
-        raise UsageError(f"cannot read the fault {text!r}", why="an op and an error", hint=hint)
+        raise UsageError(f"cannot read the fault {text!r}", why="an op and an error", hint=_HINT)
     op, what, *rest = fields
     values: dict[str, str] = {}
     for field in rest:
@@ -293,7 +292,7 @@ def parse(text: str) -> Spec:
             raise UsageError(
                 f"cannot read {field!r} in the fault {text!r}",
                 why="after the error come nth=, path=, below= and way=, each once",
-                hint=hint,
+                hint=_HINT,
             )
         values[key] = value
     nth: int | None = None

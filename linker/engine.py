@@ -19,6 +19,7 @@ from linker.conditions import Condition, Primitive
 from linker.failures import condition, insist, link_error, name_left
 from linker.inputs import (
     check_file,
+    check_policy,
     check_roots,
     mutable_matcher,
     parse_existing,
@@ -487,6 +488,7 @@ def _run(
     before: Choices | None = None,
     processes: int = 1,
 ) -> _Run:
+    check_policy(policy)
     listening = observers()
     return _Run(
         mode=parse_mode(mode),

@@ -12,6 +12,7 @@ from linker.failures import printable
 from linker.journal import STAGE
 from linker.modes import Existing, LinkMode
 from linker.platforms.base import Kind
+from linker.policy import Policy
 from linker.report import LinkError
 from linker.tree import Node, absolute
 
@@ -262,6 +263,15 @@ def parse_existing(existing: Existing | str) -> Existing:
         ) from error
 
 
+def check_policy(policy: Policy) -> None:
+    if not isinstance(policy, Policy):
+        raise LinkError(
+            f"{policy!r} is no policy",
+            why="a policy is a whole fallback graph, not its name",
+            hint="take one of linker.policies: REFERENCE, UV, …",
+        )
+
+
 def parse_processes(processes: int) -> int:
     if processes > 0:
         return processes
@@ -271,13 +281,26 @@ def parse_processes(processes: int) -> int:
     )
 
 
+def _glob(pattern: object) -> str:
+    if not isinstance(pattern, str):
+        raise TypeError(f"{pattern!r} is no text")
+    return pattern
+
+
 def mutable_matcher(patterns: Iterable[str]) -> Callable[[Node, str], bool] | None:
     """Return whether a file is mutable by these globs; None if there are none.
 
     A pattern with a slash is held against the path relative to the source, one without against
     the name.
     """
-    given = [patterns] if isinstance(patterns, str) else list(patterns)
+    try:
+        given = [patterns] if isinstance(patterns, str) else list(map(_glob, patterns))
+    except TypeError as error:
+        raise LinkError(
+            f"{patterns!r} are no globs of files",
+            why=str(error),
+            hint='give a sequence of texts, as in mutable=["RECORD", "*.pth"]',
+        ) from error
     if not given:
         return None
     import fnmatch

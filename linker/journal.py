@@ -18,7 +18,7 @@ from functools import partial
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, insist, name_left
 from linker.light import TYPE_CHECKING, NamedTuple, cast
-from linker.platforms.base import ASIDE, Failed, Platform
+from linker.platforms.base import ASIDE, Failed, Listing, Platform
 from linker.tree import Lost, Node, Trail, walk
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ class Stage:
             except Failed:  # gone: its linker has finished
                 continue
             try:
-                self._platform.write_record(handle, _MARK, b"")
+                if _hold_ours(self._platform.entries(handle)):
+                    self._platform.write_record(handle, _MARK, b"")
             except Failed:  # told already, or going, or another user's: nothing to tell
                 continue
             finally:
@@ -288,7 +289,7 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
                 return False
             facts = platform.facts(handle)
             held = platform.entries(handle)
-            if not all(_is_ours(name) for names in held for name in names):
+            if not _hold_ours(held):
                 return False  # somebody gave another directory such a name
             if not facts.mode & 0o022 or _myself() < 0:  # else others may have written notes in it
                 _settle(platform, directory, handle, held.files, facts.owner)
@@ -300,6 +301,11 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
         return False
     finally:
         platform.close(handle)
+
+
+def _hold_ours(held: Listing) -> bool:
+    """Return whether what a directory with the name of a stage holds was given its names by us."""
+    return all(_is_ours(name) for names in held for name in names)
 
 
 def _is_ours(name: str) -> bool:
@@ -659,7 +665,7 @@ class Undo:
         replaced = backup is not None and backup.inode != ours
         if there is not None and there.inode != ours:
             return  # not ours, or not ours any more
-        if there is not None and self._is_later(handle, node, change):
+        if there is not None and self._is_later(handle, node, change, ours):
             if replaced and change.inode < 0:  # a hard link is as old as its source
                 self._leave(node, change)
             return
@@ -716,13 +722,13 @@ class Undo:
                 raise
             self._place(stage, stage.handle, number, handle, name)
 
-    def _is_later(self, handle: int, node: Node, change: Change) -> bool:
+    def _is_later(self, handle: int, node: Node, change: Change, ours: int) -> bool:
         """Return whether an entry with our inode number was made after ours had been seen: ours was
         replaced, removed, and the number given again.
         """
         if change.inode <= 0 and not change.made_ns:
             return False  # the source has it still, or had when we looked
-        if change.inode < 0 and self._source_inode(node, change.name) == -change.inode:
+        if change.inode <= 0 and self._source_inode(node, change.name) == ours:
             return False  # the source has it still, which may be of any age
         born = self._platform.born(handle, change.name)
         return born is not None and born > change.made_ns

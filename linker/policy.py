@@ -43,8 +43,11 @@ class State(enum.StrEnum):
     """Whether a mode has worked already, for policies that care."""
 
     ANY = "any"
+    """Whether or not."""
     INITIAL = "initial"
+    """It has not worked yet."""
     ESTABLISHED = "established"
+    """It has worked."""
 
 
 class Memory(enum.StrEnum):

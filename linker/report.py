@@ -50,8 +50,7 @@ class LinkError(Exception):
     """Linking failed. What, why, and how to mend it; and what could not be undone.
 
     `left` is empty unless the undo itself was refused, or it could not be decided whose a name
-    is (rule 4 of the reference linker); paths are relative to the target. `report` is what had
-    been done before the failure.
+    is (rule 4 of the reference linker); paths are relative to the target.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ import os
 
 from linker.conditions import Primitive
 from linker.failures import link_error, printable
+from linker.journal import SAVED, STAGE
 from linker.light import NamedTuple, Protocol
 from linker.platforms.base import Failed, Platform
 from linker.report import LinkError
@@ -75,11 +76,9 @@ def survey(source: Source, platform: Platform, root: int, top: Node, reserved: s
     try:
         return source.fill(platform, root, top, reserved)
     except Reserved as found:
+        why, hint = _of_reserved(found.path.rpartition("/")[2])
         raise LinkError(
-            f"cannot link {printable(found.path)}",
-            why="the name is reserved: it is what an interrupted link left there",
-            hint="link into that directory once more, or remove it",
-            path=found.path,
+            f"cannot link {printable(found.path)}", why=why, hint=hint, path=found.path
         ) from None
     except SpecialFile as found:
         raise LinkError(
@@ -94,6 +93,17 @@ def survey(source: Source, platform: Platform, root: int, top: Node, reserved: s
         raise link_error(platform, lost.failed, path) from lost.failed.error
     except Failed as failed:
         raise link_error(platform, failed, "the source") from failed.error
+
+
+def _of_reserved(name: str) -> tuple[str, str]:
+    """Return what a reserved name says of what has it, and what to do about it."""
+    if name.startswith(STAGE):
+        why = "the name is reserved: it is what an interrupted link left there"
+        return why, "link into that directory once more, which removes it"
+    if name.startswith(SAVED):
+        why = "the name is reserved: it holds files that an undo could not put back"
+        return why, "move what is in it to where it belongs, then remove it"
+    return "names that begin like that are reserved for interrupted links", "rename it"
 
 
 def absolute_prefix(path: str) -> str:

@@ -444,7 +444,10 @@ COMMANDS = (
         "clean",
         "undo what a killed run left on this machine",
         _configure_clean,
-        statuses("nothing is left", "something could not be undone"),
+        statuses(
+            "nothing is left; with --dry-run: all that is can be undone",
+            "something could not be undone",
+        ),
     ),
 )
 """Every subcommand, in the order in which they are shown."""

@@ -332,9 +332,15 @@ def _percentage(text: str | None) -> float | None:
 def _faults(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the lines as they were typed, once each of them can be read."""
     if lines:
-        from pytest_linkmode.faults.spec import parse_all
+        from pytest_linkmode.errors import UsageError
+        from pytest_linkmode.faults.spec import parse
 
-        parse_all(lines)
+        for line in lines:
+            try:
+                parse(line)
+            except UsageError as error:
+                why = f"{error.what}: {error.why}"
+                raise _wrong("fault", line, why=why, hint=error.hint) from None
     return tuple(dict.fromkeys(lines))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from linker.conditions import Condition
 from linker.modes import LinkMode
-from linker.policy import Edge, Memory, Policy, State, Step
+from linker.policy import PRIMITIVES, Edge, Memory, Policy, State, Step
 
 ANY_MODE = "any mode"
 """What a row of edges that hold in every mode is called."""
@@ -125,14 +125,23 @@ def folded(conditions: tuple[str, ...], width: int = 56) -> list[str]:
 
 
 def _arrows(policy: Policy, platform: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (from, to, label) for each row: modes lead to modes, other primitives to steps."""
+    """Yield (from, to, label) for each row: modes lead to modes, other primitives to steps.
+
+    A primitive that leads on in any mode is told from the mode of its name, and named where it is
+    not what makes a file in that mode.
+    """
+    modes = set(map(str, LinkMode))
     for row in rows(policy, platform):
-        start = str(row.mode or row.primitive)
+        behind = f"{row.state}: " if row.state is not State.ANY else ""
+        if row.mode is None:
+            start = f"any-{row.primitive}" if row.primitive in modes else row.primitive
+        else:
+            start = str(row.mode)
+            if row.primitive != PRIMITIVES[row.mode]:
+                behind = f"{row.primitive}: {behind}"
         label = ", ".join(row.words)
-        if row.state is not State.ANY:
-            label = f"{row.state}: {label}"
         for number, step in enumerate(row.steps):
-            yield start, str(step), label if number == 0 else f"still {label}"
+            yield start, str(step), f"{behind}{'still ' * number}{label}"
 
 
 def dot(policy: Policy, platform: str) -> str:

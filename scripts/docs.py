@@ -47,6 +47,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/explanation.md", "filesystems"): filesystems,
     ("docs/faults.md", "ops"): ops,
     ("docs/verified.md", "edges"): edges.table,
+    ("docs/explanation.md", "capabilities"): reference.capabilities,
     ("docs/report-schema.md", "schema"): reference.report_schema,
     ("docs/reference/options.md", "options"): reference.options,
     ("docs/reference/commands.md", "commands"): reference.commands,

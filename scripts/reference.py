@@ -7,8 +7,11 @@ conditions from the graph and the tables that decide. `scripts.docs` puts each i
 from __future__ import annotations
 
 import argparse
+import ast
+import enum
 import importlib.resources
 import inspect
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +19,9 @@ from typing import Any
 
 from linker.conditions import TABLES, Condition
 from linker.policies import ALL, REFERENCE
+from linker.policy import Promise, State, Step
 from pytest_linkmode import cli, graphs, hookspecs, plugin
+from pytest_linkmode.capabilities import CAPABILITIES
 from pytest_linkmode.options import FLAG, LINES, OPTIONS, WORDS
 
 
@@ -31,7 +36,7 @@ def _escaped(text: str) -> str:
 
 
 def options() -> str:
-    """Return every option of pytest: how it is typed, how often, and what it means."""
+    """Return every option of the plugin: how it is typed, how often, and what it means."""
     several = {WORDS: "adds up; words between commas", LINES: "may be given again"}
     rows = [
         [
@@ -96,10 +101,15 @@ def _words(documented: object) -> str:
 def policies() -> str:
     """Return every fallback graph: what it says of itself, drawn for each platform."""
     names = [
-        [f"[`{policy.name}`](#{policy.name})", str(policy.default), ", ".join(policy.platforms())]
+        [
+            f"[`{policy.name}`](#{policy.name})",
+            *(str(policy.default_on(platform)) for platform in policy.platforms()),
+        ]
         for policy in ALL.values()
     ]
-    parts = [table(["policy", "default mode", "platforms"], names) + "\n"]
+    platforms = [f"default on {platform}" for platform in REFERENCE.platforms()]
+    parts = [table(["policy", *platforms], names) + "\n"]
+    parts += [f"{_said(each)}\n" for each in (Step, State, Promise)]
     for policy in ALL.values():
         parts.append(f"## {policy.name}\n")
         for platform in policy.platforms():
@@ -112,10 +122,36 @@ def policies() -> str:
     return "\n".join(parts).rstrip()
 
 
+def _said(words: type[enum.StrEnum]) -> str:
+    """Return an enumeration as a table."""
+    rows = [[f"`{word}`", meaning] for word, meaning in _meanings(words).items()]
+    return f"{inspect.getdoc(words)}\n\n{table(['word', 'meaning'], rows)}"
+
+
+def _meanings(words: type[enum.StrEnum]) -> dict[str, str]:
+    """Return the words of an enumeration, each with what its definition says of it, if anything."""
+    (definition,) = ast.parse(inspect.getsource(words)).body
+    assert isinstance(definition, ast.ClassDef)
+    said = {str(word): "" for word in words}
+    for each, after in itertools.pairwise(definition.body):
+        if isinstance(each, ast.Assign) and isinstance(after, ast.Expr):
+            assert isinstance(each.targets[0], ast.Name)
+            said[str(words[each.targets[0].id])] = ast.literal_eval(after.value)
+    return said
+
+
+def capabilities() -> str:
+    """Return what each capability of a filesystem means."""
+    rows = [[f"`{name}`", meaning] for name, meaning in CAPABILITIES.items()]
+    return table(["capability", "meaning"], rows)
+
+
 def conditions() -> str:
     """Return what each error means on each platform, and how far each condition reaches."""
-    scopes = [[f"`{each}`", str(each.scope)] for each in Condition]
-    parts = ["## Conditions and their scopes\n", table(["condition", "scope"], scopes) + "\n"]
+    said = _meanings(Condition)
+    scopes = [[f"`{each}`", str(each.scope), said[each]] for each in Condition]
+    heads = ["condition", "scope", "meaning, where the word does not say it"]
+    parts = ["## Conditions and their scopes\n", table(heads, scopes) + "\n"]
     for platform, (common, special) in TABLES.items():
         parts += [f"## {platform}\n", "Wherever it is met:\n"]
         rows = [[f"`{name}`", f"`{found}`"] for name, found in common.items()]

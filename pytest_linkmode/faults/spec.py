@@ -117,10 +117,10 @@ class _Where:
             raise UsageError(
                 f"unknown op {self.op!r} of a fault",
                 why=f"ops are {', '.join(OPS)}",
-                hint=f"did you mean {close[0]!r}?" if close else "",
+                hint=f"did you mean {close[0]!r}?" if close else _HINT,
             )
         if nth is not None and nth < 1:
-            raise UsageError(f"nth={nth} of a fault", why="calls are counted from 1")
+            raise UsageError(f"nth={nth} of a fault", why="calls are counted from 1", hint=_HINT)
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,8 @@ def parse(text: str) -> Spec:
     if "nth" in values:
         number = values.pop("nth")
         if not number.isdecimal():
-            raise UsageError(f"cannot read nth={number} in the fault {text!r}", why="a number")
+            what = f"cannot read nth={number} in the fault {text!r}"
+            raise UsageError(what, why="it is no whole number", hint=_HINT)
         nth = int(number)
     if what in _KILLS:
         return Kill(op, nth, _KILLS[what], **values)

@@ -141,15 +141,16 @@ def programs(results: Results) -> Table:
         cells = [cell for cell in results.cells if cell.program == program.name]
         if not cells:
             continue
+        modes = program.at(cells[0].version).modes
         predicted = [cell for cell in cells if cell.predicted]
         differ = sum(bool(cell.differs) for cell in predicted)
         rows.append(
             [
                 program.name,
                 cells[0].version,
-                ", ".join(mode.word for mode in program.modes),
-                ", ".join(dict.fromkeys(mode.policy for mode in program.modes)),
-                str(len(cells)),
+                ", ".join(mode.word for mode in modes),
+                ", ".join(dict.fromkeys(mode.policy for mode in modes)),
+                str(sum(bool(cell.seen) for cell in cells)),
                 str(len(predicted) - differ),
                 str(differ),
                 str(sum(cell.program == program.name for cell in results.not_run)),

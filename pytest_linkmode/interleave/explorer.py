@@ -74,7 +74,7 @@ class Explored:
         note = f" ({self.note})" if self.note else ""
         if self.replayed:
             return f"replayed the schedule {self.replayed}{name}{note}; no other was run"
-        said = f"explored {counts.ran} schedules{name}{note}"
+        said = f"explored {counts.ran} schedule{'s' * (counts.ran != 1)}{name}{note}"
         if counts.pruned:
             said += f", broke {counts.pruned} off that come to the same as others"
         said += f", with up to {_preemptions(counts.preemptions)}"

@@ -76,6 +76,7 @@ FIRST: Mapping[str, tuple[str, ...]] = {
         "choices",
         "uv_policy",
         "rules",
+        "inputs",
         "journal",
         "edges",
     ),

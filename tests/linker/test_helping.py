@@ -6,6 +6,7 @@ as many tickets as the test allows, or has come to grief in the way the test has
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import mmap
@@ -25,11 +26,12 @@ from hypothesis import strategies as st
 from linker import LinkError, LinkMode, LinkReport, cli, helping, link_tree
 from linker.choices import Choices
 from linker.conditions import Primitive
-from linker.journal import RESERVED
+from linker.journal import RESERVED, STAGE
 from linker.platforms.base import Failed
 from linker.platforms.linux import CALLS, Calls, LinuxPlatform
 from linker.store import Store
 from linker.tree import LEAST, Node
+from pytest_linkmode.faults.inprocess import injected
 from pytest_linkmode.layouts import TestFilesystem
 from tests.linker import trees
 from tests.linker.attributes import NOCOW, set_flag
@@ -382,6 +384,68 @@ def test_what_a_helper_made_is_undone_like_everything_else(
     after = trees.lasting(trees.snapshot(f"{root}/target"))
     above = {"big", "big/p0", "big/p0/package0", "big/p0/package0/theirs"}
     assert {path: seen for path, seen in after.items() if path not in above} == before
+
+
+MANY: Tree = {f"big/d{number // 50}/{number}": File(b"%d" % number) for number in range(600)}
+
+
+class Forks(LinuxPlatform):
+    """A platform whose helpers do what its calls do."""
+
+    may_fork = True
+
+
+@pytest.mark.parametrize("retired", [False, True])
+@pytest.mark.parametrize("merged", [False, True], ids=["into a new directory", "over others"])
+def test_what_a_helper_has_hard_linked_may_be_another_linkers_too(
+    ground: str, crew: Crew, *, merged: bool, retired: bool
+) -> None:
+    """Copies are ours and nobody else's: they are taken back."""
+    source, target = f"{ground}/source", f"{ground}/target"
+    trees.build(source, {**MANY, "zz/last": File(b"z")})
+    there: Tree = {path: File(b"old") for path in MANY} if merged else {}
+    trees.build(target, {"zz/there": File(), **there})
+    parent, linked = os.getpid(), set[str]()
+    crew.tickets = 3
+
+    def fail() -> None:
+        for name in os.listdir(target):
+            if name.startswith(STAGE):
+                with open(f"{target}/{name}/c", "wb"):
+                    linked.update(path for path in MANY if os.stat(f"{source}/{path}").st_nlink > 1)
+        raise injected(errno.EIO)
+
+    def link(name: str, new: str, **where: Any) -> None:
+        if name == "last":
+            fail()
+        if retired and crew.pids and os.getpid() == parent:
+            raise injected(errno.EXDEV)
+        os.link(name, new, **where)
+
+    def open_(name: str, *flags: Any, **where: Any) -> int:
+        if name == "last":
+            fail()
+        return os.open(name, *flags, **where)
+
+    platform = Forks(dataclasses.replace(CALLS, link=link, open=open_))
+    with pytest.raises(LinkError) as caught:
+        link_tree(
+            source,
+            target,
+            mode=LinkMode.HARDLINK,
+            mutable=["big/*7"],
+            platform=platform,
+            processes=2,
+        )
+    assert len(crew.pids) == 1
+    assert linked
+    assert len(linked) < len(MANY) - 60 if retired else len(linked) == len(MANY) - 60
+    assert linked <= set(caught.value.left)
+    for path in MANY:
+        assert os.path.lexists(f"{target}/{path}") is (merged or path in linked), path
+        if os.path.lexists(f"{target}/{path}"):
+            ours = os.path.samefile(f"{source}/{path}", f"{target}/{path}")
+            assert ours is (path in linked), path
 
 
 @pytest.mark.parametrize("how", ["interrupted", "failed"])

@@ -586,6 +586,8 @@ def test_a_part_of_the_source_that_is_mounted_in_the_target_is_not_overwritten(
 
         assert error.what == "x is a directory of the source too"
         assert "mounted" in error.why
+        assert error.hint == "link to where no part of the source is mounted"
+        assert error.path == "x"
 
     on_mounts(body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -9,11 +10,12 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
 from linker import LinkError, LinkMode, engine, helping, link_tree
-from linker.journal import SAVED, STAGE, open_stage
+from linker.journal import SAVED, STAGE, open_stage, recover
 from linker.platforms import current
 from pytest_linkmode.faults.inprocess import injected
 from pytest_linkmode.layouts import TestFilesystem
@@ -26,6 +28,7 @@ from tests.linker.seams import (
     WITHOUT_FLAGS,
     WITHOUT_FLAGS_AND_LINKS,
     Calls,
+    MachinePlatform,
     Tap,
     in_child,
 )
@@ -660,6 +663,44 @@ def test_a_note_that_says_nothing_is_ignored(ground: str, content: str) -> None:
     assert read(f"{scene.target}/a") == b"a"
 
 
+@pytest.mark.parametrize("final", [-1, 0o10000, 0, 0o700, 0o7777])
+def test_a_note_is_believed_only_of_permission_bits(ground: str, final: int) -> None:
+    scene = Scene(ground, {"a": File(b"a")}, {"d": Directory(0o755)})
+    note(scene, ["d"], os.stat(f"{scene.target}/d").st_ino, 0o755, final)
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+    wanted = final if 0 <= final <= 0o7777 else 0o755
+    assert os.stat(f"{scene.target}/d").st_mode & 0o7777 == wanted
+    os.chmod(f"{scene.target}/d", 0o755)
+    assert not reserved(scene.target)
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_a_note_that_is_longer_than_any_of_ours_is_not_believed(ground: str, longer: int) -> None:
+    scene = Scene(ground, {"a": File(b"a")}, {"d": Directory(0o755)})
+    note(scene, ["d"], os.stat(f"{scene.target}/d").st_ino, 0o755, 0o700)
+    path = f"{scene.target}/{STAGE}dead/p1"
+    with open(path, "ab") as writing:
+        writing.write(b" " * ((1 << 24) + longer - os.stat(path).st_size))
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY)
+    assert trees.has_mode(f"{scene.target}/d", 0o755 if longer else 0o700)
+    assert not reserved(scene.target)
+
+
+def test_a_note_that_vanishes_stops_nobody(ground: str) -> None:
+    scene = Scene(ground, {"a": File(b"a")}, {"d": Directory(0o755)})
+    note(scene, ["d"], os.stat(f"{scene.target}/d").st_ino, 0o755, 0o700)
+
+    def stat_(name: str, **where: Any) -> os.stat_result:
+        if name == "p1":
+            os.unlink(name, dir_fd=where["dir_fd"])
+        return os.stat(name, **where)
+
+    platform = MachinePlatform(dataclasses.replace(CALLS, stat=stat_))
+    link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
+    assert trees.has_mode(f"{scene.target}/d", 0o755)
+    assert not reserved(scene.target)
+
+
 @users.ROOT_ONLY
 @pytest.mark.parametrize("whose", ["theirs", "root's", "root's, of root"])
 def test_what_somebody_else_has_noted_holds_for_what_is_theirs(ground: str, whose: str) -> None:
@@ -700,8 +741,14 @@ def test_a_directory_that_was_given_the_name_of_a_stage_is_nobodys_to_remove(
     ground: str, inside: str
 ) -> None:
     scene = Scene(ground, {"a": File(b"a")}, {f"{STAGE}of-theirs/{inside}": File(b"theirs")})
+    name = f"{STAGE}of-theirs"
+    platform = MachinePlatform()
+    handle = platform.open_root(scene.target)
+    assert not recover(platform, handle, name)
+    platform.close(handle)
     link_tree(scene.source, scene.target, mode=LinkMode.COPY)
-    assert read(f"{scene.target}/{STAGE}of-theirs/{inside}") == b"theirs"
+    assert os.listdir(f"{scene.target}/{name}") == [inside]
+    assert read(f"{scene.target}/{name}/{inside}") == b"theirs"
     assert read(f"{scene.target}/a") == b"a"
 
 

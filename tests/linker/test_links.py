@@ -667,6 +667,31 @@ def test_a_hard_link_that_could_not_be_looked_at_is_taken_back(ground: str) -> N
     assert os.listdir(scene.target) == []
 
 
+class Unseen(MachinePlatform):
+    """Where nobody can look at a hard link that was just made."""
+
+    def hardlink(self, source: int, name: str, target: int, new: str) -> int:
+        super().hardlink(source, name, target, new)
+        return 0
+
+
+def test_a_hard_link_that_was_not_seen_may_be_another_linkers_too(ground: str) -> None:
+    scene = Scene(ground, {"a": File(b"a"), "z": File(b"z")}, {"there": File()})
+
+    def link(name: str, new: str, **where: Any) -> None:
+        if name == "z":
+            (stage,) = (each for each in os.listdir(scene.target) if each.startswith(STAGE))
+            with open(f"{scene.target}/{stage}/c", "wb"):
+                raise injected(errno.EIO)
+        os.link(name, new, **where)
+
+    platform = Unseen(dataclasses.replace(REFLINKING, link=link))
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
+    assert caught.value.left == ("a",)
+    assert os.path.samefile(f"{scene.source}/a", f"{scene.target}/a")
+
+
 class BornTomorrow(MachinePlatform):
     """Where files were made while the clock was ahead."""
 

@@ -192,6 +192,7 @@ def test_what_is_no_file_gets_no_further_name(room: Room, name: str) -> None:
     error = caught.value.error
     assert caught.value.primitive is Primitive.READ
     assert (error.errno, error.strerror) == (errno.EINVAL, "no longer a regular file")
+    assert error.filename == name
     assert os.listdir(room.there) == []
 
 
@@ -312,6 +313,8 @@ def test_a_file_with_holes_that_becomes_shorter_meanwhile_is_not_copied(room: Ro
         room.with_calls(seek=seek).copy_file(room.source, "f", room.target, "g")
     assert caught.value.primitive is P.COPY
     assert room.platform.error_name(caught.value.error) == "SHORT"
+    size = (3 << 20) + 70_000
+    assert str(caught.value.error) == f"claimed success with {1 << 20} of {size} bytes"
     assert os.listdir(room.there) == []
 
 
@@ -323,6 +326,7 @@ def test_a_file_whose_size_says_nothing_of_its_content_is_not_copied(room: Room)
     finally:
         room.platform.close(proc)
     assert caught.value.primitive is P.COPY
+    assert room.platform.error_name(caught.value.error) == "SHORT"
     assert os.listdir(room.there) == []
 
 
@@ -486,6 +490,32 @@ def test_a_hard_link_is_the_same_file(room: Room) -> None:
     made = room.platform.hardlink(room.source, "f", room.target, "g")
     assert made == -os.stat(f"{room.here}/f").st_ino
     assert os.path.samefile(f"{room.here}/f", f"{room.there}/g")
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_hard_link_that_cannot_be_looked_at_was_made_all_the_same(
+    room: Room, refusals: int
+) -> None:
+    """One refusal may pass; nobody knows the inode after two."""
+    room.put("f", File(b"f"))
+    answers = [injected(errno.EIO)] * refusals
+
+    def stat(name: str, **where: Any) -> os.stat_result:
+        if answers:
+            raise answers.pop()
+        return os.stat(name, **where)
+
+    made = room.with_calls(stat=stat).hardlink(room.source, "f", room.target, "g")
+    assert made == (-os.stat(f"{room.here}/f").st_ino if refusals == 1 else 0)
+    assert not answers
+    assert os.path.samefile(f"{room.here}/f", f"{room.there}/g")
+
+
+def test_a_directory_is_told_with_its_owner(room: Room) -> None:
+    seen = os.stat(room.here)
+    facts = room.platform.facts(room.source)
+    assert facts[:2] == (seen.st_dev, seen.st_ino)
+    assert facts.owner == os.geteuid()
 
 
 @pytest.mark.parametrize(

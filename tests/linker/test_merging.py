@@ -428,6 +428,25 @@ def test_a_directory_that_comes_meanwhile_is_merged(ground: str) -> None:
     }
 
 
+@pytest.mark.parametrize("mode", LinkMode)
+def test_an_exchange_that_claims_to_have_replaced_something_is_noticed(
+    ground: str, mode: LinkMode
+) -> None:
+    scene = Scene(ground, {"f": File(b"new")}, {"f": File(b"old")})
+
+    def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None:
+        if flags != RENAME_EXCHANGE:
+            REFLINKING.renameat2(source, name, target, new, flags)
+
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, renameat2=renameat2))
+    with pytest.raises(LinkError) as caught:
+        link_tree(scene.source, scene.target, mode=mode, platform=platform)
+    assert caught.value.primitive is Primitive.EXCHANGE
+    assert caught.value.condition is Condition.NO_EFFECT
+    assert caught.value.left == ()
+    assert not scene.untouched()
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_files_with_too_many_links_are_made_in_another_mode_and_undone(
     ground: str, *, fails: bool

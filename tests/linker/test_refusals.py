@@ -6,19 +6,23 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
+from linker import link_file, link_tree
 from linker.conditions import Condition, Primitive
 from linker.inputs import (
     check_file,
     check_paths,
+    check_policy,
     check_roots,
     mutable_matcher,
     parse_mode,
     parse_processes,
 )
+from linker.journal import SAVED, STAGE
 from linker.modes import LinkMode
 from linker.platforms.base import Failed, Kind
 from linker.report import LinkError
@@ -284,6 +288,29 @@ def test_globs_are_held_against_names_or_whole_paths() -> None:
 # What a source holds.
 
 
+def test_a_name_is_no_policy() -> None:
+    assert words(check_policy, "uv") == (
+        "'uv' is no policy",
+        "a policy is a whole fallback graph, not its name",
+        "take one of linker.policies: REFERENCE, UV, …",
+        "",
+        None,
+    )
+    for link in (link_tree, link_file):
+        assert (
+            words(partial(cast("Any", link), policy="uv"), "source", "target")[0]
+            == "'uv' is no policy"
+        )
+
+
+@pytest.mark.parametrize("globs", [5, None, [5], ["*.pth", b"RECORD"]])
+def test_globs_are_texts(globs: Any) -> None:
+    what, why, hint, *_ = words(mutable_matcher, globs)
+    assert what == f"{globs!r} are no globs of files"
+    assert why.endswith(("is not iterable", "5 is no text", "b'RECORD' is no text"))
+    assert hint == 'give a sequence of texts, as in mutable=["RECORD", "*.pth"]'
+
+
 class Raising:
     """A source that cannot be described."""
 
@@ -301,12 +328,16 @@ def surveyed(error: Exception) -> Words:
 
 
 def test_what_a_source_may_not_hold_is_named() -> None:
-    assert surveyed(Reserved("d/.ours-1\n")) == (
-        "cannot link d/.ours-1\\n",
+    why = "names that begin like that are reserved for interrupted links"
+    what = "cannot link d/.ours-1\\n"
+    assert surveyed(Reserved("d/.ours-1\n")) == (what, why, "rename it", "d/.ours-1\n", None)
+    assert surveyed(Reserved(f"d/{STAGE}1"))[1:3] == (
         "the name is reserved: it is what an interrupted link left there",
-        "link into that directory once more, or remove it",
-        "d/.ours-1\n",
-        None,
+        "link into that directory once more, which removes it",
+    )
+    assert surveyed(Reserved(f"{SAVED}1"))[1:3] == (
+        "the name is reserved: it holds files that an undo could not put back",
+        "move what is in it to where it belongs, then remove it",
     )
     assert surveyed(SpecialFile("d/fifo\n")) == (
         "cannot link d/fifo\\n",

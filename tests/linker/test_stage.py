@@ -854,6 +854,29 @@ def test_a_hard_link_whose_source_is_gone_stays_and_its_stage_if_something_was_r
     assert target.stage.keep is backup
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("source", ["unseen", "there", "another"])
+def test_a_hard_link_that_may_be_younger_than_its_source_stays_if_it_replaced(
+    target: Target, source: str, *, replaced: bool
+) -> None:
+    """A hard link is as old as its source: its birth does not tell whether it is ours."""
+    inode = target.wrote("d/f", b"the source's, or another's")
+    target.inodes["d/f"] = inode + (source == "another")
+    if replaced:
+        target.staged("0", b"old")
+    target.changed("d/f", 0 if source == "unseen" else -inode)
+    changes = target.records["d"].changes
+    changes[-1] = changes[-1]._replace(made_ns=1)
+    left = target.undo(fstype=lambda handle: 0xEF53, birth=lambda name, handle: 2)
+    if source != "another":
+        assert left == []
+        assert target.there().get("d/f") == (b"old" if replaced else None)
+    else:
+        assert left == (["d/f"] if replaced else [])
+        assert target.there()["d/f"] == b"the source's, or another's"
+    assert target.stage.keep is (replaced and source == "another")
+
+
 def taken_from_another(target: Target) -> Callable[[], bool]:
     """Make a hard link; return what says that another linker came when we had taken it away."""
     target.inodes["d/f"] = target.wrote("d/f", b"the source's")

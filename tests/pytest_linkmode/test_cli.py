@@ -17,6 +17,7 @@ import pytest
 
 from linker import LinkMode, link_tree
 from linker.cli import Status
+from linker.conditions import Condition
 from linker.policies import ALL
 from linker.policy import Step
 from pytest_linkmode import __main__ as entry
@@ -269,6 +270,21 @@ def test_explain_shows_every_edge_in_every_form(linkmode: Linkmode, name: str) -
     mermaid = linkmode("explain", name, "--mermaid", "--platform", "linux").out
     assert mermaid.startswith("flowchart LR\n")
     assert mermaid.count(" --> ") == arrows
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_picture_says_of_one_thing_that_it_leads_to_two(name: str) -> None:
+    for platform in ALL[name].platforms():
+        led: dict[tuple[str, ...], str] = {}
+        for start, end, label in graphs._arrows(ALL[name], platform):
+            *behind, words = label.split(": ")
+            still = words.startswith("still ")
+            met = words.removeprefix("still ").removeprefix("all but ").split(", ")
+            if "all" in words.split():
+                met = [str(each) for each in Condition if each not in met]
+            for word in met:
+                key = (start, *behind, str(still), word)
+                assert led.setdefault(key, end) == end, (platform, key)
 
 
 def test_explain_names_the_ends_of_a_retry(linkmode: Linkmode) -> None:

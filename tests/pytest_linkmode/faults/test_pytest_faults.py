@@ -163,8 +163,9 @@ def test_a_sweep_that_was_left_is_said_in_a_quiet_run_too(
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--linkmode-fault=clone", "*cannot read the fault 'clone'*"),
-        ("--linkmode-fault=clnoe:EIO", "*unknown op 'clnoe' of a fault*"),
+        ("--linkmode-fault=clone", "*--linkmode-fault=clone: cannot read the fault 'clone'*"),
+        ("--linkmode-fault=clnoe:EIO", "*--linkmode-fault=clnoe:EIO: unknown op 'clnoe' of a *"),
+        ("--linkmode-fault=a:EIO", "*hint: as in clone:EOPNOTSUPP:nth=3, copy:SHORT or *"),
         ("--linkmode-fault=clone:EOPNOTSUP", "*unknown error 'EOPNOTSUP' of a fault*"),
         ("--linkmode-budget=none", "*--linkmode-budget=none*"),
         ("--linkmode-budget=0", "*--linkmode-budget=0*"),

@@ -58,7 +58,7 @@ def test_a_line_reads_as(line: str, fault: Fault | Kill) -> None:
         ("klone:EIO", "did you mean 'clone'"),
         ("clone:EOPNOTSUP", "did you mean 'EOPNOTSUPP'"),
         ("clone:EIO:nth=0", "counted from 1"),
-        ("clone:EIO:nth=one", "a number"),
+        ("clone:EIO:nth=one", "no whole number"),
         ("clone:EIO:times=3", "nth=, path=, below= and way="),
         ("clone:EIO:nth=1:nth=2", "each once"),
         ("rename:SHORT", "only clone, copy can"),

@@ -893,6 +893,15 @@ def test_a_network_that_was_within_reach_is_told(results: pages.Results) -> None
     assert said.endswith("; in 3 cells the network was within reach: this user may not leave it")
 
 
+def test_a_program_is_listed_with_the_policies_of_its_version_and_the_cells_that_were_run() -> None:
+    seen = plain_of(found={"copy": 9})
+    cells = [cell_of(program="cp", version="9.1", seen=seen), cell_of(program="cp", seen=None)]
+    results = pages.Results(cells, datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC), whole=True)
+    heads, row = pages.programs(results)
+    told = dict(zip(heads, row, strict=True))
+    assert (told["policy"], told["cells"]) == ("coreutils-9-0, coreutils-always", "1")
+
+
 def test_the_page_says_it_all_and_escapes_what_programs_said(results: pages.Results) -> None:
     page = pages.page(results)
     assert "2026-11-21 00:00 UTC" in page

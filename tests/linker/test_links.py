@@ -19,13 +19,16 @@ from linker import (
     link_file,
     link_tree,
 )
+from linker.choices import Choices
 from linker.conditions import Condition, Primitive
 from linker.engine import link_source
 from linker.journal import STAGE
+from linker.making import Maker
 from linker.platforms.base import Failed
 from linker.policies import REFERENCE, UV
 from linker.policy import Edge, State
 from linker.sources import DirectorySource
+from linker.tree import Trail
 from pytest_linkmode.faults.inprocess import injected
 from tests.linker import trees, users
 from tests.linker.scenes import Scene, Watcher
@@ -690,6 +693,24 @@ def test_a_hard_link_that_was_not_seen_may_be_another_linkers_too(ground: str) -
         link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK, platform=platform)
     assert caught.value.left == ("a",)
     assert os.path.samefile(f"{scene.source}/a", f"{scene.target}/a")
+
+
+def test_what_cannot_be_looked_at_has_no_inode(ground: str) -> None:
+    trees.build(f"{ground}/source", {"f": File(b"f")})
+
+    def stat(name: str, **where: Any) -> os.stat_result:
+        if name == "refused":
+            raise injected(errno.EIO)
+        return os.stat(name, **where)
+
+    platform = MachinePlatform(dataclasses.replace(REFLINKING, stat=stat))
+    directory = platform.open_root(f"{ground}/source")
+    choices = Choices(REFERENCE, platform, LinkMode.HARDLINK, (), strict=False)
+    maker = Maker(platform, choices, Trail(platform, directory), "", None, None, 1)
+    assert maker.inode_of(directory, "f") == os.stat(f"{ground}/source/f").st_ino
+    assert maker.inode_of(directory, "missing") == 0
+    assert maker.inode_of(directory, "refused") == 0
+    platform.close(directory)
 
 
 class BornTomorrow(MachinePlatform):

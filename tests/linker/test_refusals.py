@@ -288,6 +288,22 @@ def test_globs_are_held_against_names_or_whole_paths() -> None:
 # What a source holds.
 
 
+@pytest.mark.parametrize("what", ["source", "target"])
+def test_nothing_is_linked_from_or_to_what_the_next_link_would_remove(here: str, what: str) -> None:
+    name = f"{here}/dir/{STAGE}1"
+    os.makedirs(f"{name}/in")
+    paths = [f"{here}/source", f"{here}/target"]
+    os.makedirs(paths[0], exist_ok=True)
+    paths[what == "target"] = f"{name}/in"
+    assert words(check_roots, *paths) == (
+        f"the {what} {name}/in has a reserved name",
+        f"names that begin with {STAGE!r} are those of interrupted links, which are removed",
+        "give it another name",
+        f"{name}/in",
+        None,
+    )
+
+
 def test_a_name_is_no_policy() -> None:
     assert words(check_policy, "uv") == (
         "'uv' is no policy",

@@ -18,7 +18,7 @@ from functools import partial
 from linker.conditions import Condition, Primitive
 from linker.failures import condition, insist, name_left
 from linker.light import TYPE_CHECKING, NamedTuple, cast
-from linker.platforms.base import ASIDE, Failed, Listing, Platform
+from linker.platforms.base import ASIDE, Failed, Platform
 from linker.tree import Lost, Node, Trail, walk
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ class Stage:
             except Failed:  # gone: its linker has finished
                 continue
             try:
-                if _hold_ours(self._platform.entries(handle)):
-                    self._platform.write_record(handle, _MARK, b"")
+                self._platform.write_record(handle, _MARK, b"")
             except Failed:  # told already, or going, or another user's: nothing to tell
                 continue
             finally:
@@ -289,7 +288,7 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
                 return False
             facts = platform.facts(handle)
             held = platform.entries(handle)
-            if not _hold_ours(held):
+            if not all(_is_ours(name) for names in held for name in names):
                 return False  # somebody gave another directory such a name
             if not facts.mode & 0o022 or _myself() < 0:  # else others may have written notes in it
                 _settle(platform, directory, handle, held.files, facts.owner)
@@ -301,11 +300,6 @@ def recover(platform: Platform, directory: int, name: str) -> bool:
         return False
     finally:
         platform.close(handle)
-
-
-def _hold_ours(held: Listing) -> bool:
-    """Return whether what a directory with the name of a stage holds was given its names by us."""
-    return all(_is_ours(name) for names in held for name in names)
 
 
 def _is_ours(name: str) -> bool:

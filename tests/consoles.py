@@ -284,7 +284,7 @@ PARSED: Mapping[str, str] = {
     "CLONEFILE_SECOND_VOLUME=/Volumes/hfs python -m pytest "
     "tests/pytest_linkmode/models/test_clonefile_contract.py": OTHERS,
     "python -m pytest tests/windows": OTHERS,
-    "set LINKMODE_DIR_REFS=R:\\ & python -m pytest tests/windows/test_block_clones.py "
+    "set LINKMODE_DIR_REFS=R:\\& python -m pytest tests/windows/test_block_clones.py "
     "tests/windows/test_pointers.py": OTHERS,
     "linkmode mount btrfs DIR": MACHINE,
     "towncrier build --draft": RELEASE,

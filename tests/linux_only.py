@@ -175,6 +175,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         USERS: (
             "test_permission_bits_that_could_not_be_given_back_are_listed_and_given_by_the_next_run",
             "test_a_note_is_believed_only_if_everything_in_it_is_so",
+            "test_a_note_is_believed_only_of_permission_bits",
             "test_what_somebody_else_has_noted_holds_for_what_is_theirs",
             "test_where_others_may_write_nothing_noted_holds",
         ),
@@ -182,6 +183,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_stage_whose_lock_is_let_go_of_meanwhile_is_removed_as_well",
             "test_linkers_meet_wherever_their_stages_lie",
             "test_a_link_that_failed_may_be_anothers_if_it_is_there",
+            "test_a_note_that_vanishes_stops_nobody",
             "test_what_cannot_be_put_back_is_saved_and_listed",
             "test_a_target_in_which_no_stage_survives_is_an_error",
         ),
@@ -233,6 +235,8 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_hard_link_is_taken_back_though_its_source_is_gone",
             "test_who_replaces_a_hard_link_at_once_keeps_what_is_theirs",
             "test_a_hard_link_that_could_not_be_looked_at_is_taken_back",
+            "test_a_hard_link_that_was_not_seen_may_be_another_linkers_too",
+            "test_what_cannot_be_looked_at_has_no_inode",
             "test_a_source_from_the_future_is_taken_back_all_the_same",
             "test_what_was_replaced_comes_back_though_the_source_has_other_files_by_now[2-*",
             "test_what_helpers_made_is_taken_back_though_the_source_has_other_files_by_now",
@@ -274,6 +278,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         CALLS: (
             "test_observers_are_told_that_a_stage_has_no_lock",
             "test_observers_are_told_of_a_file_that_came_meanwhile",
+            "test_an_exchange_that_claims_to_have_replaced_something_is_noticed",
             "test_files_with_too_many_links_are_made_in_another_mode_and_undone",
         ),
         USERS: (

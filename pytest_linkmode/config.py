@@ -339,8 +339,7 @@ def _faults(lines: Sequence[str]) -> tuple[str, ...]:
             try:
                 parse(line)
             except UsageError as error:
-                why = f"{error.what}: {error.why}"
-                raise _wrong("fault", line, why=why, hint=error.hint) from None
+                raise error.of(f"{BY_NAME['fault'].flag}={line}") from None
     return tuple(dict.fromkeys(lines))
 
 

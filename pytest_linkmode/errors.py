@@ -34,6 +34,11 @@ class LinkmodeError(Exception):
 class UsageError(LinkmodeError):
     """A request that cannot be understood or served, whatever the machine."""
 
+    def of(self, asked: str) -> UsageError:
+        """Return this error as that of the option, with its value, that asked for it."""
+        why = f"{self.what}: {self.why}" if self.why else self.what
+        return UsageError(asked, why=why, hint=self.hint)
+
 
 class Unavailable(LinkmodeError):
     """Something that cannot be had here, with all that was looked at and all that would mend it.

@@ -138,8 +138,7 @@ def _asked_by(options: Sequence[str]) -> Iterator[None]:
     except UsageError as error:
         if not options or error.what.startswith("--linkmode-"):
             raise
-        why = f"{error.what}: {error.why}" if error.why else error.what
-        raise UsageError(" ".join(options), why=why, hint=error.hint) from None
+        raise error.of(" ".join(options)) from None
 
 
 def _check_reports(paths: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 It knows nothing of pytest. Its fallbacks are data (`linker.policies`), its operating systems
 live behind one seam (`linker.platforms`), and its promises are the ten rules in
-docs/explanation.md. What is named here is imported when it is asked for.
+docs/explanation.md. What is named here is imported when it is asked for, and not kept: who imports
+all of it anew in one process, as pytester does, must not be given what is of the modules before.
 """
 
 from __future__ import annotations
@@ -33,13 +34,10 @@ else:
         from importlib import import_module
 
         if name in _HOMES:
-            found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        elif name == "policies":
-            found = import_module(f"{__name__}.policies")
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found
-        return found
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        if name == "policies":
+            return import_module(f"{__name__}.policies")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_linkmode.axes import FILESYSTEM, LAYOUT, MODE
+from pytest_linkmode.filesystems.base import remove_tree
 from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.selection import Choice, choice_of
 from pytest_linkmode.stash import session_of
@@ -45,7 +46,10 @@ def give_filesystem(
 ) -> Iterator[TestFilesystem]:
     """Give a fresh directory on the filesystem of a parameter, and what can be done there."""
     with _prepared(request, FILESYSTEM, needs, fresh=fresh) as (workshop, spec, can):
-        yield _directory(workshop, spec, can)
+        made = _directory(workshop, spec, can)
+        yield made
+        if not session_of(request.config).settings.keep:
+            remove_tree(str(made.path))
 
 
 def give_mode(request: pytest.FixtureRequest) -> LinkMode:
@@ -98,7 +102,7 @@ def give_filesystem_factory(request: pytest.FixtureRequest) -> Callable[[str], T
         with session.having(session.named_filesystem(name)) as spec:
             can = session.workshop.can(spec.source)
             made = _directory(session.workshop, spec, can)
-        session.listener.gave(spec.name, can)
+        _tell(request, spec.name, can)
         return made
 
     return make
@@ -111,10 +115,15 @@ def give_layout_factory(request: pytest.FixtureRequest) -> Callable[[str], Layou
     def make(name: str) -> Layout:
         with session.having(session.named_layout(name)) as spec:
             layout = session.layout(session.workshop, spec)
-        session.listener.gave(layout.name, layout.can)
+        _tell(request, layout.name, layout.can)
         return layout
 
     return make
+
+
+def _tell(request: pytest.FixtureRequest, name: str, can: Capabilities) -> None:
+    """Let it be known what the test that runs was given, which may have asked for it only now."""
+    _observed(request).listener.gave(name, can)
 
 
 def _observed(request: pytest.FixtureRequest) -> Session:

@@ -18,8 +18,8 @@ def unmet(
     """Return one sentence for each request that this run did not honour.
 
     `verified` of the policy's `edges` were verified. `narrowed` says that the user named single
-    files or tests to run: then an ini file that asks for filesystems on behalf of the whole
-    suite does not speak of this run, unless a test of it uses them.
+    files or tests to run, and typed no filesystem beside them: then an ini file that asks for
+    some on behalf of the whole suite does not speak of this run, unless a test of it uses them.
     """
     sentences = [*_not_replayed(settings, ledger)]
     sentences = sentences or [*_vacuous(settings, ledger, narrowed=narrowed)]
@@ -48,11 +48,11 @@ def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[
     if any(trial.outcome.executed for trial in ledger):
         return
     if settings.tmp:
-        if not (ledger.ran or (narrowed and not settings.is_typed("tmp"))):
+        if not (ledger.ran or narrowed):
             (asked,) = settings.typed("tmp")
             yield f"{asked}: no test was executed, with tmp_path there or without"
     elif settings.asks_for_filesystems:
-        if ledger.used or not narrowed or settings.is_typed("fs", "layout"):
+        if ledger.used or not narrowed:
             asked = " ".join(settings.typed("fs", "layout"))
             yield f"{asked}: no test ran on what was asked for ({happened(ledger)})"
     elif settings.require:

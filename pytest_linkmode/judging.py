@@ -6,6 +6,7 @@ Only the controller judges; a worker hands over what it has to say.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_linkmode.coverage import PLATFORM
+from pytest_linkmode.errors import LinkmodeError
+from pytest_linkmode.options import BY_NAME, only_shows
 from pytest_linkmode.report.model import Circumstances, Verdict, verdict
 from pytest_linkmode.report.terminal import Row, Span, lines
 
@@ -21,6 +24,18 @@ if TYPE_CHECKING:
 
 
 GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+def judge(session: Session, exit_status: int) -> Judgement | Misread | None:
+    """Return what came of a run; nothing of one that ran no test on purpose."""
+    options = session.config.option
+    if only_shows(options) or options.collectonly or getattr(options, "setuponly", False):
+        return None
+    try:
+        session.take_notes()
+        return Judgement(session, exit_status)
+    except LinkmodeError as error:
+        return Misread(error, exit_status)
 
 
 class Judgement:
@@ -50,7 +65,7 @@ class Judgement:
     def exit_status(self) -> int:
         """How the run ends: a green one is red if a guard is unmet or a report not written."""
         good = not (self._verdict.failures or self._troubles)
-        return self._ended if good or self._ended not in GREEN else pytest.ExitCode.TESTS_FAILED
+        return self._ended if good else _reddened(self._ended)
 
     def show(self, terminal: pytest.TerminalReporter) -> None:
         """Print it, if there is anything to tell."""
@@ -98,6 +113,26 @@ class Judgement:
                 self._troubles.append(f"--linkmode-report={path}: {error.strerror or error}")
 
 
+class Misread:
+    """Stands for the judgement of a run whose environment holds what cannot be right: only a run
+    that asks for something looks at all of it before it begins.
+    """
+
+    def __init__(self, error: LinkmodeError, exit_status: int) -> None:
+        self._error = error
+        self.exit_status = _reddened(exit_status)
+
+    def show(self, terminal: pytest.TerminalReporter) -> None:
+        """Print what is wrong."""
+        terminal.section("linkmode")
+        _print(terminal, [(Span(str(self._error), ("red", "bold")),)])
+
+
+def _reddened(ended: int) -> int:
+    """Return how a run ends that must not be green."""
+    return pytest.ExitCode.TESTS_FAILED if ended in GREEN else ended
+
+
 def _print(terminal: pytest.TerminalReporter, rows: list[Row]) -> None:
     for row in rows:
         for span in row:
@@ -106,8 +141,18 @@ def _print(terminal: pytest.TerminalReporter, rows: list[Row]) -> None:
 
 
 def _is_narrowed(config: pytest.Config) -> bool:
-    """Whether the user named single files or tests."""
+    """Whether the user named single files or tests, and asked for nothing beside them."""
+    if config.args_source is not pytest.Config.ArgsSource.ARGS or _asks_for_filesystems(config):
+        return False
     base = str(config.invocation_params.dir)
-    return config.args_source is pytest.Config.ArgsSource.ARGS and all(
+    return all(
         "::" in argument or os.path.isfile(os.path.join(base, argument)) for argument in config.args
     )
+
+
+def _asks_for_filesystems(config: pytest.Config) -> bool:
+    """Whether filesystems were asked for of this run itself, not by `addopts` of every run."""
+    words = [*map(str, config.invocation_params.args)]
+    words += shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    flags = [BY_NAME[name].flag for name in ("fs", "layout", "tmp")]
+    return any(word.partition("=")[0] in flags for word in words)

@@ -7,7 +7,7 @@ of pytest-xdist by the same way, and at the same moment, as the outcome.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -101,8 +101,15 @@ def enter(report: pytest.TestReport, ledger: Ledger) -> None:
         reason=reason.removeprefix("Skipped: "),
         seconds=0.0 if kind == "subtest" else report.duration,
         failure=failure,
-        said=[str(line) for name, line in report.user_properties if name in SUMMARIES],
+        said=list(_summaries(report.user_properties)),
     )
+
+
+def _summaries(properties: Iterable[object]) -> Iterator[str]:
+    """Yield what sweeps and explorations say, among properties that may be of any shape."""
+    for found in properties:
+        if isinstance(found, (tuple, list)) and len(found) == 2 and found[0] in SUMMARIES:
+            yield str(found[1])
 
 
 SUMMARIES = ("linkmode_sweep", "linkmode_exploration")

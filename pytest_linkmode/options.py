@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import argparse
+
     import pytest
 
 WRITERS: Mapping[str, str] = {
@@ -186,3 +188,9 @@ def given(config: pytest.Config, options: object) -> dict[str, tuple[Any, str]]:
         if value is not None and value is not False:
             found[option.name] = value, origin
     return found
+
+
+def only_shows(options: argparse.Namespace) -> bool:
+    """Whether a run prints something about pytest and tests nothing."""
+    shows = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
+    return any(getattr(options, name, False) for name in shows)

@@ -169,15 +169,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     ours = running(session.config)
     if ours is None:
         return
-    options = session.config.option
     if ours.is_worker:
         session.config.workeroutput[CHANNEL] = ours.said()  # type: ignore[attr-defined]
-    elif ours.is_used and not (options.collectonly or getattr(options, "setuponly", False)):
-        from pytest_linkmode.judging import Judgement
+    elif ours.is_used:
+        from pytest_linkmode.judging import judge
 
-        ours.take_notes()
-        judgement = session.config.stash[JUDGEMENT] = Judgement(ours, exitstatus)
-        session.exitstatus = judgement.exit_status
+        judgement = judge(ours, exitstatus)
+        if judgement is None:
+            return
+        session.config.stash[JUDGEMENT] = judgement
+        if judgement.exit_status != exitstatus:  # another plugin may have set its own before us
+            session.exitstatus = judgement.exit_status
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems import missing, provider_for
+from pytest_linkmode.options import only_shows
 from pytest_linkmode.selection import Want, check, exact_layouts
 from pytest_linkmode.sessions import Session
 from pytest_linkmode.stash import session_of
@@ -23,8 +24,6 @@ GUESTS = "uml"
 """The provider whose filesystems lie in another kernel."""
 
 if TYPE_CHECKING:
-    import argparse
-
     from pytest_linkmode.layouts import LayoutSpec
 
 
@@ -49,7 +48,7 @@ def enter_early(config: pytest.Config) -> None:
     settings = session.settings
     private = "namespace" in settings.origins and settings.namespace == "private"
     asked = settings.asks_for_filesystems or settings.tmp or private
-    if asked and not (_only_shows(options) or options.collectonly):
+    if asked and not (only_shows(options) or options.collectonly):
         session.find_place()
 
 
@@ -62,7 +61,7 @@ def prepare(config: pytest.Config) -> None:
     """
     session = session_of(config)
     settings, options = session.settings, config.option
-    if _only_shows(options):
+    if only_shows(options):
         return
     if not session.is_worker:
         _check_words(session)
@@ -81,12 +80,6 @@ def prepare(config: pytest.Config) -> None:
         # A directory that pytest removes and makes anew must not be a mount point itself.
         base = session.workshop.directory(settings.tmp)
         options.basetemp = os.path.join(base, "pytest")
-
-
-def _only_shows(options: argparse.Namespace) -> bool:
-    """Whether this run prints something about pytest and tests nothing."""
-    shows = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
-    return any(getattr(options, name, False) for name in shows)
 
 
 def _check_words(session: Session) -> None:

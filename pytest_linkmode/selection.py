@@ -16,6 +16,7 @@ from linker.modes import LinkMode
 from pytest_linkmode.config import ALL, AUTO, GROUPS, Settings, parse_mode, suggestion
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.layouts import LayoutSpec, lacks, parse, select, specials
+from pytest_linkmode.options import BY_NAME
 
 if TYPE_CHECKING:
     import pytest
@@ -79,8 +80,11 @@ def wanted(settings: Settings, known: Iterable[str], automatic: Iterable[str]) -
     `automatic` are those that ``auto`` means. Raises UsageError for a name that nobody knows.
     """
     known = tuple(known)
-    for name in settings.dirs:
-        check("filesystem", name, known)
+    for name, path in settings.dirs.items():
+        try:
+            check("filesystem", name, known)
+        except UsageError as error:
+            raise error.of(f"{BY_NAME['dir'].flag}={name}={path}") from None
     names: dict[str, Want] = {}
     for request in settings.fs:
         check("filesystem", request.name, known, also=(AUTO, ALL))

@@ -69,7 +69,9 @@ class Session:
     @property
     def is_distributed(self) -> bool:
         """Whether this is a controller whose workers run the tests."""
-        return not self.is_worker and bool(self.config.getoption("tx", None))
+        option = self.config.getoption
+        distributes = option("dist", "no") != "no" and option("tx", None)
+        return bool(distributes) and not self.is_worker
 
     @property
     def is_used(self) -> bool:

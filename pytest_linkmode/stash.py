@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_linkmode.judging import Judgement
+    from pytest_linkmode.judging import Judgement, Misread
     from pytest_linkmode.sessions import Session
 
 KEY: pytest.StashKey[Session] = pytest.StashKey()
@@ -20,7 +20,7 @@ KEY: pytest.StashKey[Session] = pytest.StashKey()
 ASKED: pytest.StashKey[bool] = pytest.StashKey()
 """Under it lies whether anything was asked for of a run, as it was when the run was configured."""
 
-JUDGEMENT: pytest.StashKey[Judgement] = pytest.StashKey()
+JUDGEMENT: pytest.StashKey[Judgement | Misread] = pytest.StashKey()
 """Under it lies what came of a run, once it is over."""
 
 

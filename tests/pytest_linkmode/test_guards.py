@@ -145,7 +145,6 @@ def test_an_ini_file_does_not_speak_of_a_single_test_that_uses_nothing() -> None
     assert sentences(IN_INI, Ledger()) != ()
     assert sentences(IN_INI, Ledger(), narrowed=True) == ()
     assert sentences(IN_INI, Ledger(used=True), narrowed=True) != ()
-    assert sentences(TYPED, Ledger(), narrowed=True) != ()
 
 
 def test_a_required_capability_needs_a_test_that_ran_on_it() -> None:

@@ -190,13 +190,20 @@ def test_a_directory_that_is_not_what_it_was_named_for_is_a_usage_error(
     result.stderr.fnmatch_lines(["*/dev/shm: *not on btrfs*"])
 
 
-@pytest.mark.parametrize("argument", ["--help", "--version", "--markers", "--fixtures"])
-@pytest.mark.usefixtures("no_tools")
+@pytest.mark.parametrize(
+    "argument",
+    ["--help", "--version", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show"],
+)
+@pytest.mark.usefixtures("no_tools", "host_place")
 def test_runs_that_only_show_something_ask_for_nothing(
-    argument: str, inside: Run, pytester: pytest.Pytester
+    argument: str, pytester: pytest.Pytester
 ) -> None:
-    pytester.makeini("[pytest]\nlinkmode_fs = btrfs\n")
-    assert inside(argument).ret == pytest.ExitCode.OK
+    pytester.makeini("[pytest]\nlinkmode_fs = btrfs\nlinkmode_report = r.json\n")
+    pytester.makepyfile("def test_it(tmp_path): ...")
+    result = pytester.runpytest_inprocess(argument)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("*no test ran*")
+    assert not (pytester.path / "r.json").exists()
 
 
 def test_help_names_every_option_with_its_ini_key(inside: Run) -> None:
@@ -222,6 +229,96 @@ def test_the_marker_and_the_fixtures_are_documented(inside: Run) -> None:
         _, _, rest = said.partition(f"\n{name} ")
         assert rest
         assert "no docstring available" not in rest.split("\n\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        (
+            ("LINKMODE_DIR_BTRSF", os.getcwd()),
+            "--linkmode-dir=btrsf=*no filesystem is called*",
+        ),
+        (("LINKMODE_DIR_DISK", "here"), "*LINKMODE_DIR_DISK=here*must be absolute*"),
+    ],
+)
+def test_a_variable_that_cannot_be_right_is_told_at_the_end_of_a_run_that_uses_ours(
+    variable: tuple[str, str],
+    words: str,
+    inside: Run,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(*variable)
+    pytester.makepyfile(
+        """
+        def test_other(): ...
+        def test_it(linkmode_linker): ...
+        """
+    )
+    result = inside()
+    assert result.parseoutcomes()["passed"] >= 1
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*= linkmode =*", words])
+
+
+# Beside what others do
+
+
+def test_the_exit_status_that_another_plugin_gives_a_green_run_stays(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_sessionfinish(session):
+            session.exitstatus = 7
+        """
+    )
+    pytester.makepyfile("def test_it(linkmode_fs): ...")
+    assert inside(*DIRECTORIES).ret == 7
+
+
+def test_what_others_vary_their_tests_over_and_note_is_not_looked_into(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        class Lazy:
+            def __getattr__(self, name):
+                raise RuntimeError("outside of a request")
+
+        @pytest.mark.parametrize("proxy", [pytest.param(Lazy(), id="proxy")])
+        def test_theirs(proxy, request):
+            request.node.user_properties.append({"a": 1})
+
+        def test_ours(linkmode_fs): ...
+        """
+    )
+    result = inside(*DIRECTORIES)
+    result.assert_outcomes(passed=3)
+    assert result.ret == pytest.ExitCode.OK
+
+
+def test_options_of_every_run_do_not_speak_of_a_single_test(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeini(f"[pytest]\naddopts = {' '.join(DIRECTORIES)}\n")
+    pytester.makepyfile(
+        """
+        def test_other(): ...
+        def test_it(linkmode_fs): ...
+        """
+    )
+    (module,) = pytester.path.glob("test_*.py")
+    assert inside(f"{module.name}::test_other").ret == pytest.ExitCode.OK
+    assert inside("-k", "test_other").ret == pytest.ExitCode.TESTS_FAILED
+    typed = inside(f"{module.name}::test_other", "--linkmode-layout=disk")
+    assert typed.ret == pytest.ExitCode.TESTS_FAILED
+    typed.stdout.fnmatch_lines(["--linkmode-layout=disk*: no test ran*"])
 
 
 # Skips
@@ -343,6 +440,53 @@ def test_session_factories_give_directories_beside_those_of_tests(
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*no filesystem is called 'dsik'*", f"{ACROSS} *1*"])
     result.stdout.no_fnmatch_line("--linkmode-require*")
+
+
+def test_a_factory_that_a_test_asks_for_while_it_runs_counts(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        def test_layout(request):
+            assert request.getfixturevalue("linkmode_layout_factory")("disk").source.is_dir()
+
+        def test_filesystem(request):
+            assert request.getfixturevalue("linkmode_fs_factory")("disk").path.is_dir()
+        """
+    )
+    result = inside(*DIRECTORIES)
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["disk *2"])
+
+
+def test_the_directory_of_a_test_goes_with_it_and_that_of_a_session_stays(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def seen(linkmode_fs_factory):
+            cache = linkmode_fs_factory("disk").path
+            (cache / "wheel").write_text("warm")
+            return [cache]
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(seen, linkmode_fs, number):
+            shut = linkmode_fs.path / "shut"
+            shut.mkdir()
+            (shut / "file").write_text("")
+            shut.chmod(0o500)
+            seen.append(linkmode_fs.path)
+            cache, *before, here = seen
+            assert (cache / "wheel").read_text() == "warm"
+            assert here.is_dir()
+            assert not any(path.exists() for path in before)
+        """
+    )
+    inside("--linkmode-layout=disk", "--linkmode-namespace=host").assert_outcomes(passed=3)
 
 
 def test_a_fixture_that_is_asked_for_too_late_says_so(
@@ -550,3 +694,31 @@ def test_a_project_may_run_ours_again_and_again_in_one_process(
         """
     )
     outside().assert_outcomes(passed=1)
+
+
+def test_the_linker_finds_what_it_fell_back_from_in_each_of_several_runs(
+    outside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        f"""
+        pytest_plugins = "pytester"
+
+        SUITE = '''
+        from linker import link_tree
+
+        def test_a_fallback(linkmode_layout):
+            (linkmode_layout.source / "file").write_text("bytes")
+            report = link_tree(linkmode_layout.source, linkmode_layout.target, mode="hardlink")
+            assert len(report.transitions) == 1
+        '''
+
+        def test_ours(pytester, linkmode_layout):
+            pytester.makepyfile(SUITE)
+            for _ in range(2):  # each with modules of its own
+                result = pytester.runpytest_inprocess(
+                    "--linkmode-layout={ACROSS}", "--linkmode-namespace=host"
+                )
+                result.assert_outcomes(passed=1)
+        """
+    )
+    outside("--linkmode-layout=disk", "--linkmode-namespace=host").assert_outcomes(passed=1)

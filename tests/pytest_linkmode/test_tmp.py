@@ -38,7 +38,11 @@ SUITE = """
 
 
 @pytest.mark.usefixtures("mounting")
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "workers"])
+@pytest.mark.parametrize(
+    "workers",
+    [(), ("-n2",), ("--tx=2*popen",)],  # the last, without --dist, starts no worker
+    ids=["serial", "workers", "not distributed"],
+)
 def test_tmp_path_of_an_unchanged_suite_lies_there(
     workers: tuple[str, ...], pytester: pytest.Pytester, own_tmp: str
 ) -> None:

@@ -77,15 +77,15 @@ LEFT_OUT = frozenset({Outcome.SKIPPED, Outcome.NOT_APPLICABLE})
 def lines(verdict: Verdict, *, width: int, verbosity: int = 0) -> list[Row]:
     """Return the section that ends a run; no line without its own reason is wider than `width`.
 
-    With `verbosity` below zero only what fails the run, the sweeps and explorations of which not
-    all was run, and one line of edges; above zero every layout, edge, reason, deselected test and
-    sweep.
+    With `verbosity` below zero only what fails the run, the notes (of what is kept, and where), the
+    sweeps and explorations of which not all was run, and one line of edges; above zero every
+    layout, edge, reason, deselected test and sweep.
     """
     rows: list[Row] = [(Span(sentence, ("red", "bold")),) for sentence in verdict.failures]
     if verdict.idle and verdict.trials and not verdict.failures:
         rows.append((Span(f"nothing is verified: {NOTHING_RAN}", ("yellow",)),))
+    rows += [(Span(note, ("yellow",)),) for note in verdict.notes]
     if verbosity >= 0:
-        rows += [(Span(note, ("yellow",)),) for note in verdict.notes]
         rows += _table(verdict, width, verbosity)
         rows += _skips(verdict, width, verbosity)
         rows += _deselected(verdict, width, verbosity)

@@ -622,7 +622,7 @@ def test_what_is_kept_says_where_it_is_and_how_to_remove_it(
     outside: Run, pytester: pytest.Pytester, own_tmp: str
 ) -> None:
     pytester.makepyfile("def test_it(linkmode_fs): (linkmode_fs.path / 'work').touch()")
-    flags = ("--linkmode-layout=disk", "--linkmode-namespace=host", "--linkmode-keep")
+    flags = ("-q", "--linkmode-layout=disk", "--linkmode-namespace=host", "--linkmode-keep")
     result = outside("--basetemp=base", *flags, f"--linkmode-dir=disk={pytester.mkdir('there')}")
     result.assert_outcomes(passed=1)
     (line,) = [line for line in result.outlines if line.startswith("kept: disk at ")]

@@ -103,9 +103,10 @@ def test_a_narrow_terminal_gets_letters_and_a_legend(ledger: Ledger) -> None:
     assert "(F failed)" in said
 
 
-def test_quiet_runs_get_failures_and_one_line(ledger: Ledger) -> None:
+def test_quiet_runs_get_failures_notes_and_one_line(ledger: Ledger) -> None:
     assert printed(ledger, verbosity=-1).splitlines()[1:] == [
-        f"edges of reference on linux: 2 of {TOTAL} verified ({200 / TOTAL:.0f} %): 2 real"
+        "a note",
+        f"edges of reference on linux: 2 of {TOTAL} verified ({200 / TOTAL:.0f} %): 2 real",
     ]
 
 

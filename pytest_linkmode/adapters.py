@@ -45,7 +45,7 @@ class AdapterResult:
 
 
 class AdapterError(LinkmodeError):
-    """The linker failed, or said so. `__cause__` is what it raised."""
+    """The linker failed, or said so. `__cause__` is what a function of Python raised."""
 
 
 class Adapter(Protocol):
@@ -65,6 +65,11 @@ class Adapter(Protocol):
         """Link the tree below `source` into the directory `target`. Raises AdapterError."""
 
 
+def is_command_line(text: str) -> bool:
+    """Whether ``--linkmode-linker=TEXT`` names a program, and not a function."""
+    return re.search(r"[\s{]", text) is not None
+
+
 def adapter_from(
     text: str | None, policy: Policy | None = None, *, witnessed: bool = False
 ) -> Adapter:
@@ -76,7 +81,7 @@ def adapter_from(
     """
     if not text:
         return ReferenceAdapter(policy)
-    if re.search(r"[\s{]", text):
+    if is_command_line(text):
         return CommandAdapter(text, policy=policy if witnessed else None)
     return CallableAdapter(text)
 
@@ -107,6 +112,7 @@ class ReferenceAdapter:
         from linker import link_tree
         from linker.choices import forget_process
 
+        __tracebackhide__ = True
         forget_process()  # each call stands for a run of the program that is modelled
         start = time.perf_counter()
         with _Foreign(self.name):
@@ -154,6 +160,7 @@ class CallableAdapter:
         """Call the function; what it returns is kept if it is a `LinkReport`."""
         from linker.report import LinkReport
 
+        __tracebackhide__ = True
         start = time.perf_counter()
         with _Foreign(self._name):
             report = self._link(source, target, mode)
@@ -202,21 +209,16 @@ class CommandAdapter:
         """
         from pytest_linkmode import processes
 
+        __tracebackhide__ = True
         for program in dict.fromkeys(template[0] for template in self._templates.values()):
-            is_path = os.path.basename(program) != program
-            if (to_be_built and is_path) or _PLACES.search(program):
+            if _PLACES.search(program) or processes.which(program) is not None:
                 continue
-            if processes.which(program) is None:
-                why = "it is in no directory of PATH"
-                if is_path:
-                    why = "there is no such file"
-                    if os.path.exists(program):
-                        why = "this user may not execute it, or it is no file"
-                raise UsageError(
-                    f"the program {program!r} of the linker cannot be run",
-                    why=why,
-                    hint="name it by its path, or add its directory to PATH",
-                )
+            if to_be_built and _may_be_built(program):
+                continue
+            why, hint = _why_not(program)
+            raise UsageError(
+                f"the program {program!r} of the linker cannot be run", why=why, hint=hint
+            )
 
     def command(
         self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode
@@ -231,8 +233,9 @@ class CommandAdapter:
 
     def link(self, source: pathlib.Path, target: pathlib.Path, mode: LinkMode) -> AdapterResult:
         """Run the command for `mode`; its exit status decides."""
+        __tracebackhide__ = True
         start = time.perf_counter()
-        with _Foreign(self._name):
+        with _Foreign(self._name, says_all=True):
             stdout, stderr = self._run(self.command(source, target, mode), mode)
         output = "\n".join(filter(None, (stdout.strip(), stderr.strip())))
         return AdapterResult(time.perf_counter() - start, output=output)
@@ -245,8 +248,12 @@ class CommandAdapter:
             from pytest_linkmode.faults.support import unavailable
 
             if unavailable() is None:
-                return self._watched(command, mode, self._policy)
-        done = processes.run(command, timeout=self._timeout)
+                try:
+                    return self._watched(command, mode, self._policy)
+                except OSError as error:
+                    why = processes.not_started(error)
+                    raise processes.CommandFailed(command, None, "", why=why) from error
+        done = processes.run(command, timeout=self._timeout, locale=None)
         return done.stdout, done.stderr
 
     def _watched(self, command: tuple[str, ...], mode: LinkMode, policy: Policy) -> tuple[str, str]:
@@ -255,8 +262,7 @@ class CommandAdapter:
         from pytest_linkmode.witnessing import witness
 
         runner = FaultRunner(witness=lambda run: witness(run, policy, mode))
-        environment = {**os.environ, "LC_ALL": "C"}
-        done = runner.run(command, timeout=self._timeout, log=(), env=environment)
+        done = runner.run(command, timeout=self._timeout, log=())
         if done.returncode:
             why = ended(done.returncode)
             raise CommandFailed(command, done.returncode, done.stderr, why=why)
@@ -266,6 +272,32 @@ class CommandAdapter:
 _PLACES = re.compile(r"\{(mode|source|target)\}")
 _MODES = re.compile(r"([a-z]+(?:,[a-z]+)*)=(.*)", re.DOTALL)
 _EXAMPLE = "write it as in: my-linker --mode={mode} {source} {target}"
+_FOR_A_SHELL = re.compile(r"~|[A-Za-z_]\w*=|.*\$", re.DOTALL)
+_NO_SHELL = (
+    "no shell reads the command line: write the path out, or call a shell, as in: "
+    "sh -c '~/my-linker \"$@\"' sh --mode={mode} {source} {target}"
+)
+
+
+def _is_path(program: str) -> bool:
+    return os.path.basename(program) != program
+
+
+def _may_be_built(program: str) -> bool:
+    """Whether a program that cannot be run may be there once the tests have begun."""
+    is_missing = _is_path(program) and not os.path.exists(program)
+    return is_missing and not _FOR_A_SHELL.match(program)
+
+
+def _why_not(program: str) -> tuple[str, str]:
+    """Return why a program cannot be run, and what mends it."""
+    by_path = "name it by its path, or add its directory to PATH"
+    if _is_path(program) and os.path.isdir(program):
+        return "it is a directory", "name the program in it"
+    if _is_path(program) and os.path.exists(program):
+        return "this user may not execute it", "chmod +x it, or put its interpreter before it"
+    why = "there is no such file" if _is_path(program) else "it is in no directory of PATH"
+    return why, _NO_SHELL if _FOR_A_SHELL.match(program) else by_path
 
 
 def _words(line: str, *, windows: bool = sys.platform == "win32") -> tuple[str, ...]:
@@ -352,11 +384,13 @@ def _resolve(where: str) -> Callable[[pathlib.Path, pathlib.Path, LinkMode], obj
 class _Foreign:
     """Code that is not ours: whatever it raises becomes an `AdapterError` that names it.
 
-    What ends a test or a run on purpose (KeyboardInterrupt, pytest's outcomes) goes through.
+    What ends a test or a run on purpose (KeyboardInterrupt, pytest's outcomes) goes through. Where
+    an error of ours `says_all`, as that of a program does, no frames of ours are shown with it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, says_all: bool = False) -> None:
         self._name = name
+        self._says_all = says_all
 
     def __enter__(self) -> None:
         return None
@@ -367,8 +401,10 @@ class _Foreign:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        __tracebackhide__ = True
         if isinstance(error, Exception) and not isinstance(error, UsageError):
-            said = str(error)
-            if not isinstance(error, LinkmodeError):
+            said, is_ours = str(error), isinstance(error, LinkmodeError)
+            if not is_ours:
                 said = f"{type(error).__name__}: {said}" if said else type(error).__name__
-            raise AdapterError(f"{self._name} failed", why=said) from error
+            cause = None if is_ours and self._says_all else error
+            raise AdapterError(f"{self._name} failed", why=said) from cause

@@ -1,5 +1,7 @@
 """The one way to run a program: an argument list, a timeout, LC_ALL=C, stderr in the error.
 
+A program of the user's, who may need it, has the user's own locale.
+
 Exit status decides; what a program prints is shown to people, never parsed to find out whether
 it succeeded.
 """
@@ -12,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +23,13 @@ from pytest_linkmode.errors import LinkmodeError, UsageError
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where filesystem tools lie although an ordinary user's PATH does not say so."""
+
+LINES_SHOWN = 50
+LENGTH_SHOWN = 500
+"""As much as is shown of what a program printed: the last lines, and the beginning of each."""
+
+GRACE = 0.1
+"""Seconds for which output may be kept open before it is looked whether the program has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +55,23 @@ class CommandFailed(LinkmodeError):
         self.argv = tuple(argv)
         self.status = status
         self.stderr = stderr
-        said = stderr.strip()
+        said = last_lines(stderr)
         super().__init__(
             f"`{shlex.join(self.argv)}` failed", why=f"{why}\n{said}" if said else why, hint=hint
         )
+
+
+def last_lines(text: str) -> str:
+    """Return the end of what a program printed, short enough to be read."""
+    lines = text.strip().splitlines()
+    left_out = len(lines) - LINES_SHOWN
+    above = [f"... {left_out} lines before"] if left_out > 0 else []
+    return "\n".join([*above, *map(_shortened, lines[-LINES_SHOWN:])])
+
+
+def _shortened(line: str) -> str:
+    left_out = len(line) - LENGTH_SHOWN
+    return f"{line[:LENGTH_SHOWN]} ... {left_out} characters more" if left_out > 0 else line
 
 
 def which(tool: str) -> str | None:
@@ -88,19 +111,24 @@ def run(
     env: Mapping[str, str] | None = None,
     check: bool = True,
     pass_fds: Sequence[int] = (),
+    locale: str | None = "C",
 ) -> Completed:
     """Run a program to its end and return what it printed, as text.
 
-    `env` replaces the environment as in `subprocess.run`; LC_ALL=C is set in either case.
-    `timeout` is in seconds; a program that takes longer is killed, on Linux with the programs that
-    it has started and that are still its children, or children of these. `pass_fds` are descriptors
-    that it inherits.
+    `env` replaces the environment as in `subprocess.run`; LC_ALL is set to `locale` in either
+    case, unless that is None. `timeout` is in seconds; a program that takes longer is killed, on
+    Linux with the programs that it has started and that are still its children, or children of
+    these. What it leaves behind is not waited for, although it may keep the output open (with
+    `input` and on Windows it is, until the time is up). `pass_fds` are descriptors that it
+    inherits.
 
     Raises CommandFailed if it cannot be started or takes too long and, unless `check` is
     false, if its exit status is not 0.
     """
     argv = tuple(os.fspath(argument) for argument in arguments)
-    environment = {**(os.environ if env is None else env), "LC_ALL": "C"}
+    environment = dict(os.environ if env is None else env)
+    if locale is not None:
+        environment["LC_ALL"] = locale
     found = which(argv[0]) if os.sep not in argv[0] else argv[0]
     try:
         with subprocess.Popen(
@@ -115,7 +143,7 @@ def run(
             pass_fds=pass_fds,
         ) as process:
             try:
-                stdout, stderr = process.communicate(input, timeout)
+                stdout, stderr = _communicate(process, input, timeout)
             except BaseException as error:
                 _end(process)
                 if sys.platform == "win32" and isinstance(error, subprocess.TimeoutExpired):
@@ -126,13 +154,49 @@ def run(
             argv, None, _text(expired.stderr), why=f"it did not end within {timeout:g} s"
         ) from None
     except OSError as error:
-        raise CommandFailed(
-            argv, None, "", why=f"it could not be started: {error.strerror or error}"
-        ) from error
+        raise CommandFailed(argv, None, "", why=not_started(error, cwd)) from error
     if check and process.returncode != 0:
         said = stderr if stderr.strip() else stdout
         raise CommandFailed(argv, process.returncode, said, why=ended(process.returncode))
     return Completed(argv, stdout, stderr, process.returncode)
+
+
+def not_started(error: OSError, cwd: str | os.PathLike[str] | None = None) -> str:
+    """Return in words why a program could not be started.
+
+    execve(2) has one error for a file that is missing and for one whose interpreter is.
+    """
+    why = f"it could not be started: {error.strerror or error}"
+    missing = error.filename if isinstance(error, FileNotFoundError) else None
+    if missing and os.path.isfile(os.path.join(cwd or os.curdir, missing)):
+        why += " (the file is there: its interpreter is not, the one after #! or its loader)"
+    return why
+
+
+def _communicate(
+    process: subprocess.Popen[str],
+    input: str | None,  # noqa: A002
+    timeout: float,
+) -> tuple[str, str]:
+    """Wait until a program has ended, and return what it printed until then.
+
+    A daemon that it left behind may hold its output as long as it likes, but for two cases in which
+    there is no way to ask again: with `input`, and on Windows. Raises subprocess.TimeoutExpired.
+    """
+    deadline = time.monotonic() + timeout
+    step = timeout if input is not None or sys.platform == "win32" else GRACE
+    has_ended = False
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return process.communicate(input, step if has_ended else min(step, left))
+        except subprocess.TimeoutExpired as expired:
+            if has_ended:
+                return _text(expired.stdout), _text(expired.stderr)
+            has_ended = process.poll() is not None  # what it said at the last is read once more
+            if not has_ended and time.monotonic() >= deadline:
+                raise
+            input = None  # noqa: A001
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -394,6 +394,8 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_cp_is_a_linker",
             "test_a_command_is_never_given_to_a_shell",
             "test_what_a_command_printed_is_kept",
+            "test_a_command_has_the_environment_of_the_user",
+            "test_a_script_without_its_interpreter_is_told_from_one_that_is_missing",
             "test_a_command_that_fails_is_an_adapter_error_with_what_it_printed",
         ),
         NAMES: ("test_a_command_gets_its_arguments_one_by_one",),

@@ -301,6 +301,38 @@ def test_what_a_command_printed_is_kept(tmp_path: pathlib.Path) -> None:
     assert done.output == "/s /t"
 
 
+def watched(text: str) -> CommandAdapter:
+    """Under supervision, where the system allows that."""
+    return CommandAdapter(text, policy=policies.REFERENCE)
+
+
+@pytest.mark.parametrize("make", [CommandAdapter, watched])
+def test_a_command_has_the_environment_of_the_user(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[str], CommandAdapter],
+) -> None:
+    adapter = make("copy=sh -c 'echo $LC_ALL' {source} {target}")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    assert adapter.link(tmp_path, tmp_path, LinkMode.COPY).output == "C.UTF-8"
+    monkeypatch.delenv("LC_ALL")
+    assert adapter.link(tmp_path, tmp_path, LinkMode.COPY).output == ""
+
+
+@pytest.mark.parametrize("make", [CommandAdapter, watched])
+def test_a_script_without_its_interpreter_is_told_from_one_that_is_missing(
+    tmp_path: pathlib.Path, make: Callable[[str], CommandAdapter]
+) -> None:
+    script = tmp_path / "script"
+    adapter = make(f"copy={script} {{source}} {{target}}")
+    with pytest.raises(AdapterError, match=r"could not be started: No such file or directory$"):
+        adapter.link(tmp_path, tmp_path, LinkMode.COPY)
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    with pytest.raises(AdapterError, match="the file is there: its interpreter is not"):
+        adapter.link(tmp_path, tmp_path, LinkMode.COPY)
+
+
 def slow(text: str) -> CommandAdapter:
     return CommandAdapter(text, timeout=0.2)
 
@@ -318,4 +350,6 @@ def test_a_command_that_fails_is_an_adapter_error_with_what_it_printed(
 ) -> None:
     with pytest.raises(AdapterError, match=said) as caught:
         make(text).link(tmp_path, tmp_path, LinkMode.COPY)
-    assert isinstance(caught.value.__cause__, CommandFailed)
+    # All is said: pytest shows it once, and no frames of ours.
+    assert isinstance(caught.value.__context__, CommandFailed)
+    assert caught.value.__cause__ is None

@@ -112,13 +112,35 @@ def test_a_linker_that_cannot_run_passes_no_test_of_the_suite(
 ) -> None:
     suite = ("--pyargs", "pytest_linkmode.conformance", "-k", "refused or target")
     result = inside(f"--linkmode-linker={linker}", *DIRECTORIES, *suite)
-    if linker.startswith("no-such"):  # which nobody builds
+    if linker.startswith(("no-such", "copy=/etc")):  # which nobody builds
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([f"*{words}*"])
         return
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert result.parseoutcomes().keys() <= {"errors", "deselected", "skipped"}
     result.stdout.fnmatch_lines([f"*{words}*"])
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("./directory", "it is a directory"),
+        ("./file", "this user may not execute it"),
+        ("~/linker", "no shell reads the command line"),
+        ("$HOME/linker", "no shell reads the command line"),
+        ("MODE=1 ./linker", "no shell reads the command line"),
+        ("ROOT=/tmp ./linker", "no shell reads the command line"),
+    ],
+)
+def test_a_linker_that_no_test_can_build_ends_the_run_before_it_begins(
+    program: str, words: str, inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.mkdir("directory")
+    (pytester.path / "file").touch(0o644)
+    pytester.makepyfile("def test_it(linkmode_linker): pass")
+    result = inside(f"--linkmode-linker=copy={program} {{source}} {{target}}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{words}*"])
 
 
 @pytest.mark.parametrize(("linker", "words"), WORTHLESS)

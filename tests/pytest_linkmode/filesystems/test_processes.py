@@ -32,6 +32,13 @@ def test_programs_speak_no_language_but_c(monkeypatch: pytest.MonkeyPatch) -> No
     assert run(python("import os; print(os.environ['LC_ALL'])"), env={}).stdout == "C\n"
 
 
+def test_a_program_of_the_user_speaks_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os; print(os.environ.get('LC_ALL'))"
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert run(python(code), locale=None).stdout == "de_DE.UTF-8\n"
+    assert run(python(code), env={}, locale=None).stdout == "None\n"
+
+
 def test_an_environment_that_is_given_replaces_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "1")
     code = "import os; print(sorted(set(os.environ) & {'OURS', 'THEIRS'}))"
@@ -60,6 +67,17 @@ def test_what_a_program_says_on_stdout_is_its_error_if_it_says_nothing_else() ->
     command = python("print('Virtual Disk Service error:'); raise SystemExit(5)")
     with pytest.raises(CommandFailed, match="Virtual Disk Service error"):
         run(command)
+
+
+def test_of_much_output_the_end_is_in_the_error() -> None:
+    code = "import sys; [print(number, 'x' * 9000, file=sys.stderr) for number in range(1000)]"
+    with pytest.raises(CommandFailed) as caught:
+        run(python(f"{code}; sys.exit(3)"))
+    said = str(caught.value).splitlines()
+    assert said[1] == "... 950 lines before"
+    assert [line.split()[0] for line in said[2:]] == [str(number) for number in range(950, 1000)]
+    assert said[-1].endswith("x ... 8504 characters more")
+    assert max(map(len, said[2:])) < 600
 
 
 @pytest.mark.parametrize(
@@ -116,6 +134,31 @@ def test_what_it_started_is_killed_with_it(tmp_path: Path) -> None:
     eventually(lambda: not _runs(number))
 
 
+LEAVES = f"""
+import subprocess, sys
+print("done")
+print("nearly", file=sys.stderr)
+left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep({LONGER})"])
+with open(sys.argv[1], "w") as file:
+    file.write(str(left.pid))
+"""
+
+
+def test_what_it_leaves_behind_is_not_waited_for(tmp_path: Path) -> None:
+    done = run([*python(LEAVES), str(tmp_path / "pid")], timeout=SECONDS)
+    number = int((tmp_path / "pid").read_text())
+    try:
+        assert (done.stdout, done.stderr, done.returncode) == ("done\n", "nearly\n", 0)
+        assert _runs(number)
+    finally:
+        os.kill(number, signal.SIGKILL)
+
+
+def test_a_program_that_takes_its_time_gets_all_of_its_input() -> None:
+    code = "import sys, time; time.sleep(0.3); print(len(sys.stdin.read()), flush=True)"
+    assert run(python(code), input="x" * 1_000_000).stdout == "1000000\n"
+
+
 def test_both_are_killed_where_who_waits_is_interrupted(tmp_path: Path) -> None:
     def interrupt() -> None:
         eventually((tmp_path / "pid").exists)
@@ -145,6 +188,18 @@ def test_a_program_that_is_not_there_says_so() -> None:
     with pytest.raises(CommandFailed, match="could not be started") as caught:
         run(["no-such-program-of-linkmode", "--now"])
     assert caught.value.argv == ("no-such-program-of-linkmode", "--now")
+
+
+def test_a_program_without_its_interpreter_says_that_it_is_there_itself(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    for name, cwd in ((str(program), None), ("./program", tmp_path)):
+        with pytest.raises(CommandFailed, match="the file is there: its interpreter is not"):
+            run([name], cwd=cwd)
+    with pytest.raises(CommandFailed) as caught:
+        run([sys.executable], cwd=tmp_path / "gone")
+    assert "interpreter is not" not in str(caught.value)
 
 
 def test_system_tools_are_found_where_an_ordinary_path_does_not_lead(

@@ -403,7 +403,7 @@ class _Prover:
                 seen = self._by_place(pair, source, target, facts)
                 if isinstance(seen, Evidence):
                     return seen
-                if _is_hole(target):
+                if is_hole(target):
                     return self._alike(Proof.HOLES, _NO_DATA, pair, source, facts)
                 return self._by_edit(pair, source, target, seen, index, facts)
             finally:
@@ -674,7 +674,7 @@ def names_path(text: str, path: str) -> bool:
     return text == path
 
 
-def _is_hole(file: int) -> bool:
+def is_hole(file: int) -> bool:
     """Return whether an open file has no data on disk, by SEEK_DATA (lseek(2))."""
     if sys.platform == "win32":
         return False

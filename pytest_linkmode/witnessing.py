@@ -7,6 +7,7 @@ have, or that leads elsewhere there, gets a name that no policy has, so that the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,31 @@ def witness_by(policy: Policy) -> Callable[[Run], None]:
     return lambda run: witness(run, policy)
 
 
+def _has_no_data(path: str) -> bool:
+    """Whether there is a file without data: empty, or one hole."""
+    from pytest_linkmode.evidence import is_hole
+
+    if not os.path.isfile(path):  # a fifo would be waited for
+        return False
+    try:
+        with open(path, "rb") as file:
+            return is_hole(file.fileno())
+    except OSError:
+        return False
+
+
 def edges(
-    calls: Sequence[Call], policy: Policy, returncode: int, mode: LinkMode | None = None
+    calls: Sequence[Call],
+    policy: Policy,
+    returncode: int,
+    mode: LinkMode | None = None,
+    *,
+    has_no_data: Callable[[str], bool] = _has_no_data,
 ) -> Iterator[Taken]:
     """Yield the edges that calls show, in their order.
 
-    From the first fault on nothing is real any more: it may come of that.
+    From the first fault on nothing is real any more: it may come of that. Whether a file of the
+    source `has_no_data`, no call tells.
     """
     linking = [call for call in calls if call.op in MODES]
     worked: set[str] = set()
@@ -64,7 +84,7 @@ def edges(
             continue
         made = MODES[call.op]
         means = condition_of(PLATFORM, PRIMITIVES[made], call.error)
-        then = _next(call, linking[index + 1 :], calls, returncode)
+        then = _next(call, linking[index + 1 :], calls, returncode, has_no_data)
         edge = policy.edge(PLATFORM, made, PRIMITIVES[made], means, established=call.op in worked)
         if edge is not None and _leads(edge, then):
             yield edge.id, proof
@@ -76,17 +96,34 @@ def edges(
         yield _unknown(mode, PRIMITIVES[mode], "untried", MODES[linking[-1].op]), proof
 
 
-def _next(failed: Call, later: Sequence[Call], calls: Sequence[Call], returncode: int) -> Next:
+def _next(
+    failed: Call,
+    later: Sequence[Call],
+    calls: Sequence[Call],
+    returncode: int,
+    has_no_data: Callable[[str], bool],
+) -> Next:
     """Return what was done for the same source after a call had failed."""
     source = failed.paths[0] if failed.paths else ""
     for call in later:
         if call.paths and call.paths[0] == source:
             return MODES[call.op] if call.op != failed.op else Step.RETRY
+        if call.op == LinkMode.COPY.value and call.path == failed.path:
+            return LinkMode.COPY  # by write(2), which has no source
     # The calls of one op are in the log in their order; a file without data is only made.
     after = calls[calls.index(failed) + 1 :]
-    if any(call.op == MADE and call.path == failed.path for call in after):
+    if any(_makes(call, failed.path) for call in after):
         return LinkMode.COPY
-    return Step.ABORT if returncode else None
+    if returncode:
+        return Step.ABORT
+    # A clone is asked of a file that is made before: if that has no data, it is a copy already.
+    if any(_makes(call, failed.path) for call in calls) and has_no_data(source):
+        return LinkMode.COPY
+    return None
+
+
+def _makes(call: Call, path: str) -> bool:
+    return call.op == MADE and call.path == path
 
 
 def _leads(edge: Edge, then: Next) -> bool:

@@ -120,6 +120,8 @@ class Verdict:
     unavailable: Mapping[str, str]
     notes: tuple[str, ...]
     failures: tuple[str, ...]
+    unread: bool
+    """Whether the linker is a program whose calls nobody read, for want of a policy."""
     idle: bool
     """Whether no test was executed that could use a filesystem: with ``--linkmode-tmp`` all can."""
     circumstances: Circumstances
@@ -204,10 +206,20 @@ def verdict(
             edges=len(here),
             narrowed=narrowed,
         ),
+        unread=_is_unread(settings, platform),
         idle=not (any(trial.outcome.executed for trial in ledger) or (settings.tmp and ledger.ran)),
         circumstances=circumstances or Circumstances(),
         machines=ledger.machines,
     )
+
+
+def _is_unread(settings: Settings, platform: str) -> bool:
+    if settings.linker is None or "policy" in settings.origins:
+        return False
+    from pytest_linkmode.adapters import is_command_line
+    from pytest_linkmode.witnessing import PLATFORM
+
+    return platform == PLATFORM and is_command_line(settings.linker)
 
 
 def then(edge: Edge) -> str:

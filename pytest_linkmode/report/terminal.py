@@ -47,6 +47,10 @@ NOTHING_RAN = "no test that uses fixtures of linkmode came to a result"
 """What is said where that fails nothing: nobody asked for anything."""
 
 
+UNREAD = "no edges: what a program calls is read with --linkmode-policy=NAME (such as reference)"
+"""What is said in place of the edges where the linker is a program, and no policy was named."""
+
+
 UNFINISHED = ("not run", "not all", "left after")
 """What stands in the line of a sweep or an exploration of which not everything was run."""
 
@@ -341,6 +345,9 @@ def _summaries(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
 
 def _edges(verdict: Verdict, width: int, verbosity: int) -> Iterator[Row]:
     verified = [line for line in verdict.lines if line.verified]
+    if verdict.unread and not verified:
+        yield (Span(UNREAD),)
+        return
     head = _edges_of(verdict, verdict.platform, verdict.lines)
     if verbosity < 0:
         yield (Span(head),)

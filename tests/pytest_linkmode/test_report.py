@@ -320,6 +320,23 @@ def test_edges_of_other_platforms_have_a_line_if_any_was_verified() -> None:
     assert "windows" not in printed(ledger)
 
 
+def test_a_program_whose_calls_nobody_read_has_no_share_of_the_edges() -> None:
+    linker = "copy=cp -a {source}/. {target}"
+    ran = Ledger()
+    enter(ran, "test_it", "btrfs", "copy", "passed", "passed")
+    unread = text(lines(judged(ran, Settings(linker=linker)), width=100))
+    assert "no edges: what a program calls is read with --linkmode-policy=NAME" in unread
+    assert "edges of reference" not in unread
+    named = Settings(linker=linker, origins={"policy": "command line"})
+    for settings in (named, Settings(linker="module:function"), Settings()):
+        said = text(lines(judged(ran, settings), width=100))
+        assert f"edges of reference on linux: 0 of {TOTAL} verified" in said
+        assert "no edges" not in said
+    enter(ran, "test_other", "btrfs", "copy", "passed", "passed", edges=1)
+    told = text(lines(judged(ran, Settings(linker=linker)), width=100))
+    assert "edges of reference on linux: 1 of" in told
+
+
 def test_failures_are_red_and_proofs_green(ledger: Ledger) -> None:
     rows = lines(judged(ledger), width=100)
     assert rows[0][0].markup == ("red", "bold")

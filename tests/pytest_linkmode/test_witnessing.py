@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pathlib
 import sys
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ from linker.modes import LinkMode
 from linker.policies import REFERENCE, UV
 from pytest_linkmode.faults import support
 from pytest_linkmode.faults.log import Call
-from pytest_linkmode.witnessing import Taken, edges
+from pytest_linkmode.witnessing import Taken, _has_no_data, edges
 from tests.pytest_linkmode.places import ACROSS
 
 Run = Callable[..., pytest.RunResult]
@@ -91,6 +93,40 @@ def test_an_empty_file_is_copied_by_being_made() -> None:
     assert uv("hardlink a EXDEV", "create a") == [
         ("linux/hardlink/hardlink/cross-device/initial", "real")
     ]
+
+
+def made(*, copied: bool) -> list[Call]:
+    """A target that is made, cloned into in vain, and then perhaps written by write(2)."""
+    target = ("/t/a",)
+    return [
+        Call("create", 1, "openat", target, 1, "", 3),
+        Call("clone", 1, "ioctl", ("/s/a", "/t/a"), 1, "", None, "EOPNOTSUPP"),
+        *([Call("copy", 1, "pwrite64", target, 1, "", 10)] if copied else []),
+    ]
+
+
+def test_a_copy_by_writes_is_known_by_its_target() -> None:
+    edge = ("linux/clone/clone-file/unsupported", "real")
+    assert list(edges(made(copied=True), REFERENCE, 0)) == [edge]
+    other = [*made(copied=False), Call("copy", 1, "write", ("/t/b",), 1, "", 10)]
+    assert list(edges(other, REFERENCE, 0)) == [(f"{edge[0]} -> nothing", "real")]
+
+
+def test_a_file_without_data_that_was_made_for_a_clone_is_copied() -> None:
+    edge = ("linux/clone/clone-file/unsupported", "real")
+    calls = made(copied=False)
+    assert list(edges(calls, REFERENCE, 0, has_no_data="/s/a".__eq__)) == [edge]
+    assert list(edges(calls, REFERENCE, 0)) == [(f"{edge[0]} -> nothing", "real")]
+
+
+def test_a_file_that_is_empty_or_one_hole_has_no_data(tmp_path: pathlib.Path) -> None:
+    for name, size in (("empty", 0), ("hole", 1 << 20)):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, size)
+    (tmp_path / "full").write_bytes(b"x")
+    found = {name: _has_no_data(str(tmp_path / name)) for name in ("empty", "hole", "full", "gone")}
+    assert found == {"empty": True, "hole": True, "full": False, "gone": False}
+    assert not _has_no_data(str(tmp_path))
 
 
 def test_a_mode_that_was_not_even_tried_is_told() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +16,12 @@ from pytest_linkmode.adapters import Adapter, AdapterResult
 from pytest_linkmode.assertions import MTIME, PERMISSIONS, STAT, assert_linked, matcher
 from pytest_linkmode.capabilities import COARSE_TIMES, FIXED_PERMISSIONS
 from pytest_linkmode.layouts import Layout
+from pytest_linkmode.processes import last_lines
 from pytest_linkmode.samples import ODD_NAMES
+from pytest_linkmode.snapshots import Picture, changes
+
+SHOWN = 20
+"""As many changes of a tree as a failing test tells."""
 
 _NOT_KEPT = {PERMISSIONS: FIXED_PERMISSIONS, MTIME: COARSE_TIMES}
 _OF_FILES = {PERMISSIONS: Promise.FILE_PERMISSIONS, MTIME: Promise.FILE_TIMES}
@@ -77,12 +82,19 @@ class Case:
             pytest.skip(f"not applicable: {policy.name} does not promise {', '.join(waived)}")
 
     def link(self, mode: LinkMode | None = None) -> AdapterResult:
-        """Seal the source and link it into the target. Raises AdapterError."""
+        """Seal the source and link it into the target. Raises AdapterError.
+
+        What a program printed is shown with a test that fails.
+        """
         import linker.engine  # noqa: F401  # another user may not be able to read it
 
+        __tracebackhide__ = True
         self.layout.seal()
         with self.layout.acting():
-            return self.linker.link(self.source, self.target, mode or self.mode)
+            done = self.linker.link(self.source, self.target, mode or self.mode)
+        if done.output:
+            print(last_lines(done.output))  # noqa: T201  # pytest shows it with a failure
+        return done
 
     def check(
         self,
@@ -189,6 +201,22 @@ def _has_symlinks(scratch: pathlib.Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def assert_unchanged(
+    what: str,
+    before: Mapping[str, Picture],
+    after: Mapping[str, Picture],
+    *,
+    but: Collection[str] = (),
+    added: bool = True,
+) -> None:
+    """Assert that `what` (the source, the target) is as it was; the rest is as in `changes`."""
+    __tracebackhide__ = True
+    changed = changes(before, after, but=but, added=added)
+    if changed:
+        more = [f"... and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
+        raise AssertionError("\n  ".join([f"{what} is not as it was:", *changed[:SHOWN], *more]))
 
 
 def names(directory: pathlib.Path) -> list[str]:

@@ -11,9 +11,9 @@ from contextlib import suppress
 import pytest
 
 from pytest_linkmode.adapters import AdapterError
-from pytest_linkmode.conformance.cases import Case, names
+from pytest_linkmode.conformance.cases import Case, assert_unchanged, names
 from pytest_linkmode.samples import Directory, File, Symlink, write_tree
-from pytest_linkmode.snapshots import changes, snapshot
+from pytest_linkmode.snapshots import snapshot
 
 THEIRS = (
     File("ns/gamma/__init__.py"),
@@ -91,10 +91,10 @@ def test_what_others_have_in_the_target_is_still_theirs(sample: Case) -> None:
     after = snapshot(sample.target)
     directories = {name for name in before if (sample.target / name).is_dir()}
     files = {name: picture for name, picture in before.items() if name not in directories}
-    assert changes(files, after, added=False) == []
+    assert_unchanged("what others have", files, after, added=False)
     # Directories keep their permission bits; their times move on where something was added.
     existing = {name: before[name] for name in directories}
-    assert changes(existing, after, but={"mtime"}, added=False) == []
+    assert_unchanged("what others have", existing, after, but={"mtime"}, added=False)
 
 
 def test_what_is_linked_into_the_middle_of_it_is_whole(sample: Case) -> None:
@@ -114,7 +114,7 @@ def test_a_name_that_is_taken_is_replaced_and_not_written_through(sample: Case, 
     put_or_skip(put, sample.target / MINE, precious)
     before = snapshot(sample.outside)
     sample.link()
-    assert changes(before, snapshot(sample.outside)) == []
+    assert_unchanged("what lies outside the target", before, snapshot(sample.outside))
     sample.check(existed=["package"])
 
 
@@ -130,7 +130,7 @@ def test_a_symlink_where_a_directory_must_go_is_not_followed_out_of_the_target(
     # Refusing it and replacing it are both right.
     with suppress(AdapterError):
         sample.link()
-    assert changes(before, snapshot(sample.outside)) == []
+    assert_unchanged("what lies outside the target", before, snapshot(sample.outside))
 
 
 def test_nothing_temporary_is_left_neither_in_the_target_nor_beside_it(sample: Case) -> None:
@@ -145,7 +145,7 @@ def test_a_second_run_over_a_finished_target_ends_the_same(sample: Case) -> None
     sample.link()
     first = snapshot(sample.target)
     sample.link()
-    assert changes(first, snapshot(sample.target), but={"mtime", "inode"}) == []
+    assert_unchanged("the target", first, snapshot(sample.target), but={"mtime", "inode"})
     sample.check(existed=["*"])
 
 
@@ -158,4 +158,4 @@ def test_a_run_over_a_target_linked_in_another_mode_ends_in_the_mode_asked_for(
         sample.link(other)
         sample.link()
         sample.check(existed=["*"])
-    assert changes(before, snapshot(sample.source)) == []
+    assert_unchanged("the source", before, snapshot(sample.source))

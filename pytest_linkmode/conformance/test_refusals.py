@@ -10,10 +10,10 @@ import pytest
 from linker.modes import LinkMode
 from linker.report import LinkError
 from pytest_linkmode.adapters import Adapter, AdapterError
-from pytest_linkmode.conformance.cases import Case, names
+from pytest_linkmode.conformance.cases import Case, assert_unchanged, names
 from pytest_linkmode.layouts import Layout
 from pytest_linkmode.samples import TREE, Directory, File, write_tree
-from pytest_linkmode.snapshots import changes, snapshot
+from pytest_linkmode.snapshots import snapshot
 
 THEIRS = (
     File("ns/gamma/core.py", 4000),
@@ -80,8 +80,8 @@ def test_a_refusal_leaves_the_target_as_it_was(refused: Case) -> None:
     elsewhere = pathlib.Path(f"{refused.target}-elsewhere")
     if failed(refused) is not None:
         # Directories were made and removed in some: their times move on.
-        assert changes(before, snapshot(refused.target), but={"mtime"}) == []
+        assert_unchanged("the target", before, snapshot(refused.target), but={"mtime"})
         assert sorted(os.listdir(refused.target.parent)) == beside
-    assert changes(source, snapshot(refused.source)) == []
+    assert_unchanged("the source", source, snapshot(refused.source))
     # Where a directory of the target is a symlink, that is where it leads.
     assert not elsewhere.exists() or os.listdir(elsewhere) == []

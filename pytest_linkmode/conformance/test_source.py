@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from linker.modes import LinkMode
-from pytest_linkmode.conformance.cases import Case
+from pytest_linkmode.conformance.cases import Case, assert_unchanged
 from pytest_linkmode.samples import File, write_tree
 from pytest_linkmode.snapshots import changes, snapshot
 
@@ -72,7 +72,7 @@ def test_linking_changes_nothing_in_the_source(sample: Case) -> None:
     sample.layout.seal()
     before = snapshot(sample.source)
     sample.link()
-    assert changes(before, snapshot(sample.source)) == []
+    assert_unchanged("the source", before, snapshot(sample.source))
     assert sample.layout.afterwards(sample.mode) == ""
 
 
@@ -106,4 +106,4 @@ def test_another_file_under_an_installed_name_never_reaches_the_source(
     before = snapshot(installed.source)
     for file in FILES:
         edit(installed.target / file.path)
-    assert changes(before, snapshot(installed.source)) == []
+    assert_unchanged("the source", before, snapshot(installed.source))

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_linkmode.config import Settings
+from pytest_linkmode.conformance.cases import assert_unchanged
 from pytest_linkmode.filesystems import kind_of, missing
+from pytest_linkmode.snapshots import snapshot
 
 HERE = pathlib.Path(__file__).parent
 
@@ -142,6 +144,45 @@ def test_a_command_line_is_tested_like_any_linker(suite: Suite) -> None:
     found = failed(result)
     assert any(THROUGH in name for name in found)
     assert not any(name for name in found if MODE in name or TIMES in name or PERMISSIONS in name)
+
+
+def test_what_a_linker_says_is_shown_with_a_test_that_fails(suite: Suite) -> None:
+    linker = "copy=sh -c 'echo falling back >&2' {source} {target}"
+    result = suite(linker, "anywhere", "-k", f"{MODE} and copy")
+    assert any(MODE in name for name in failed(result))
+    result.stdout.fnmatch_lines(["*Captured stdout call*", "falling back"])
+
+
+def test_a_linker_that_fails_is_told_in_the_words_of_the_linker(suite: Suite) -> None:
+    linker = "copy=sh -c 'seq 100000 >&2; exit 3' {source} {target}"
+    result = suite(linker, "anywhere", "-k", f"{MODE} and copy")
+    assert any(MODE in name for name in failed(result))
+    result.stdout.fnmatch_lines(["*exit status 3", "E * 99950 lines before", "E * 100000"])
+    said = result.stdout.str()
+    assert said.count("lines before") == 1
+    assert "adapters.py" not in said
+    assert "processes.py" not in said
+
+
+def test_what_changed_is_told_name_by_name(suite: Suite) -> None:
+    linker = "wrong_linkers:leaves_a_marker_in_the_source"
+    result = suite(linker, "anywhere", "-k", f"{UNTOUCHED} and copy")
+    assert any(UNTOUCHED in name for name in failed(result))
+    result.stdout.fnmatch_lines(["E *the source is not as it was:", "E *'*' is new"])
+
+
+def test_of_many_changes_the_first_are_told(tmp_path: pathlib.Path) -> None:
+    before = snapshot(tmp_path)
+    for number in range(30):
+        (tmp_path / f"{number:02}").touch()
+    with pytest.raises(AssertionError) as caught:
+        assert_unchanged("the target", before, snapshot(tmp_path), but={"mtime"})
+    assert str(caught.value).splitlines() == [
+        "the target is not as it was:",
+        *(f"  '{number:02}' is new" for number in range(20)),
+        "  ... and 10 more",
+    ]
+    assert_unchanged("the target", before, snapshot(tmp_path), but={"mtime"}, added=False)
 
 
 def test_modes_that_a_linker_does_not_have_are_deselected(suite: Suite) -> None:

@@ -41,9 +41,10 @@ def unmet(
 def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[str]:
     """Yield what is to be said of a run in which nothing came to a result.
 
-    Where filesystems or layouts were asked for, some test must have run there. Whatever else was
-    asked for: tests that use it may be missing or not applicable, but not all skipped. A run
-    without a single setting of ours belongs to somebody who may only have the plugin installed.
+    Where filesystems or layouts were asked for, some test must have run there; where a linker was
+    typed, a test must be left that could drive it. Whatever else was asked for: tests that use it
+    may be missing or not applicable, but not all skipped. A run without a single setting of ours
+    belongs to somebody who may only have the plugin installed.
     """
     if any(trial.outcome.executed for trial in ledger):
         return
@@ -55,6 +56,9 @@ def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[
         if ledger.used or not narrowed:
             asked = " ".join(settings.typed("fs", "layout"))
             yield f"{asked}: no test ran on what was asked for ({happened(ledger)})"
+    elif settings.is_typed("linker") and not ledger.used:
+        (asked,) = settings.typed("linker")
+        yield f"{asked}: no test that was left to run uses linkmode_linker"
     elif settings.require:
         return  # each of these is unmet, and says so
     elif settings.is_asked and any(t.outcome is not Outcome.NOT_APPLICABLE for t in ledger):

@@ -80,6 +80,17 @@ def test_a_request_that_ran_no_test_is_not() -> None:
     assert "(1 skipped)" in sentence
 
 
+def test_a_linker_that_no_test_could_drive_was_not_tested() -> None:
+    linker = "copy=cp -a {source}/. {target}"
+    typed = Settings(linker=linker, origins={"linker": "command line"})
+    assert sentences(typed, Ledger()) == (
+        f"--linkmode-linker={linker}: no test that was left to run uses linkmode_linker",
+    )
+    assert sentences(typed, Ledger(), narrowed=True) != ()
+    assert sentences(typed, ledger_of()) == ()
+    assert sentences(Settings(linker=linker, origins={"linker": "ini file"}), Ledger()) == ()
+
+
 def test_bare_auto_asks_for_nothing() -> None:
     assert sentences(Settings(), Ledger()) == ()
     assert sentences(Settings(), ledger_of(outcome="skipped")) == ()

@@ -18,8 +18,9 @@ def unmet(
     """Return one sentence for each request that this run did not honour.
 
     `verified` of the policy's `edges` were verified. `narrowed` says that the user named single
-    files or tests to run, and typed no filesystem beside them: then an ini file that asks for
-    some on behalf of the whole suite does not speak of this run, unless a test of it uses them.
+    files or tests to run, and typed no filesystem or linker beside them: then an ini file that
+    asks for some on behalf of the whole suite does not speak of this run, unless a test of it
+    uses them.
     """
     sentences = [*_not_replayed(settings, ledger)]
     sentences = sentences or [*_vacuous(settings, ledger, narrowed=narrowed)]
@@ -56,7 +57,7 @@ def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[
         if ledger.used or not narrowed:
             asked = " ".join(settings.typed("fs", "layout"))
             yield f"{asked}: no test ran on what was asked for ({happened(ledger)})"
-    elif settings.is_typed("linker") and not ledger.used:
+    elif settings.is_typed("linker") and not (narrowed or ledger.trials or ledger.deselected):
         (asked,) = settings.typed("linker")
         yield f"{asked}: no test that was left to run uses linkmode_linker"
     elif settings.require:

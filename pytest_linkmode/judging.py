@@ -142,7 +142,7 @@ def _print(terminal: pytest.TerminalReporter, rows: list[Row]) -> None:
 
 def _is_narrowed(config: pytest.Config) -> bool:
     """Whether the user named single files or tests, and asked for nothing beside them."""
-    if config.args_source is not pytest.Config.ArgsSource.ARGS or _asks_for_filesystems(config):
+    if config.args_source is not pytest.Config.ArgsSource.ARGS or _asks(config):
         return False
     base = str(config.invocation_params.dir)
     return all(
@@ -150,9 +150,9 @@ def _is_narrowed(config: pytest.Config) -> bool:
     )
 
 
-def _asks_for_filesystems(config: pytest.Config) -> bool:
-    """Whether filesystems were asked for of this run itself, not by `addopts` of every run."""
+def _asks(config: pytest.Config) -> bool:
+    """Whether filesystems or a linker were asked for of this run, not by `addopts` of every run."""
     words = [*map(str, config.invocation_params.args)]
     words += shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
-    flags = [BY_NAME[name].flag for name in ("fs", "layout", "tmp")]
+    flags = [BY_NAME[name].flag for name in ("fs", "layout", "tmp", "linker")]
     return any(word.partition("=")[0] in flags for word in words)

@@ -185,18 +185,21 @@ def _communicate(
     """
     deadline = time.monotonic() + timeout
     step = timeout if input is not None or sys.platform == "win32" else GRACE
-    has_ended = False
+    said_at_end: tuple[str, str] | None = None
     while True:
-        left = deadline - time.monotonic()
         try:
-            return process.communicate(input, step if has_ended else min(step, left))
+            return process.communicate(input, step)
         except subprocess.TimeoutExpired as expired:
-            if has_ended:
-                return _text(expired.stdout), _text(expired.stderr)
-            has_ended = process.poll() is not None  # what it said at the last is read once more
-            if not has_ended and time.monotonic() >= deadline:
-                raise
-            input = None  # noqa: A001
+            is_late = time.monotonic() >= deadline
+            if process.poll() is None:
+                if is_late:
+                    raise
+            else:
+                said = _text(expired.stdout), _text(expired.stderr)
+                if is_late or said == said_at_end:  # nothing came in a whole step
+                    return said
+                said_at_end = said
+            input, step = None, GRACE  # noqa: A001
 
 
 def _end(process: subprocess.Popen[str]) -> None:

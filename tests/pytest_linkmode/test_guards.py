@@ -86,8 +86,11 @@ def test_a_linker_that_no_test_could_drive_was_not_tested() -> None:
     assert sentences(typed, Ledger()) == (
         f"--linkmode-linker={linker}: no test that was left to run uses linkmode_linker",
     )
-    assert sentences(typed, Ledger(), narrowed=True) != ()
+    assert sentences(typed, Ledger(), narrowed=True) == ()
+    assert sentences(typed, Ledger(deselected={"test_it": "by its marker"})) == ()
     assert sentences(typed, ledger_of()) == ()
+    (sentence,) = sentences(typed, ledger_of(outcome="skipped"))
+    assert "came to a result (1 skipped)" in sentence
     assert sentences(Settings(linker=linker, origins={"linker": "ini file"}), Ledger()) == ()
 
 

@@ -8,7 +8,12 @@ all of it anew in one process, as pytester does, must not be given what is of th
 
 from __future__ import annotations
 
+import sys
+
 from linker.light import TYPE_CHECKING
+
+HERE: str = sys.platform
+"""The system that we are on, as it was at the start: tests of linkers patch `sys.platform`."""
 
 if TYPE_CHECKING:
     from linker import policies

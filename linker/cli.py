@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 
+from linker import HERE
 from linker.arguments import MOST, read_plainly, tell_parser
 from linker.failures import printable
 from linker.light import TYPE_CHECKING
@@ -420,7 +421,7 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 def _is_for_nobody(error: OSError) -> bool:
     """Return whether the reader of a pipe is gone, for which Windows' C library says EINVAL."""
-    if sys.platform == "win32":
+    if HERE == "win32":
         return error.errno in (errno.EPIPE, errno.EINVAL)
     return isinstance(error, BrokenPipeError)
 

@@ -22,11 +22,11 @@ import io
 import json
 import os
 import stat as st
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
+from linker import HERE
 from linker.conditions import Condition, Primitive
 from linker.engine import Progress, link_source
 from linker.failures import condition, insist, link_error, printable
@@ -269,7 +269,7 @@ class Store:
         """Raise unless files keep the permission bits and the time that they are given here."""
         number = stage.number()
         draft = os.path.join(self.path, stage.name, number)
-        modes = (MODES[False],) if sys.platform == "win32" else MODES.values()
+        modes = (MODES[False],) if HERE == "win32" else MODES.values()
         try:
             with open(draft, "xb"):
                 kept = True

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Fault", "Kill", "assert_linked", "evidence"]
 
+HERE: str = sys.platform
+"""The system that we are on, as it was at the start: tests of linkers patch `sys.platform`."""
+
 _HOMES = {
     "Fault": "pytest_linkmode.faults",
     "Kill": "pytest_linkmode.faults",

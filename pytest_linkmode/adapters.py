@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from linker.modes import LinkMode
+from pytest_linkmode import HERE
 from pytest_linkmode.errors import IMPORT_HINT, LinkmodeError, UsageError
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def _why_not(program: str) -> tuple[str, str]:
     return why, _NO_SHELL if _FOR_A_SHELL.match(program) else by_path
 
 
-def _words(line: str, *, windows: bool = sys.platform == "win32") -> tuple[str, ...]:
+def _words(line: str, *, windows: bool = HERE == "win32") -> tuple[str, ...]:
     """Take a line apart as a shell would; on Windows a backslash is a part of a path."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
     lexer.whitespace_split = True

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -20,7 +19,7 @@ from linker.conditions import Condition, Primitive, Scope, condition_of
 from linker.modes import LinkMode
 from linker.policies import REFERENCE
 from linker.policy import PRIMITIVES, Outcome, Policy
-from pytest_linkmode import kernel
+from pytest_linkmode import HERE, kernel
 from pytest_linkmode.errors import LinkmodeError
 
 REFLINK = "reflink"
@@ -126,7 +125,7 @@ def probe(source_dir: str, target_dir: str, *, sample: str | None = None) -> Cap
     `sample` is a file of at least 64 KiB in a source that cannot be written to; elsewhere one is
     made. Raises OSError if the source cannot be written to or read.
     """
-    platform = PLATFORMS.get(sys.platform, sys.platform)
+    platform = PLATFORMS.get(HERE, HERE)
     errors: dict[Primitive, str] = {}
     results: dict[Primitive, Condition | None] = {}
     found: dict[str, bool | None] = {}
@@ -203,7 +202,7 @@ def _fare(
 
 def _error_name(error: OSError) -> str:
     """Return the name that the tables of conditions know an error by."""
-    if sys.platform == "win32":
+    if HERE == "win32":
         from linker.platforms.windows import WINERRORS, winerror_of
 
         return WINERRORS.get(winerror_of(error), str(winerror_of(error)))
@@ -229,9 +228,9 @@ def _clone_by_platform(source: str, target: str) -> str:
 
 
 def _clone_file(source: str, target: str) -> str:
-    if sys.platform in ("win32", "darwin"):
+    if HERE in ("win32", "darwin"):
         return _clone_by_platform(source, target)
-    if sys.platform != "linux":
+    if HERE != "linux":
         return "ENOSYS"
     import fcntl
 

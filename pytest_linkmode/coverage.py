@@ -8,12 +8,13 @@ controller's `Ledger` merges all of it. Only a test that passed verifies anythin
 from __future__ import annotations
 
 import enum
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from pytest_linkmode import HERE
 
 if TYPE_CHECKING:
     from linker.report import LinkReport, Transition
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 REAL, INJECTED, MODELLED = PROOFS = ("real", "injected", "modelled")
 """How an edge can have been met, best first."""
 
-PLATFORM = {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+PLATFORM = {"darwin": "macos", "win32": "windows"}.get(HERE, HERE)
 """The platform of this machine, by its word in conditions and policies."""
 
 _disturbances: list[Callable[[], bool]] = []

@@ -13,13 +13,12 @@ import enum
 import errno
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from linker.modes import LinkMode
-from pytest_linkmode import opening, storage
+from pytest_linkmode import HERE, opening, storage
 from pytest_linkmode.errors import LinkmodeError, UsageError
 from pytest_linkmode.independence import Edit
 from pytest_linkmode.opening import Directory
@@ -338,15 +337,15 @@ class _Waiting(NamedTuple):
 
 def _reader() -> Reader | None:
     """Return what asks this system where bytes lie, or None where no call of it says."""
-    if sys.platform == "win32":
+    if HERE == "win32":
         from pytest_linkmode import pointers
 
         return pointers.system()
-    if sys.platform == "darwin":
+    if HERE == "darwin":
         from pytest_linkmode import log2phys
 
         return log2phys.PlaceReader()
-    if sys.platform != "linux":
+    if HERE != "linux":
         return None
     from pytest_linkmode.fiemap import ExtentReader
 
@@ -489,7 +488,7 @@ class _Prover:
 
         try:
             both = self._reader.both(source, target)
-            if sys.platform == "win32" or extents.settled(*both) or here in self._flushed:
+            if HERE == "win32" or extents.settled(*both) or here in self._flushed:
                 return both  # Windows flushes only files that are open for writing
             self._flush(here, source, target)
             return self._reader.both(source, target)
@@ -669,14 +668,14 @@ def _symlink(pair: _Pair, facts: dict[str, object]) -> Evidence:
 
 def names_path(text: str, path: str) -> bool:
     r"""Return whether a symlink says a path; on Windows it may say it with ``\\?\`` before it."""
-    if sys.platform == "win32":
+    if HERE == "win32":
         return os.path.normcase(text.removeprefix("\\\\?\\")) == os.path.normcase(path)
     return text == path
 
 
 def is_hole(file: int) -> bool:
     """Return whether an open file has no data on disk, by SEEK_DATA (lseek(2))."""
-    if sys.platform == "win32":
+    if HERE == "win32":
         return False
     try:
         os.lseek(file, 0, os.SEEK_DATA)

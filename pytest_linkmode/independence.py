@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from pytest_linkmode import opening
+from pytest_linkmode import HERE, opening
 
 _FLIP = 0xFF
 
@@ -75,7 +74,7 @@ class Edit:
 
     def shows_in(self, other: int) -> bool:
         """Return whether the open file `other` changed too, asking the disk, not the page cache."""
-        if sys.platform == "linux":
+        if HERE == "linux":
             os.posix_fadvise(other, 0, 0, os.POSIX_FADV_DONTNEED)
         return not all(self._unchanged(other))
 
@@ -85,7 +84,7 @@ class Edit:
     def _offsets(self) -> Iterable[int]:
         size = self._status.st_size
         wanted = {0, size // 2, size - 1}
-        if sys.platform == "win32":
+        if HERE == "win32":
             return wanted
         found = set()
         for offset in wanted:

@@ -12,10 +12,11 @@ import functools
 import os
 import platform
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pytest_linkmode import HERE
 
 if TYPE_CHECKING:
     import ctypes
@@ -127,7 +128,7 @@ class Mount:
 
 def mounts() -> tuple[Mount, ...]:
     """Return all that is mounted in this namespace, oldest first; nothing outside of Linux."""
-    if sys.platform != "linux":
+    if HERE != "linux":
         return ()
     with open("/proc/self/mountinfo", "rb") as lines:
         return tuple(_parse(line) for line in lines)
@@ -147,7 +148,7 @@ def mount_of(path: str) -> Mount | None:
 
     Device numbers do not tell: those of btrfs subvolumes appear in no line of mountinfo.
     """
-    if sys.platform != "linux":
+    if HERE != "linux":
         return None
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

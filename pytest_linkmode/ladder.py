@@ -6,11 +6,11 @@ It looks, and makes nothing; `find_place` then goes to where filesystems are mad
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_linkmode import HERE
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.rungs import (
     DIRECTORY,
@@ -88,8 +88,8 @@ def _look_root(settings: Settings) -> Unavailable | None:
     from pytest_linkmode import kernel, namespaces, privileges
 
     what = "no filesystems by root"
-    if sys.platform != "linux":
-        return Unavailable(what, checked=[f"mounts of our own: not on {name_of(sys.platform)}"])
+    if HERE != "linux":
+        return Unavailable(what, checked=[f"mounts of our own: not on {name_of(HERE)}"])
     if not kernel.may_mount():
         checked = "the right to mount (CAP_SYS_ADMIN): missing"
     elif privileges.in_user_namespace():
@@ -102,11 +102,9 @@ def _look_root(settings: Settings) -> Unavailable | None:
 def _look_sudo(settings: Settings) -> Unavailable | None:
     from pytest_linkmode import kernel
 
-    if sys.platform != "linux":
-        return Unavailable(
-            "no sudo", checked=[f"mounts of our own: not on {name_of(sys.platform)}"]
-        )
-    if sys.platform == "linux" and kernel.may_mount() and settings.provider is None:
+    if HERE != "linux":
+        return Unavailable("no sudo", checked=[f"mounts of our own: not on {name_of(HERE)}"])
+    if HERE == "linux" and kernel.may_mount() and settings.provider is None:
         # Nobody needs it, and nothing is imported.
         return Unavailable(
             "no sudo",
@@ -120,7 +118,7 @@ def _look_sudo(settings: Settings) -> Unavailable | None:
 def _look_directory(settings: Settings) -> Unavailable | None:
     if settings.dirs:
         return None
-    kind = CLONING[sys.platform if sys.platform in CLONING else "linux"]
+    kind = CLONING[HERE if HERE in CLONING else "linux"]
     return Unavailable(
         "no directories were named",
         checked=["--linkmode-dir, LINKMODE_DIR_*: not given"],
@@ -141,9 +139,9 @@ def _look_user_namespace(settings: Settings) -> Unavailable | None:
     del settings
     from pytest_linkmode import namespaces, privileges
 
-    if sys.platform != "linux":
+    if HERE != "linux":
         return Unavailable(
-            "no user namespace", checked=[f"user namespaces: not on {name_of(sys.platform)}"]
+            "no user namespace", checked=[f"user namespaces: not on {name_of(HERE)}"]
         )
     if privileges.in_user_namespace():
         return None
@@ -158,10 +156,8 @@ def _look_user_namespace(settings: Settings) -> Unavailable | None:
 
 
 def _look_uml(settings: Settings) -> Unavailable | None:
-    if sys.platform != "linux":
-        return Unavailable(
-            "no guests", checked=[f"User-Mode Linux: not on {name_of(sys.platform)}"]
-        )
+    if HERE != "linux":
+        return Unavailable("no guests", checked=[f"User-Mode Linux: not on {name_of(HERE)}"])
     from pytest_linkmode.guests import uml
 
     return uml.look(settings)

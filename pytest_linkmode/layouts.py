@@ -12,7 +12,6 @@ import atexit
 import itertools
 import os
 import pathlib
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +22,7 @@ from linker.conditions import Condition
 from linker.modes import LinkMode
 from linker.policies import REFERENCE
 from linker.policy import Policy
-from pytest_linkmode import processes
+from pytest_linkmode import HERE, processes
 from pytest_linkmode.config import PAIRS, SPECIAL, parse_mode, suggestion
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems import FILESYSTEMS, kind_of
@@ -257,7 +256,7 @@ def _missing_right(spec: LayoutSpec, settings: Settings) -> Unavailable | None:
     if MACHINE in spec.row.needs and rungs.mounts_as_user(settings):
         checked.append(f"{NEEDS[MACHINE]}: missing")
         mends += mount_mends()
-    if ROOT in spec.row.needs and not (sys.platform == "linux" and os.geteuid() == 0):
+    if ROOT in spec.row.needs and not (HERE == "linux" and os.geteuid() == 0):
         checked.append(f"{NEEDS[ROOT]}: missing")
         mends += mount_mends()
     for tool in spec.row.tools.get(spec.target, ()):

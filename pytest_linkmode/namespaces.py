@@ -15,14 +15,13 @@ import functools
 import os
 import signal
 import stat
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, privileges, systems
+from pytest_linkmode import HERE, kernel, privileges, systems
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 
 VARIABLE = "LINKMODE_PLACE"
@@ -98,7 +97,7 @@ class Refusal:
 
 def mount_mends() -> tuple[str, ...]:
     """Return what gives a process of this machine the right to mount."""
-    if sys.platform != "linux":
+    if HERE != "linux":
         return systems.mends(("linux",))
     if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
         who = "" if os.geteuid() == 0 else ", as root"
@@ -132,7 +131,7 @@ def user_namespace_mends(step: str = "") -> tuple[str, ...]:
 
 def user_name() -> str:
     """Return the name of the effective user, or the number where there is no name."""
-    if sys.platform == "win32":
+    if HERE == "win32":
         import getpass
 
         return getpass.getuser()
@@ -171,7 +170,7 @@ def own_directory(name: str, mode: int) -> str:
         os.chmod(path, mode)  # whatever the umask
     found = os.lstat(path)
     # On Windows the temporary directory is the user's own.
-    ours = sys.platform == "win32" or found.st_uid == os.geteuid()
+    ours = HERE == "win32" or found.st_uid == os.geteuid()
     if not stat.S_ISDIR(found.st_mode) or not ours:
         raise LinkmodeError(
             f"{path} is not a directory of this user",
@@ -192,8 +191,8 @@ def try_private(*, user: bool = False) -> Refusal | None:
     what is asked for next (Ubuntu 24.04). Whoever cannot mount tries it in a user namespace,
     and so does root with `user`.
     """
-    if sys.platform != "linux":
-        return Refusal("start", f"no namespaces on {sys.platform}", privileged=False)
+    if HERE != "linux":
+        return Refusal("start", f"no namespaces on {HERE}", privileged=False)
     if threading.get_native_id() != os.getpid():
         # unshare(2) moves the calling thread only: everything else would stay outside.
         return Refusal("start", "this is not the main thread", kernel.may_mount())
@@ -263,7 +262,7 @@ def find_place(namespace: str = AUTO, *, user: bool = False) -> Place:
         _places[inherited.kind] = inherited
         return inherited
     refusal = None
-    if namespace == PRIVATE or (namespace != HOST and sys.platform == "linux"):
+    if namespace == PRIVATE or (namespace != HOST and HERE == "linux"):
         refusal = try_private(user=True) if user else try_private()
         if refusal is None:
             return enter_private(user=user)
@@ -281,10 +280,8 @@ def missing_right(namespace: str = AUTO) -> Unavailable | None:
     It would be where a private place can be entered, which this process will do before it
     mounts anything.
     """
-    if sys.platform != "linux":
-        return Unavailable(
-            "mounts", checked=[f"mounts of our own: not on {systems.name_of(sys.platform)}"]
-        )
+    if HERE != "linux":
+        return Unavailable("mounts", checked=[f"mounts of our own: not on {systems.name_of(HERE)}"])
     if kernel.may_mount():
         return None
     if namespace == HOST or _places.get(HOST):
@@ -373,7 +370,7 @@ def _inherited() -> Place | None:
     kind, _, rest = os.environ.get(VARIABLE, "").partition(":")
     _, _, rest = rest.partition(":")
     token, _, path = rest.partition(":")
-    if sys.platform != "linux" or not path:
+    if HERE != "linux" or not path:
         return None
     if kind == PRIVATE:
         found = kernel.mount_at(path)

@@ -7,8 +7,9 @@ its path is by now. Windows has none for Python: there a directory is its path.
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any, TypeAlias
+
+from pytest_linkmode import HERE
 
 Directory: TypeAlias = "int | str"
 """An open directory: a descriptor, or on Windows its path."""
@@ -31,7 +32,7 @@ _READ_DIRECTORY = READ_FILE | _READ_ROOT
 _LONG = 3000
 """Paths longer than this are opened piece by piece: PATH_MAX is 4096 bytes."""
 
-_BY_PATH = sys.platform == "win32"
+_BY_PATH = HERE == "win32"
 
 
 def open_root(path: str) -> Directory:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from pytest_linkmode import HERE
 
 # <linux/capability.h>
 CAP_DAC_OVERRIDE = 1
@@ -151,7 +152,7 @@ def in_user_namespace() -> bool:
 
     There the kernel allows tmpfs, overlay and bind mounts, and no block device.
     """
-    if sys.platform != "linux":
+    if HERE != "linux":
         return False
     try:
         with open("/proc/self/uid_map", "rb") as lines:

@@ -13,12 +13,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pytest_linkmode import HERE
 from pytest_linkmode.errors import LinkmodeError, UsageError
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -146,8 +146,8 @@ def run(
                 stdout, stderr = _communicate(process, input, timeout)
             except BaseException as error:
                 _end(process)
-                if sys.platform == "win32" and isinstance(error, subprocess.TimeoutExpired):
-                    error.stderr = process.communicate()[1]  # which is had only now
+                if HERE == "win32" and isinstance(error, subprocess.TimeoutExpired):
+                    error.stderr = process.communicate()[1].encode()  # which is had only now
                 raise
     except subprocess.TimeoutExpired as expired:
         raise CommandFailed(
@@ -184,7 +184,7 @@ def _communicate(
     there is no way to ask again: with `input`, and on Windows. Raises subprocess.TimeoutExpired.
     """
     deadline = time.monotonic() + timeout
-    step = timeout if input is not None or sys.platform == "win32" else GRACE
+    step = timeout if input is not None or HERE == "win32" else GRACE
     said_at_end: tuple[str, str] | None = None
     while True:
         try:
@@ -208,7 +208,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     They are stopped first: what is stopped starts nothing more, and ends under nobody's hands.
     """
     stopped = [process.pid]
-    if sys.platform == "linux":
+    if HERE == "linux":
         for number in stopped:  # which grows meanwhile
             with suppress(ProcessLookupError, PermissionError):  # gone; another user's
                 os.kill(number, signal.SIGSTOP)

@@ -11,13 +11,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from linker.platforms.windows import why_unfit, winerror_of
-from pytest_linkmode import opening
+from pytest_linkmode import HERE, opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,7 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def _write(path: str, row: File, stamp: int) -> None:
-    if row.odd and sys.platform == "win32" and why_unfit(os.path.basename(row.path)):
+    if row.odd and HERE == "win32" and why_unfit(os.path.basename(row.path)):
         return  # it could be made, under another name or in another file
     try:
         file = os.open(path, _MAKE, 0o600)

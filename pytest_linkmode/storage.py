@@ -12,13 +12,14 @@ import ctypes
 import errno
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-if sys.platform != "win32":
+from pytest_linkmode import HERE
+
+if HERE != "win32":
     import fcntl
     import platform
 
@@ -76,8 +77,8 @@ def flush(descriptor: int) -> None:
 
     Raises OSError where the filesystem lost data on the way.
     """
-    if sys.platform != "linux":
-        if sys.platform != "win32":
+    if HERE != "linux":
+        if HERE != "win32":
             os.sync()
         return
     if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
@@ -104,11 +105,11 @@ def try_clone(descriptor: int, directory: int | str) -> Trial:
     directory's times are put back. The answer holds for this file and this directory: a NOCOW
     attribute of either is taken into account.
     """
-    if sys.platform == "win32":
+    if HERE == "win32":
         return try_volume(descriptor, directory)
-    if sys.platform == "darwin" and isinstance(directory, int):
+    if HERE == "darwin" and isinstance(directory, int):
         return try_clonefile(descriptor, directory)
-    if sys.platform != "linux" or isinstance(directory, str):
+    if HERE != "linux" or isinstance(directory, str):
         return Trial(None, "ENOSYS")
     try:
         with _scratch(directory) as clone:
@@ -214,7 +215,7 @@ def error_name(error: OSError) -> str:
 
 def _ficlone() -> int:
     # _IOW(0x94, 9, int); some architectures encode the direction otherwise.
-    if sys.platform == "win32":
+    if HERE == "win32":
         return 0
     odd = platform.machine().startswith(("mips", "ppc", "powerpc", "sparc"))
     return 0x80049409 if odd else 0x40049409

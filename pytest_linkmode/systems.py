@@ -6,8 +6,9 @@ What does is one table, by the system that has it and the one that we are on.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
+
+from pytest_linkmode import HERE
 
 NAMES: Mapping[str, str] = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}
 """Names of systems by `sys.platform`."""
@@ -27,7 +28,7 @@ def name_of(system: str) -> str:
     return NAMES.get(system, system)
 
 
-def mends(systems: Iterable[str], here: str = sys.platform) -> tuple[str, ...]:
+def mends(systems: Iterable[str], here: str = HERE) -> tuple[str, ...]:
     """Return how to get to systems that have what the one that we are on has not."""
     return tuple(
         _WAYS.get((system, here), f"run it on {name_of(system)}, as in CI") for system in systems

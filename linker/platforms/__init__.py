@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
+from linker import HERE
 from linker.platforms.base import Platform
 
 PLATFORMS = {
@@ -20,8 +20,8 @@ def current() -> Platform:
 
     Raises RuntimeError on one that has no file here.
     """
-    if sys.platform not in PLATFORMS:
-        raise RuntimeError(f"the reference linker has no platform for {sys.platform!r}")
-    module, name = PLATFORMS[sys.platform]
+    if HERE not in PLATFORMS:
+        raise RuntimeError(f"the reference linker has no platform for {HERE!r}")
+    module, name = PLATFORMS[HERE]
     found: Platform = getattr(import_module(module), name)()
     return found

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import sys
 from typing import TYPE_CHECKING, Any
 
+from linker import HERE
 from linker.platforms.windows import Calls, Information, WindowsPlatform, refused
 
-if TYPE_CHECKING or sys.platform == "win32":
+if TYPE_CHECKING or HERE == "win32":
     from ctypes import wintypes
 
 _EPOCH = 116_444_736_000_000_000

@@ -5,12 +5,13 @@ The plugin imports this module in every run, so it imports nothing of ours until
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_linkmode import HERE
 
 if TYPE_CHECKING:
     from pytest_linkmode.faults.runner import FaultRunner, Run
@@ -42,7 +43,7 @@ def faults_of(
     from pytest_linkmode.faults.support import unavailable
 
     refused = unavailable()
-    if refused is not None and sys.platform == "linux":
+    if refused is not None and HERE == "linux":
         pytest.skip(str(refused))
 
     runner = FaultRunner(

@@ -15,7 +15,6 @@ import io
 import os
 import stat
 import struct
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,6 +23,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
+from pytest_linkmode import HERE
 from pytest_linkmode.faults.current import Decider, current
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE, Way
 from pytest_linkmode.layers import layered
@@ -384,7 +384,7 @@ def _all() -> list[tuple[Any, str, Callable[[Function], Function]]]:
         (os, "mknod", _mknod),
         (threading.Thread, "start", _thread_start),
     ]
-    if sys.platform == "linux":
+    if HERE == "linux":
         import fcntl
 
         found.append((fcntl, "ioctl", _ioctl))

@@ -7,12 +7,12 @@ that it is what its row says.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_linkmode import HERE
 from pytest_linkmode.config import suggestion
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
 from pytest_linkmode.filesystems.base import (
@@ -360,7 +360,7 @@ def kind_of(name: str) -> Kind:
     raise UsageError(f"no filesystem is called {name!r}", hint=suggestion(name, FILESYSTEMS))
 
 
-def of_system(kind: Kind, system: str = sys.platform) -> bool:
+def of_system(kind: Kind, system: str = HERE) -> bool:
     """Return whether a system has a way to get one, besides directories that a person names."""
     return any(
         not isinstance(word, str) or SYSTEMS.get(word, system) == system
@@ -373,7 +373,7 @@ def provider_of(word: str | Provider) -> Provider:
     """Return the provider of that name, imported if need be; a provider is one already."""
     if not isinstance(word, str):
         return word
-    if SYSTEMS.get(word, sys.platform) != sys.platform:
+    if SYSTEMS.get(word, HERE) != HERE:
         return Elsewhere(word, SYSTEMS[word])
     found = PROVIDERS[word]
     if isinstance(found, str):
@@ -488,7 +488,7 @@ def opened(name: str, place: Place, settings: Settings) -> Iterator[Filesystem]:
         yield filesystem
 
 
-def promises(kind: Kind, system: str = sys.platform) -> tuple[frozenset[str], frozenset[str]]:
+def promises(kind: Kind, system: str = HERE) -> tuple[frozenset[str], frozenset[str]]:
     """Return what a filesystem must show on a system when probed, and what it must not."""
     if system == "win32":
         return kind.claims | _ON_WINDOWS, kind.lacks - _ON_WINDOWS

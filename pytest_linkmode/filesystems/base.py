@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pytest_linkmode import systems
+from pytest_linkmode import HERE, systems
 from pytest_linkmode.config import DIRECTORY_VARIABLE
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 
@@ -118,7 +117,7 @@ def systems_of(kind: Kind) -> tuple[str, ...]:
     return tuple(dict.fromkeys(SYSTEMS[str(word)] for word in ways))
 
 
-def is_foreign(kind: Kind, here: str = sys.platform) -> bool:
+def is_foreign(kind: Kind, here: str = HERE) -> bool:
     """Return whether only other systems can make one."""
     those = systems_of(kind)
     return bool(those) and here not in those
@@ -140,7 +139,7 @@ class Elsewhere:
         """Return on which system this works."""
         del settings
         those = systems_of(kind) if is_foreign(kind) else (self.system,)
-        names, here = " and ".join(map(systems.name_of, those)), systems.name_of(sys.platform)
+        names, here = " and ".join(map(systems.name_of, those)), systems.name_of(HERE)
         return Unavailable(
             f"no {kind.name} by {self.name}",
             checked=[f"{kind.name}: made on {names}, and this is {here}"],
@@ -200,7 +199,7 @@ def attempted(
         yield value
 
 
-def directory_mends(kind: Kind, here: str = sys.platform) -> tuple[str, ...]:
+def directory_mends(kind: Kind, here: str = HERE) -> tuple[str, ...]:
     """Return what gives a filesystem of this kind where none can be made: an option, or a system
     that has it.
     """

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel
+from pytest_linkmode import HERE, kernel
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import mounts
@@ -48,10 +47,10 @@ DRIVES = ("/mnt", "/media", "/run/media", "/srv", "/data", "/scratch", "/home", 
 
 
 def _drives() -> tuple[str, ...]:
-    if sys.platform == "win32":
+    if HERE == "win32":
         return tuple(drive for drive in map("{}:\\".format, _LETTERS) if os.path.isdir(drive))
     found = [mount.target for mount in kernel.mounts() if _is_below(mount.target, DRIVES)]
-    if sys.platform == "darwin":
+    if HERE == "darwin":
         with contextlib.suppress(OSError):
             found = [entry.path for entry in os.scandir("/Volumes") if entry.is_dir()]
     return tuple(dict.fromkeys(path for path in found if _is_another(path)))
@@ -151,10 +150,8 @@ def _look(kind: Kind) -> tuple[str, Unavailable | None]:
     """Return the first directory of this machine that can serve as `kind`, or why none can."""
     places = [kind.name] if kind.name in MACHINE else list(MACHINE)
     checked: list[str] = []
-    if kind.fstype and sys.platform != "linux":
-        checked.append(
-            f"{', '.join(places)}: nobody tells on {name_of(sys.platform)} what they are"
-        )
+    if kind.fstype and HERE != "linux":
+        checked.append(f"{', '.join(places)}: nobody tells on {name_of(HERE)} what they are")
         places = []
     for place in places:
         for path in MACHINE[place]():

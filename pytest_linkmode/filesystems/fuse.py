@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, namespaces, processes
+from pytest_linkmode import HERE, kernel, namespaces, processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 from pytest_linkmode.filesystems import keeper, loop, mounts, packages, templates
@@ -75,13 +75,13 @@ class Fuse:
         daemon = DAEMONS[kind.name]
         absent: list[str] = []
         mends: list[str] = []
-        if sys.platform != "linux":
-            absent.append(f"FUSE: not on {sys.platform}")
+        if HERE != "linux":
+            absent.append(f"FUSE: not on {HERE}")
         elif not kernel.may_mount():
             absent.append("the right to mount (CAP_SYS_ADMIN): missing")
             mends += namespaces.mount_mends()
         for device in (DEVICE, *([loop.CONTROL] if daemon.image else [])):
-            if sys.platform == "linux" and not os.access(device, os.R_OK | os.W_OK):
+            if HERE == "linux" and not os.access(device, os.R_OK | os.W_OK):
                 there = "may not be opened" if os.path.exists(device) else "not there"
                 absent.append(f"{device}: {there}")
                 mends += namespaces.mount_mends()

@@ -6,13 +6,12 @@ An image is noted before it is made, so that `linkmode clean` lets go of those o
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from pytest_linkmode import processes
+from pytest_linkmode import HERE, processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import mounts, registry
@@ -111,8 +110,8 @@ class Images:
         del settings
         absent = []
         mends = directory_mends(kind)
-        if sys.platform != self.tool.system:
-            absent.append(f"{self.tool.program}: not on {sys.platform}")
+        if self.tool.system != HERE:
+            absent.append(f"{self.tool.program}: not on {HERE}")
         elif processes.which(self.tool.program) is None:
             absent.append(f"{self.tool.program}: not in PATH")
         elif self.tool.right():

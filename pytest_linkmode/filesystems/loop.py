@@ -14,13 +14,12 @@ import fcntl
 import os
 import platform
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, namespaces, privileges, processes
+from pytest_linkmode import HERE, kernel, namespaces, privileges, processes
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import Unavailable
 from pytest_linkmode.filesystems import mounts, packages, registry, templates
@@ -109,8 +108,8 @@ class Loop:
         """Return all that stands in the way."""
         absent: list[str] = []
         mends: list[str] = []
-        if sys.platform != "linux":
-            absent.append(f"loop devices: not on {sys.platform}")
+        if HERE != "linux":
+            absent.append(f"loop devices: not on {HERE}")
         elif not kernel.may_mount():
             absent.append("the right to mount (CAP_SYS_ADMIN): missing")
             mends += namespaces.mount_mends()
@@ -124,7 +123,7 @@ class Loop:
             if processes.which(tool) is None:
                 absent.append(f"{tool}: neither in PATH nor in {', '.join(processes.SYSTEM_PATH)}")
                 mends += packages.install(tool)
-        if sys.platform == "linux" and not kernel.knows(kind.fstype):
+        if HERE == "linux" and not kernel.knows(kind.fstype):
             absent.append(
                 f"{kind.fstype} in this kernel: neither in /proc/filesystems nor a module of "
                 f"{platform.release()}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
-from pytest_linkmode import processes
+from pytest_linkmode import HERE, processes
 
 MANAGERS: Mapping[str, str] = {
     "apt": "apt-get install {package}",
@@ -68,7 +67,7 @@ PACKAGES: Mapping[str, Mapping[str, str]] = {
 
 def install(tool: str) -> tuple[str, ...]:
     """Return the command that installs `tool` here, or, on an unknown Linux, all of them."""
-    if sys.platform != "linux":
+    if HERE != "linux":
         return ()
     packages = PACKAGES.get(tool, {})
     here = {manager: name for manager, name in packages.items() if processes.which(manager)}

@@ -15,19 +15,19 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-from pytest_linkmode import kernel, namespaces, opening
+from pytest_linkmode import HERE, kernel, namespaces, opening
 from pytest_linkmode.errors import LinkmodeError
 from pytest_linkmode.filesystems.base import remove_tree
 
-if sys.platform == "win32":
-    import msvcrt
+if HERE == "win32":
+    msvcrt: Any = import_module("msvcrt")
 else:
     import fcntl
 
@@ -133,7 +133,7 @@ class Ledger:
             os.write(self._file, json.dumps(entry).encode() + b"\n")
 
 
-_KEEPS_OPEN_FILES = sys.platform == "win32"
+_KEEPS_OPEN_FILES = HERE == "win32"
 """Whether a file that is open can be neither renamed nor removed.
 
 There notes have their name at once: who meets them unlocked and empty leaves them alone.
@@ -148,7 +148,7 @@ _NOTES = (
     | getattr(os, "O_BINARY", 0)
 )
 
-if sys.platform == "win32":
+if HERE == "win32":
     _FAR = 1 << 40
     """Where a byte is locked: others may read the notes themselves."""
 
@@ -306,7 +306,7 @@ def _settle(
 
 
 def _lives(owner: Mapping[str, Any]) -> bool:
-    if sys.platform != "linux":  # the lock, which was free, says all there is to know
+    if HERE != "linux":  # the lock, which was free, says all there is to know
         return False
     return bool(owner["boot"] == _boot() and owner["start"] == _start_time(owner["pid"]))
 
@@ -343,7 +343,7 @@ def _look_inode(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 def mounted_below(path: str) -> bool:
     """Return whether removing what is in a directory would remove what is mounted there."""
-    if sys.platform != "linux":
+    if HERE != "linux":
         return mount_points_below(path)
     return any(mount.target.startswith(path + os.sep) for mount in kernel.mounts())
 
@@ -401,7 +401,7 @@ _STEPS: Mapping[str, _Remains] = {
 
 
 def _boot() -> str:
-    if sys.platform != "linux":
+    if HERE != "linux":
         return ""
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as lines:
         return lines.read().strip()

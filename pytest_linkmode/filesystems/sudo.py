@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pytest_linkmode import kernel, namespaces, privileges, processes, rungs
+from pytest_linkmode import HERE, kernel, namespaces, privileges, processes, rungs
 from pytest_linkmode.config import Settings
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 from pytest_linkmode.filesystems import detached, mounts, packages
@@ -99,8 +99,8 @@ def look(settings: Settings) -> Unavailable | None:
     """Return why this machine has not got this rung, or None: then there is a helper."""
     absent = ""
     mends: tuple[str, ...] = ()
-    if sys.platform != "linux":
-        absent = f"a root helper: not on {sys.platform}"
+    if HERE != "linux":
+        absent = f"a root helper: not on {HERE}"
     elif kernel.release() < NEWS:
         absent = f"a root helper: from Linux {NEWS[0]}.{NEWS[1]} on"
     elif os.geteuid() == 0:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_linkmode import privileges, processes, rungs
+from pytest_linkmode import HERE, privileges, processes, rungs
 from pytest_linkmode.errors import Unavailable, UsageError
 from pytest_linkmode.filesystems import packages
 from pytest_linkmode.filesystems.base import Filesystem, Kind, directory_mends
@@ -89,8 +89,8 @@ def look(settings: Settings) -> Unavailable | None:
     mends: list[str] = []
     if privileges.in_guest():
         absent.append("guests: not inside of one")
-    elif sys.platform != "linux" or platform.machine() != "x86_64":
-        absent.append(f"guests: not on {platform.machine()} and {sys.platform}")
+    elif HERE != "linux" or platform.machine() != "x86_64":
+        absent.append(f"guests: not on {platform.machine()} and {HERE}")
     else:
         for tool, why in programs().items():
             if processes.which(tool) is None:

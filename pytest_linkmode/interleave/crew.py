@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextvars
 import importlib
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pytest_linkmode import HERE
 from pytest_linkmode.errors import LinkmodeError
 
 PATIENCE = 60.0
@@ -178,7 +178,7 @@ def _hanging() -> LinkmodeError:
 def gather(count: int, perform: Perform) -> Crew:
     """Return a crew of the fastest kind that can be had."""
     # The main thread alone can be interrupted while it waits, and on Windows not even that.
-    if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+    if HERE != "win32" and threading.current_thread() is threading.main_thread():
         try:
             return Greenlets(count, perform)
         except ImportError:  # the extra is not installed

@@ -8,12 +8,12 @@ again.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_linkmode import HERE
 from pytest_linkmode.coverage import disturbing
 from pytest_linkmode.errors import Unavailable, UsageError
 from pytest_linkmode.faults.fresh import Fresh
@@ -241,7 +241,7 @@ class Interleaver:
         *,
         python: bool,
     ) -> Iterator[InProcess]:
-        folds = sys.platform == "win32" or any(_is_windows(one) for one, _ in self._tables)
+        folds = HERE == "win32" or any(_is_windows(one) for one, _ in self._tables)
         world = InProcess(actors, places, prepare, folds=folds)
         own = [getattr(one, name) for one, name in self._tables]
         try:
@@ -395,7 +395,7 @@ def _places(
 
 def _refuse_windows() -> None:
     """Raise Unavailable on Windows: for programs."""
-    if sys.platform == "win32":
+    if HERE == "win32":
         raise Unavailable(
             "no schedules of programs on Windows",
             checked=["programs are held at their calls by seccomp, which is part of Linux"],

@@ -11,25 +11,24 @@ from __future__ import annotations
 import builtins
 import io
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pytest_linkmode import HERE
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE
 from pytest_linkmode.interleave.world import InProcess
 
-if sys.platform == "win32":
-    from pytest_linkmode.interleave.windows import Function, WindowsSeam, others
-
-    Seam = WindowsSeam
-else:
+if TYPE_CHECKING or HERE != "win32":
     import fcntl
 
     from pytest_linkmode.interleave.seam import Function, Seam
+else:
+    from pytest_linkmode.interleave.windows import Function
+    from pytest_linkmode.interleave.windows import WindowsSeam as Seam
 
 OF_OS = (
     *("access", "chmod", "chown", "close", "copy_file_range", "fchmod", "fchown"),
@@ -55,7 +54,9 @@ def standing(world: InProcess) -> Iterator[None]:
                 _replace(stack, os, name, seam.function(name, getattr(os, name)))
         for module in (builtins, io):
             _replace(stack, module, "open", _opening(world, seam, module.open))
-        if sys.platform == "win32":
+        if HERE == "win32":
+            from pytest_linkmode.interleave.windows import others
+
             for module, name in others():
                 _replace(stack, module, name, seam.function(name, getattr(module, name)))
         else:
@@ -92,7 +93,7 @@ def _replace(stack: ExitStack, where: Any, name: str, stand_in: Any) -> None:
 def _opening(world: InProcess, seam: Seam, original: Function) -> Function:
     def opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
         given = isinstance(file, int) or options.get("opener") is not None
-        if not world.acts() or (given and sys.platform == "win32"):
+        if not world.acts() or (given and HERE == "win32"):
             return original(file, mode, *rest, **options)
         return seam.opened_file(original, file, mode, *rest, **options)
 

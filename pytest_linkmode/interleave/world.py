@@ -8,7 +8,6 @@ linker, or any other table of functions (`seam`), and from Python's own function
 from __future__ import annotations
 
 import os
-import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from itertools import compress, count
 from operator import itemgetter, ne
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from pytest_linkmode import HERE
 from pytest_linkmode.errors import LinkmodeError
 from pytest_linkmode.interleave.crew import gather
 from pytest_linkmode.interleave.footprints import (
@@ -187,7 +187,7 @@ class InProcess:
         below: Iterable[str],
         prepare: Callable[[], object],
         *,
-        folds: bool = sys.platform == "win32",
+        folds: bool = HERE == "win32",
     ) -> None:
         self.actors = tuple(actors)
         places = places_of(below)

@@ -8,6 +8,7 @@ import gc
 import os
 import pathlib
 import stat
+import sys
 import threading
 from typing import Any
 
@@ -46,6 +47,17 @@ def read(path: str) -> bytes:
 
 def platform(**calls: Any) -> MachinePlatform:
     return MachinePlatform(dataclasses.replace(REFLINKING, **calls))
+
+
+@pytest.mark.parametrize("system", ["darwin", "linux", "win32"])
+def test_a_test_that_pretends_another_system_links_on_this_one(
+    ground: str, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    scene = Scene(ground, PACKAGE)
+    monkeypatch.setattr(sys, "platform", system)
+    report = link_tree(scene.source, scene.target, mode=LinkMode.HARDLINK)
+    monkeypatch.undo()
+    assert report.counts == {LinkMode.HARDLINK: 5}
 
 
 # Reports.

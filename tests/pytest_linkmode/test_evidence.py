@@ -7,6 +7,7 @@ import os
 import pathlib
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib import import_module
@@ -796,6 +797,20 @@ def test_links_that_a_tree_brings_are_held_against_their_text(tmp_path: pathlib.
     found = by_path(evidence_tree(tmp_path / "source", tmp_path / "target"))
     assert found["same"].proof is Proof.RECREATED
     assert found["other"].proof is Proof.DIFFERENT_LINK
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+@pytest.mark.parametrize("size", [INLINE, BIG])
+@reflinking
+def test_a_test_that_pretends_another_system_gets_the_evidence_of_this_one(
+    linkmode_layout: Layout, monkeypatch: pytest.MonkeyPatch, size: int, system: str
+) -> None:
+    here = of_pair(linkmode_layout, size, clone)
+    monkeypatch.setattr(sys, "platform", system)
+    there = evidence(linkmode_layout.source / "file", linkmode_layout.target / "file")
+    monkeypatch.undo()
+    assert there == here
+    assert there.allows(CLONE)
 
 
 def test_evidence_speaks_in_one_sentence(tmp_path: pathlib.Path) -> None:

@@ -511,6 +511,33 @@ def test_the_directory_of_a_test_goes_with_it_and_that_of_a_session_stays(
     inside("--linkmode-layout=disk", "--linkmode-namespace=host").assert_outcomes(passed=3)
 
 
+@pytest.mark.faked("symlinks")
+def test_a_test_that_pretends_another_system_is_run_on_this_one(
+    outside: Run, pytester: pytest.Pytester
+) -> None:
+    """Whatever is loaded, made or looked at only while it pretends."""
+    pytester.makepyfile(
+        """
+        import sys
+        import pytest
+
+        @pytest.fixture(autouse=True, params=["darwin", "linux", "win32"])
+        def pretended(request, monkeypatch):
+            monkeypatch.setattr(sys, "platform", request.param)
+
+        @pytest.mark.linkmode(modes=["hardlink", "copy"])
+        def test_it(linkmode_layout, link_mode, linkmode_tree, linkmode_linker):
+            from pytest_linkmode import assert_linked
+
+            layout = linkmode_layout
+            linkmode_tree(layout.source)
+            linkmode_linker.link(layout.source, layout.target, link_mode)
+            assert_linked(layout.source, layout.target, layout.expect(link_mode))
+        """
+    )
+    outside(*DIRECTORIES).assert_outcomes(passed=2 * 2 * 3)
+
+
 def test_a_fixture_that_is_asked_for_too_late_says_so(
     inside: Run, pytester: pytest.Pytester
 ) -> None:

@@ -488,7 +488,7 @@ def test_what_mends_it_is_something_that_can_be_done_on_this_system(
 def test_who_may_not_attach_disks_is_told_what_gives_the_right(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "platform", DISKPART.system)
+    monkeypatch.setattr(images, "HERE", DISKPART.system)
     monkeypatch.setattr(processes, "which", lambda tool: str(stand.bin / tool))
     error = images.vhdx().missing(FILESYSTEMS["refs"], Settings())
     assert error is not None

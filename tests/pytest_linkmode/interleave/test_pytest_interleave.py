@@ -10,6 +10,7 @@ import pytest
 
 from pytest_linkmode import interleave
 from pytest_linkmode.errors import Unavailable
+from pytest_linkmode.interleave import explorer
 
 TEST = '''
 import os
@@ -136,7 +137,7 @@ def test_programs_are_refused_on_windows_with_the_reason_and_what_mends_it(
     monkeypatch: pytest.MonkeyPatch, linkmode_interleave: interleave.Interleaver
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(sys, "platform", "win32")
+        patched.setattr(explorer, "HERE", "win32")
         with pytest.raises(Unavailable, match="no schedules of programs on Windows") as refused:
             linkmode_interleave.programs([["a"], ["b"]], target=".", check=lambda _: None)
     assert "seccomp" in str(refused.value)

@@ -36,6 +36,9 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
 
+        from pytest_linkmode.namesakes import refuse_namesake
+
+        refuse_namesake()
         # Not kept: another run in this process, as of pytester, has modules of its own.
         return getattr(importlib.import_module(home), name)
 

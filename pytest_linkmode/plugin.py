@@ -59,6 +59,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Enter the private place while there is one thread, before a conftest starts more."""
     if given(early_config, early_config.known_args_namespace):
+        from pytest_linkmode.namesakes import refuse_namesake
+
+        refuse_namesake(pytest.UsageError)
         from pytest_linkmode.preparing import enter_early
 
         enter_early(early_config)
@@ -111,6 +114,9 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if has_ours(metafunc._arg2fixturedefs):
+        from pytest_linkmode.namesakes import refuse_namesake
+
+        refuse_namesake(pytest.Collector.CollectError)
         from pytest_linkmode.generation import generate
 
         session = session_of(metafunc.config)

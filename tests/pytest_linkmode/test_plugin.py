@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+import linker
 import pytest_linkmode
 from pytest_linkmode import namespaces
 from tests.pytest_linkmode.places import ACROSS, DIRECTORIES
@@ -341,6 +342,46 @@ def test_options_of_every_run_do_not_speak_of_a_single_test(
     typed = inside(f"{module.name}::test_other", "--linkmode-layout=disk")
     assert typed.ret == pytest.ExitCode.TESTS_FAILED
     typed.stdout.fnmatch_lines(["--linkmode-layout=disk*: no test ran*"])
+
+
+# A `linker` of the project's own
+
+
+@pytest.mark.parametrize("options", [(), DIRECTORIES], ids=["idle", "asked"])
+@pytest.mark.parametrize(
+    "suite", [USES, "from pytest_linkmode import assert_linked\ndef test_it(): ..."]
+)
+def test_a_namesake_of_the_linker_beside_tests_is_named_whichever_is_imported_first(
+    outside: Run, pytester: pytest.Pytester, suite: str, options: tuple[str, ...]
+) -> None:
+    tests = pytester.mkdir("tests")
+    tests.joinpath("linker.py").touch()
+    tests.joinpath("test_it.py").write_text(suite, encoding="utf-8")
+    result = outside(*options)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    ours = os.path.dirname(linker.__file__)
+    result.stdout.fnmatch_lines(
+        [
+            f"*two modules are called 'linker': {tests / 'linker.py'}, and *brings, {ours}; *",
+            "*hint: rename the first, *--import-mode=importlib",
+        ]
+    )
+    outside(*options, "--import-mode=importlib", "--collect-only").assert_outcomes()
+
+
+def test_a_namesake_of_the_linker_on_the_path_ends_the_run_before_collection(
+    outside: Run, pytester: pytest.Pytester
+) -> None:
+    package = pytester.mkdir("src").joinpath("linker")
+    package.mkdir()
+    package.joinpath("__init__.py").touch()
+    pytester.makepyfile(USES)
+    pytester.makeini("[pytest]\npythonpath = src\n")
+    result = outside(*DIRECTORIES)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.errlines[0].startswith(
+        f"ERROR: two modules are called 'linker': {package / '__init__.py'}, and "
+    )
 
 
 # Skips

@@ -7,7 +7,7 @@ the first test that has one.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -170,12 +170,31 @@ def _parameter(request: pytest.FixtureRequest, axis: str) -> Choice:
     if isinstance(given, Choice):
         return given
     if given is None:
+        mend = "make it an argument of the test or of one of its fixtures"
+        if not _is_variable(request.node):
+            mend = f"pytest cannot vary unittest.TestCase or doctests: {_INVARIABLY[axis]}"
         pytest.fail(
-            f"the fixture {request.fixturename} is varied over what was selected: "
-            "make it an argument of the test or of one of its fixtures",
+            f"the fixture {request.fixturename} is varied over what was selected: {mend}",
             pytrace=False,
         )
     return choice_of(given, mode=axis == MODE)
+
+
+_INVARIABLY: Mapping[str, str] = {
+    LAYOUT: "use linkmode_layout_factory there, which gives the layout of a name",
+    FILESYSTEM: "use linkmode_fs_factory there, which gives the filesystem of a name",
+    MODE: "go through linker.LinkMode there",
+}
+"""What takes the place of a fixture, by its axis, in a test of which pytest cannot make several."""
+
+
+def _is_variable(node: pytest.Item) -> bool:
+    """Whether pytest can make several tests out of this one."""
+    from unittest import TestCase
+
+    return isinstance(node, pytest.Function) and not (
+        node.cls is not None and issubclass(node.cls, TestCase)
+    )
 
 
 def _words(value: Iterable[str] | str) -> Iterable[str]:

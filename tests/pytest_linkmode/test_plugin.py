@@ -588,6 +588,54 @@ def test_a_fixture_that_is_asked_for_too_late_says_so(
     result.stdout.fnmatch_lines(["*make it an argument of the test*"])
 
 
+def test_tests_that_pytest_cannot_vary_are_told_what_works_there(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        test_classes="""
+        import unittest
+        import pytest
+
+        class TestOfALayout(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def lay(self, linkmode_layout): ...
+
+            def test_it(self): ...
+
+        @pytest.mark.usefixtures("linkmode_fs")
+        class TestOfAFilesystem(unittest.TestCase):
+            def test_it(self): ...
+
+        @pytest.mark.usefixtures("link_mode")
+        class TestOfAMode(unittest.TestCase):
+            def test_it(self): ...
+
+        class TestOfAFactory(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def lay(self, linkmode_layout_factory):
+                self.layout = linkmode_layout_factory("disk")
+
+            def test_it(self):
+                assert self.layout.name == "disk"
+        """
+    )
+    told = pytester.mkpydir("told")
+    told.joinpath("one.py").write_text("'>>> 1 + 1 # 2'", encoding="utf-8")
+    told.joinpath("conftest.py").write_text(
+        "import pytest\n@pytest.fixture(autouse=True)\ndef lay(linkmode_layout): ...\n",
+        encoding="utf-8",
+    )
+    result = inside(*DIRECTORIES, "--doctest-modules")
+    result.assert_outcomes(passed=1, errors=4)
+    cannot = "*is varied over what was selected: pytest cannot vary unittest.TestCase or doctests: "
+    for mend, times in (
+        ("use linkmode_layout_factory there, *", 2),
+        ("use linkmode_fs_factory there, *", 1),
+        ("go through linker.LinkMode there", 1),
+    ):
+        result.stdout.fnmatch_lines([f"{cannot}{mend}"] * times)
+
+
 # Namespaces
 
 

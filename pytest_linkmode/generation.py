@@ -96,13 +96,15 @@ def _axes(metafunc: pytest.Metafunc) -> Iterator[tuple[str, Axis]]:
                 if axis.name and not _is_given(metafunc, argument):
                     yield argument, axis
                 break
-            # A fixture that overrides ours and asks for it is varied as ours is.
-            if argument not in fixture.argnames:
+            # A fixture that overrides ours and asks for it is varied as ours is, or by itself.
+            if argument not in fixture.argnames or fixture.params is not None:
                 break
 
 
 def _is_given(metafunc: pytest.Metafunc, argument: str) -> bool:
-    """Whether the test itself says what this argument is."""
+    """Whether the test itself says what this argument is, or a hook that came first."""
+    if any(argument in call.params for call in metafunc._calls):
+        return True
     for mark in metafunc.definition.iter_markers("parametrize"):
         names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
         if isinstance(names, str):

@@ -337,6 +337,44 @@ def test_a_test_may_say_itself_what_its_arguments_are(
     result.assert_outcomes(passed=3)
 
 
+def test_a_hook_that_comes_first_may_say_what_the_arguments_are(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_generate_tests(metafunc):
+            metafunc.parametrize("linkmode_layout", ["disk"], indirect=True)
+        """
+    )
+    pytester.makepyfile("def test_it(linkmode_layout): assert linkmode_layout.name == 'disk'")
+    inside(*DIRECTORIES).assert_outcomes(passed=1)
+
+
+def test_a_fixture_that_overrides_ours_may_name_layouts(
+    inside: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture(params=["disk"])
+        def linkmode_layout(linkmode_layout, request):
+            return linkmode_layout, request.param
+        """
+    )
+    pytester.makepyfile(
+        """
+        def test_it(linkmode_layout):
+            layout, named = linkmode_layout
+            assert layout.name == named == "disk"
+        """
+    )
+    inside(*DIRECTORIES).assert_outcomes(passed=1)
+
+
 def test_a_fixture_that_overrides_ours_is_varied_as_ours_is(
     inside: Run, pytester: pytest.Pytester
 ) -> None:

@@ -54,7 +54,22 @@ Entry: TypeAlias = "Directory | File | Symlink"
 KIB = 1024
 NAME_MAX = 255
 
-ODD_NAMES = (
+
+def _spelled(name: str) -> str:
+    """Return how Python spells a name by its locale that has the bytes of this one in UTF-8."""
+    if HERE == "win32":  # where names are text
+        return name
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+def _bytes_of(path: str) -> bytes:
+    """Return the bytes of a path that Python spells by its locale."""
+    if HERE == "win32":
+        return path.encode("utf-8", "surrogateescape")
+    return os.fsencode(path)
+
+
+_ODD_NAMES = (
     "with space",
     " around ",
     "-rf",
@@ -83,6 +98,7 @@ ODD_NAMES = (
     b"\xff\xfe".decode("utf-8", "surrogateescape"),
     "n" * NAME_MAX,
 )
+ODD_NAMES = tuple(_spelled(name) for name in _ODD_NAMES)
 """Names that are legal where it matters and that programs get wrong."""
 
 SIZES = (1, 100, 1000, 2047, 2048, 2049, 3000, 4095, 4096, 4097, 8191, 8192, 65535, 65536, 65537)
@@ -202,9 +218,7 @@ _NO_PRIVILEGE = 1314
 
 def content(row: File) -> bytes:
     """Return the bytes of a file of the tree: its own, and the same every time."""
-    data = bytearray(
-        hashlib.shake_128(row.path.encode("utf-8", "surrogateescape")).digest(row.size)
-    )
+    data = bytearray(hashlib.shake_128(_bytes_of(row.path)).digest(row.size))
     for start, end in row.holes:
         data[start:end] = bytes(end - start)
     return bytes(data)

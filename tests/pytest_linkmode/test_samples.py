@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -45,6 +47,20 @@ def test_it_is_the_same_every_time_whatever_the_umask(tmp_path: pathlib.Path) ->
         sample_tree(second)
     finally:
         os.umask(before)
+    taken = [snapshot(first), snapshot(second)]
+    for each in taken:
+        del each["."]
+    assert changes(taken[0], taken[1], but={"inode"}) == []
+
+
+def test_it_has_the_same_names_and_bytes_whatever_the_locale(tmp_path: pathlib.Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    sample_tree(first)
+    ascii_alone = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = "import sys, pytest_linkmode.samples as s; s.sample_tree(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", command, str(second)], check=True, env={**os.environ, **ascii_alone}
+    )
     taken = [snapshot(first), snapshot(second)]
     for each in taken:
         del each["."]

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import pytest
 
-import linker
 import pytest_linkmode
 from pytest_linkmode import namespaces
 from tests.pytest_linkmode.places import ACROSS, DIRECTORIES
@@ -359,10 +358,9 @@ def test_a_namesake_of_the_linker_beside_tests_is_named_whichever_is_imported_fi
     tests.joinpath("test_it.py").write_text(suite, encoding="utf-8")
     result = outside(*options)
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    ours = os.path.dirname(linker.__file__)
     result.stdout.fnmatch_lines(
         [
-            f"*two modules are called 'linker': {tests / 'linker.py'}, and *brings, {ours}; *",
+            f"*two modules are called 'linker': {tests / 'linker.py'}, and the package *linker; *",
             "*hint: rename the first, *--import-mode=importlib",
         ]
     )
@@ -553,6 +551,8 @@ def test_the_directory_of_a_test_goes_with_it_and_that_of_a_session_stays(
 
 
 @pytest.mark.faked("symlinks")
+
+
 def test_a_test_that_pretends_another_system_is_run_on_this_one(
     outside: Run, pytester: pytest.Pytester
 ) -> None:
@@ -567,11 +567,11 @@ def test_a_test_that_pretends_another_system_is_run_on_this_one(
             monkeypatch.setattr(sys, "platform", request.param)
 
         @pytest.mark.linkmode(modes=["hardlink", "copy"])
-        def test_it(linkmode_layout, link_mode, linkmode_tree, linkmode_linker):
+        def test_it(linkmode_layout, link_mode, linkmode_linker):
             from pytest_linkmode import assert_linked
 
             layout = linkmode_layout
-            linkmode_tree(layout.source)
+            (layout.source / "file").write_bytes(b"x" * 5000)
             linkmode_linker.link(layout.source, layout.target, link_mode)
             assert_linked(layout.source, layout.target, layout.expect(link_mode))
         """

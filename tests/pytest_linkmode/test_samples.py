@@ -67,6 +67,17 @@ def test_it_has_the_same_names_and_bytes_whatever_the_locale(tmp_path: pathlib.P
     assert changes(taken[0], taken[1], but={"inode"}) == []
 
 
+def test_it_has_the_same_names_whatever_system_a_test_pretends(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = [File(name, 1, odd=True) for name in ODD_NAMES]
+    write_tree(tmp_path / "first", odd)
+    for system in ("darwin", "linux", "win32"):
+        monkeypatch.setattr(sys, "platform", system)
+        write_tree(tmp_path / system, odd)
+        assert {*os.listdir(tmp_path / system)} == {*os.listdir(tmp_path / "first")}
+
+
 def test_every_file_and_directory_has_a_time_of_its_own(tmp_path: pathlib.Path) -> None:
     sample_tree(tmp_path / "tree")
     found = snapshot(tmp_path / "tree")

@@ -14,8 +14,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pytest_linkmode import HERE
@@ -200,6 +200,23 @@ def _communicate(
                     return said
                 said_at_end = said
             input, step = None, GRACE  # noqa: A001
+
+
+@contextmanager
+def held_back(signals: Iterable[int]) -> Iterator[Set[int]]:
+    """Hold signals back that this thread is sent, for whoever fetches them; give what was held back
+    before. Systems of POSIX have it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def sent_by_a_process(code: int) -> bool:
+    """Whether the `si_code` of a signal says that a process sent it, and no key (sigaction(2))."""
+    return code <= 0
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -23,6 +23,7 @@ from linker.cli import complain
 from linker.failures import printable
 from pytest_linkmode.commands.words import something
 from pytest_linkmode.errors import LinkmodeError, Unavailable, UsageError
+from pytest_linkmode.processes import held_back, sent_by_a_process
 
 if TYPE_CHECKING:
     from pytest_linkmode.config import Settings
@@ -233,26 +234,22 @@ def _resolved(command: Sequence[str], environment: Mapping[str, str]) -> Sequenc
 def _run_telling(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command where each signal comes with its sender: what processes send is passed on."""
     # From before the command exists until after its end: no signal may find us unprepared.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+    with held_back({*FORWARDED, signal.SIGCHLD}) as before:
 
-    def prepare() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        _die_with_parent()
+        def prepare() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _die_with_parent()
 
-    try:
         # There are no threads here: preexec_fn is safe.
         with subprocess.Popen(command, env=environment, preexec_fn=prepare) as process:
             return _attended(process)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _attended(process: subprocess.Popen[bytes]) -> int:
     """Pass signals, which are blocked, on until the command has ended."""
     while (status := process.poll()) is None:
         caught = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
-        sent_by_a_process = caught.si_code <= 0
-        if caught.si_signo != signal.SIGCHLD and sent_by_a_process:
+        if caught.si_signo != signal.SIGCHLD and sent_by_a_process(caught.si_code):
             process.send_signal(caught.si_signo)
     return status
 
@@ -296,10 +293,6 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
-class _Told(BaseException):
-    """A signal told us to end."""
-
-
 def _with_faults(specs: Sequence[str]) -> Start:
     from pytest_linkmode.faults import FaultRunner
     from pytest_linkmode.faults.spec import parse
@@ -307,22 +300,13 @@ def _with_faults(specs: Sequence[str]) -> Start:
     faults = [parse(spec) for spec in specs]
 
     def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
-        def told(number: int, _frame: FrameType | None) -> None:
-            raise _Told(number)
-
-        handlers = {number: signal.signal(number, told) for number in FORWARDED}
+        runner = FaultRunner(signals=FORWARDED)
         try:
-            runner = FaultRunner()
             done = runner.run(
                 command, faults=faults, env=environment, timeout=None, capture=False, log=()
             )
-        except _Told as ended:
-            return -int(ended.args[0])
         except OSError as error:
             return _not_started(command, error)
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         for escape in done.escapes:
             complain(printable(escape))
         return done.returncode

@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pytest_linkmode.faults.ops import Architecture
@@ -47,10 +48,20 @@ _PIDFD_GETFD = 438
 """The same number on every architecture, as all since 424 (kernel 5.6)."""
 
 
-def signal_descriptor(number: int) -> int:
+_SIGINFO = struct.Struct("=Iii116x")
+"""struct signalfd_siginfo { uint32_t ssi_signo; int32_t ssi_errno; int32_t ssi_code; … }."""
+
+
+def signal_descriptor(numbers: Iterable[int]) -> int:
     """Return a descriptor that can be read while a blocked signal is pending (signalfd(2))."""
-    mask = (ctypes.c_uint64 * 16)(1 << number - 1)  # sigset_t of glibc and musl
+    mask = (ctypes.c_uint64 * 16)(sum(1 << number - 1 for number in numbers))  # glibc's and musl's
     return _checked(_libc.signalfd(-1, mask, _SFD_FLAGS))
+
+
+def fetch_signal(descriptor: int) -> tuple[int, int]:
+    """Take a signal that is pending; return its number and its `si_code`."""
+    number, _, code = _SIGINFO.unpack(os.read(descriptor, _SIGINFO.size))
+    return number, code
 
 
 def fetch_descriptor(process: int, number: int) -> int:

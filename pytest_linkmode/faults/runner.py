@@ -37,7 +37,8 @@ class FaultRunner:
     `budget` bounds sweeps, `replay` narrows them to one case, `subtests` and `say` are where they
     report to, `failures` are the exceptions that make a case fail; see `sweep`. `witness` is told
     of every program that has run. `alone` returns the command line that runs this test and no
-    other, to which the options that replay a case belong.
+    other, to which the options that replay a case belong. `signals` are those that are passed on
+    to a program while it runs, which ends by them or does not.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class FaultRunner:
         zygotes: Zygotes | None = None,
         witness: Callable[[Run], None] | None = None,
         alone: Callable[[], str] = str,
+        signals: Iterable[int] = (),
     ) -> None:
         self._witness = witness
+        self._signals = tuple(signals)
         self.alone = alone
         self.budget = budget
         self.replay = tuple(replay)
@@ -140,7 +143,9 @@ class FaultRunner:
         data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
         with self._pool().borrow() as zygote:
             streams = None if capture else (0, 1, 2)
-            running = Running(zygote, plan, argv, data, streams, serial=serial)
+            running = Running(
+                zygote, plan, argv, data, streams, serial=serial, signals=self._signals
+            )
             run, late = running.run(env, cwd, timeout)
         if self._witness is not None:
             self._witness(run)

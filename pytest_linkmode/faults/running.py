@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +18,7 @@ from pytest_linkmode.faults.looking import SystemCalls
 from pytest_linkmode.faults.plan import Plan
 from pytest_linkmode.faults.spec import Spec, parse
 from pytest_linkmode.faults.support import refusal
+from pytest_linkmode.processes import held_back, sent_by_a_process
 
 if TYPE_CHECKING:
     from pytest_linkmode.faults.channel import Message
@@ -81,7 +82,11 @@ class ProgramTimedOut(LinkmodeError):
 
 
 class Running:
-    """One program under way: its streams, its calls, its end; all in the thread that asked."""
+    """One program under way: its streams, its calls, its end; all in the thread that asked.
+
+    `signals` are those that are passed on to it: what a process sends to the program alone, what a
+    key does to its whole group, as a terminal would, for the program has a session of its own.
+    """
 
     def __init__(
         self,
@@ -92,8 +97,11 @@ class Running:
         streams: Sequence[int] | None,
         *,
         serial: bool,
+        signals: Iterable[int] = (),
     ) -> None:
         self._zygote = zygote
+        self._signals = tuple(signals)
+        self._pending: int | None = None
         self._plan = plan
         self._argv = argv
         self._data = memoryview(data or b"")
@@ -117,8 +125,10 @@ class Running:
         timeout: float | None,
     ) -> tuple[Run, bool]:
         """Return the finished run, and whether it was ended because its time was up."""
-        with self:
+        with held_back(self._signals), self:
             self.begin(env, cwd)
+            if self._signals:
+                self._listen()
             deadline = None if timeout is None else self._began + timeout
             late = not self._watch(deadline)
             return self.finish(), late
@@ -212,6 +222,13 @@ class Running:
         )
         self._poll.register(self._zygote.channel, select.POLLIN)
 
+    def _listen(self) -> None:
+        from pytest_linkmode.faults import abi  # of Linux
+
+        self._pending = abi.signal_descriptor(self._signals)
+        self._open.enter_context(_Descriptor(self._pending))
+        self._poll.register(self._pending, select.POLLIN)
+
     def _watch(self, deadline: float | None) -> bool:
         """Go on until the program has ended; return False if its time was up before."""
         while not self.over:
@@ -237,8 +254,18 @@ class Running:
                 del self._output[descriptor]
         elif descriptor == self._zygote.channel.fileno():
             self._hear()
+        elif descriptor == self._pending:
+            self._pass_on(descriptor)
         else:
             self._feed(descriptor, event)
+
+    def _pass_on(self, pending: int) -> None:
+        """Have the zygote, the program's parent, send it a signal that has come."""
+        from pytest_linkmode.faults import abi  # of Linux
+
+        number, code = abi.fetch_signal(pending)
+        group = not sent_by_a_process(code)
+        self._zygote.channel.send({"do": "signal", "signal": number, "group": group})
 
     def _heed(self, supervisor: Supervisor) -> bool:
         """Answer the calls that wait; return False once the last thread has gone."""

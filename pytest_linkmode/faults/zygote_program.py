@@ -36,6 +36,14 @@ _SIGNALS_OF_PYTHON = ("SIGPIPE", "SIGXFSZ")
 """What the interpreter ignores and a program must not inherit as ignored."""
 
 
+def _send(main: int, number: int) -> None:
+    """Send a signal to a main process, which was not reaped, and to its group."""
+    try:
+        os.killpg(main, number)
+    except ProcessLookupError:
+        os.kill(main, number)  # it had not come as far as its own session
+
+
 class _Watching:
     """The run without a tracer: its main process, seen from its parent."""
 
@@ -58,10 +66,7 @@ class _Watching:
 
     def end(self) -> None:
         """End the main process and everything that it started, and reap it all."""
-        try:
-            os.killpg(self.main, signal.SIGKILL)
-        except ProcessLookupError:
-            os.kill(self.main, signal.SIGKILL)  # it had not come as far as its own session
+        _send(self.main, signal.SIGKILL)
         _, raw = os.waitpid(self.main, 0)
         if self.status is None:
             self.status = os.waitstatus_to_exitcode(raw)
@@ -181,6 +186,8 @@ def _become(
             os._exit(127)
         for name in _SIGNALS_OF_PYTHON:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # as after the exec: it may come before
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
@@ -278,19 +285,30 @@ def _serve(channel: Channel, children: int) -> None:
             if run.status is not None and not told:
                 told = True
                 channel.send({"is": "exited"})
+            if channel.pending and _told_to_end(channel, run):
+                return  # it came along with what was received before
             events = ready.poll(from_patience if run.waiting else None)
             if not events:
                 run.overdue()
             for descriptor, _ in events:
                 if descriptor == children:
                     os.read(children, 4096)
-                else:
-                    channel.receive()
+                elif _told_to_end(channel, run):
                     return
     finally:
         run.end()
         if not sys.exc_info()[0]:
             channel.send({"is": "ended", "status": run.status, **run.report()})
+
+
+def _told_to_end(channel: Channel, run: _Watching | _Tracing) -> bool:
+    """Do what one message asks for; return whether it is the end of the run."""
+    message = channel.receive()
+    if message["do"] == "end":
+        return True
+    if run.status is None:
+        (_send if message["group"] else os.kill)(run.main, message["signal"])
+    return False
 
 
 def main() -> None:
@@ -301,7 +319,7 @@ def main() -> None:
     abi.prctl(abi.PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
-    children = abi.signal_descriptor(signal.SIGCHLD)
+    children = abi.signal_descriptor((signal.SIGCHLD,))
     gc.disable()  # a collection would copy every page that is shared with a child
     gc.freeze()
     try:

@@ -96,15 +96,30 @@ def test_a_command_that_a_signal_ends_is_seen_to_end_by_it(environment: dict[str
         run(environment, "sh", "-c", f"kill -{int(number)} $$", status=-number)
 
 
+FAULTS = {"plain": (), "watched": ("--fault=hardlink:EIO",), "traced": ("--fault=copy:SHORT",)}
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Give the options of a command without faults, and of one that is watched or traced."""
+    from pytest_linkmode.faults.support import unavailable
+
+    options = FAULTS[request.param]
+    refused = unavailable() if options else None
+    if refused is not None:
+        pytest.skip(str(refused))
+    return options
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_reaches_the_command_which_decides(
-    environment: dict[str, str], number: signal.Signals
+    environment: dict[str, str], fault: tuple[str, ...], number: signal.Signals
 ) -> None:
     script = (
         f"trap 'echo caught; exit 9' {number.name[3:]}; echo ready; while :; do sleep 0.05; done"
     )
     with subprocess.Popen(
-        (*COMMAND, "run", "--", "bash", "-c", script),
+        (*COMMAND, "run", *fault, "--", "bash", "-c", script),
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -146,6 +161,52 @@ def test_a_key_reaches_the_command_once_and_what_a_process_sends_is_passed_on(
     assert process.returncode == 9
 
 
+PRESSING = """
+import fcntl, os, signal, subprocess, sys, termios
+ours, theirs = os.openpty()
+def begin():
+    os.setsid()
+    fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+with subprocess.Popen(sys.argv[1:], stdin=theirs, stdout=subprocess.PIPE, preexec_fn=begin) as run:
+    assert run.stdout.readline() == b"ready\\n"
+    os.write(ours, b"\\x03")
+    print(sorted(run.stdout.read().split()))
+sys.exit(run.returncode)
+"""
+"""Runs a command on a terminal of its own and presses Ctrl-C."""
+
+GROUP = """
+import os, signal, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+child = os.fork()
+name = "child" if child == 0 else "parent"
+signal.signal(signal.SIGINT, lambda *_: (os.write(1, f"{name}\\n".encode()), os._exit(9)))
+if child == 0:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+    os.write(1, b"ready\\n")
+    while True:
+        time.sleep(0.05)
+os.waitpid(child, 0)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+"""
+"""Two processes, both of which say that a key was pressed; the second is still there then."""
+
+
+def test_a_key_reaches_all_that_the_command_has_started(
+    environment: dict[str, str], fault: tuple[str, ...]
+) -> None:
+    command = (*COMMAND, "run", *fault, "--", sys.executable, "-c", GROUP)
+    done = subprocess.run(
+        (sys.executable, "-c", PRESSING, *command),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (9, "[b'child', b'parent']\n"), done.stderr
+
+
 @pytest.mark.parametrize("system", LACKING)
 def test_where_nobody_says_who_sent_a_signal_a_command_ends_as_anywhere(
     environment: dict[str, str], tmp_path: pathlib.Path, system: str
@@ -161,12 +222,12 @@ def test_where_nobody_says_who_sent_a_signal_a_command_ends_as_anywhere(
 
 @pytest.mark.parametrize("system", ["", "macOS"])
 def test_what_we_were_told_to_ignore_the_command_ignores(
-    environment: dict[str, str], system: str
+    environment: dict[str, str], fault: tuple[str, ...], system: str
 ) -> None:
     code = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
     ignoring = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
     said = subprocess.run(
-        (*ignoring, *command_on(system), "run", "--", sys.executable, "-c", code),
+        (*ignoring, *command_on(system), "run", *fault, "--", sys.executable, "-c", code),
         env=environment,
         stdout=subprocess.PIPE,
         text=True,

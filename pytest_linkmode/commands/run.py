@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from types import FrameType
@@ -27,6 +27,8 @@ from pytest_linkmode.processes import held_back, sent_by_a_process
 
 if TYPE_CHECKING:
     from pytest_linkmode.config import Settings
+    from pytest_linkmode.faults.running import Run
+    from pytest_linkmode.faults.spec import Spec
     from pytest_linkmode.layouts import Workshop
 
 OURS = 125
@@ -300,18 +302,26 @@ def _with_faults(specs: Sequence[str]) -> Start:
     faults = [parse(spec) for spec in specs]
 
     def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
-        runner = FaultRunner(signals=FORWARDED)
+        runner = FaultRunner(signals=FORWARDED, thorough=True)
         try:
             done = runner.run(
                 command, faults=faults, env=environment, timeout=None, capture=False, log=()
             )
         except OSError as error:
             return _not_started(command, error)
-        for escape in done.escapes:
-            complain(printable(escape))
+        for line in (*done.escapes, *_missed(done, faults)):
+            complain(printable(line))
         return done.returncode
 
     return start
+
+
+def _missed(done: Run, faults: Iterable[Spec]) -> Iterator[str]:
+    """Yield a line for each fault that hit nothing: what was to be seen was not."""
+    for fault in dict.fromkeys(faults):
+        if fault not in done.fired:
+            count = done.counts[fault.op]
+            yield f"--fault {fault}: met no call (calls: {count} {fault.op})"
 
 
 def _end_by(number: int) -> None:

@@ -16,6 +16,7 @@ class Plan:
 
     `results` says that the results of calls are needed: only a tracer sees them. Without `locks`
     a file lock is answered with success and not taken, as on a filesystem that has none.
+    `thorough` leaves no fault to the filter, so that each call that it hits is seen.
     """
 
     faults: tuple[Spec, ...]
@@ -23,6 +24,7 @@ class Plan:
     arch: Architecture
     results: bool = False
     locks: bool = True
+    thorough: bool = False
     static: Mapping[Way, int] = field(init=False)
     watched: tuple[Way, ...] = field(init=False)
 
@@ -31,7 +33,7 @@ class Plan:
         static: dict[Way, int] = {}
         for way in ways(OPS, self.arch):
             errors = [_static(each, way) for each in self.faults if _concerns(each, way)]
-            if way.op in self.log or None in errors:
+            if way.op in self.log or None in errors or (self.thorough and errors):
                 watched[way] = None
             elif errors and errors[0] is not None:
                 static[way] = bpf.refuse(errors[0])

@@ -38,7 +38,8 @@ class FaultRunner:
     report to, `failures` are the exceptions that make a case fail; see `sweep`. `witness` is told
     of every program that has run. `alone` returns the command line that runs this test and no
     other, to which the options that replay a case belong. `signals` are those that are passed on
-    to a program while it runs, which ends by them or does not.
+    to a program while it runs, which ends by them or does not. A `thorough` one leaves no fault to
+    the kernel, so that `Run.fired` and `Run.escapes` tell of all.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class FaultRunner:
         witness: Callable[[Run], None] | None = None,
         alone: Callable[[], str] = str,
         signals: Iterable[int] = (),
+        thorough: bool = False,
     ) -> None:
         self._witness = witness
+        self._thorough = thorough
         self._signals = tuple(signals)
         self.alone = alone
         self.budget = budget
@@ -139,7 +142,7 @@ class FaultRunner:
             # What came of calls is part of what is witnessed.
             logged |= WITNESSED
             results = True
-        plan = Plan(specs, logged, arch, results or serial)
+        plan = Plan(specs, logged, arch, results or serial, thorough=self._thorough)
         data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
         with self._pool().borrow() as zygote:
             streams = None if capture else (0, 1, 2)

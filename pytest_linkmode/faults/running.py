@@ -215,6 +215,7 @@ class Running:
                 "trace": plan.traced,
                 "faults": [str(fault) for fault in plan.faults],
                 "log": sorted(plan.log),
+                "thorough": plan.thorough,
                 "serial": self._serial,
                 "patience": PATIENCE,
             },

@@ -245,7 +245,8 @@ def _start(request: Message, streams: list[int], channel: Channel) -> _Watching 
     from pytest_linkmode.faults.trace import Tracer
 
     arch = ARCHITECTURES[request["arch"]]
-    plan = Plan(parse_all(request["faults"]), frozenset(request["log"]), arch, results=True)
+    faults, log = parse_all(request["faults"]), frozenset(request["log"])
+    plan = Plan(faults, log, arch, results=True, thorough=request["thorough"])
     judge = SystemCalls(plan)
     tracer = Tracer(judge, arch, serial=request["serial"])
     gate, release = os.pipe()

@@ -41,6 +41,9 @@ HIDDEN = "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0);"  # PR_SET_DUMP
 program[-1] = HIDDEN + LINK
 hidden = runner.run(program, faults=["hardlink:EMLINK:path=*/b"])
 assert any("not dumpable" in escape for escape in hidden.escapes), hidden
+unread = runner.run(program, faults=["hardlink:EMLINK:nth=1"], log=())
+assert "Errno 31" in unread.stderr
+assert [call.paths for call in unread.calls] == [()]
 print("all of it")
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_linkmode.faults import FaultRunner
+from pytest_linkmode.faults import Fault, FaultRunner
 from pytest_linkmode.faults.ops import AARCH64, WAYS, Way, architecture
 
 STRANGE = "EXFULL"
@@ -116,6 +116,19 @@ def test_what_nobody_could_see_is_closed_and_reported(
         (escape,) = run.escapes
         assert said in escape
         assert "ENOSYS" in escape
+
+
+def test_a_thorough_runner_leaves_nothing_to_the_filter(
+    faultable: None, calls: str, place: pathlib.Path
+) -> None:
+    thorough, fault = FaultRunner(thorough=True), Fault("hardlink", "EIO")
+    for keywords in MECHANISMS.values():
+        run = thorough.run([calls, "linkat"], cwd=place, faults=[fault], **{**keywords, "log": ()})
+        assert run.stdout == f"-1 {errno.EIO}\n"
+        assert run.fired == {fault: 1}
+        closed = thorough.run([calls, "io_uring_setup"], faults=[fault], **{**keywords, "log": ()})
+        assert closed.fired == {}
+        assert "io_uring_setup" in closed.escapes[0]
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -99,16 +99,22 @@ def test_a_command_that_a_signal_ends_is_seen_to_end_by_it(environment: dict[str
 FAULTS = {"plain": (), "watched": ("--fault=hardlink:EIO",), "traced": ("--fault=copy:SHORT",)}
 
 
+@pytest.fixture
+def faultable() -> None:
+    """Skip where programs cannot be run with faults."""
+    from pytest_linkmode.faults.support import unavailable
+
+    refused = unavailable()
+    if refused is not None:
+        pytest.skip(str(refused))
+
+
 @pytest.fixture(params=FAULTS)
 def fault(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """Give the options of a command without faults, and of one that is watched or traced."""
-    from pytest_linkmode.faults.support import unavailable
-
-    options = FAULTS[request.param]
-    refused = unavailable() if options else None
-    if refused is not None:
-        pytest.skip(str(refused))
-    return options
+    if FAULTS[request.param]:
+        request.getfixturevalue("faultable")
+    return FAULTS[request.param]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
@@ -292,13 +298,8 @@ def test_what_cannot_be_had_ends_it_before_the_command_unless_it_may_be_missing(
 
 
 def test_calls_of_the_command_fail_as_told(
-    environment: dict[str, str], tmp_path: pathlib.Path
+    faultable: None, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-    from pytest_linkmode.faults.support import unavailable
-
-    refused = unavailable()
-    if refused is not None:
-        pytest.skip(str(refused))
     (tmp_path / "a").touch()
     command = ("ln", str(tmp_path / "a"), str(tmp_path / "b"))
     said = run(environment, "--fault=hardlink:EMLINK", "--", *command, status=1)
@@ -306,6 +307,34 @@ def test_calls_of_the_command_fail_as_told(
     run(environment, "--", *command)
     run(environment, "--fault=hardlink:EMLINK", "--", "no-such-command", status=127)
     run(environment, "--fault=hardlink:ENOTHING", "--", "true", status=2)
+
+
+@pytest.mark.parametrize(
+    "missed",
+    ["hardlink:EIO:path=*/nomatch", "hardlink:EIO:nth=50", "symlink:EIO", "unlink:kill-after"],
+)
+def test_a_fault_that_meets_no_call_is_told(
+    faultable: None, environment: dict[str, str], tmp_path: pathlib.Path, missed: str
+) -> None:
+    (tmp_path / "a").touch()
+    command = ("ln", str(tmp_path / "a"), str(tmp_path / "b"))
+    faults = (f"--fault={missed}", f"--fault={missed}", "--fault=hardlink:EMLINK")
+    said = run(environment, *faults, "--", *command, status=1)
+    count = 1 if missed.startswith("hardlink") else 0
+    op = missed.partition(":")[0]
+    told = [line for line in said.stderr.splitlines() if "met no call" in line]
+    assert told == [f"--fault {missed}: met no call (calls: {count} {op})"]
+
+
+@pytest.mark.parametrize("fault", ["hardlink:EIO", "hardlink:EIO:nth=1", "hardlink:kill-after"])
+def test_what_was_closed_to_the_command_is_told(
+    faultable: None, environment: dict[str, str], fault: str
+) -> None:
+    io_uring_setup = "import ctypes; print(ctypes.CDLL(None).syscall(425, 1, None))"
+    said = run(environment, f"--fault={fault}", "--", sys.executable, "-c", io_uring_setup)
+    assert said.stdout == "-1\n"
+    assert "io_uring_setup" in said.stderr
+    assert "answered with ENOSYS" in said.stderr
 
 
 def test_an_ordinary_user_has_a_namespace_for_a_pytest_that_starts_threads(

@@ -190,6 +190,10 @@ class Trial:
     failures: list[Failure] = field(default_factory=list)
     said: dict[str, None] = field(default_factory=dict)
     """What its sweeps and explorations came to, a line each."""
+    met: set[str] = field(default_factory=set)
+    """The faults that a sweep of it replayed, and that hit a call there."""
+    missed: set[str] = field(default_factory=set)
+    """Those that hit none."""
     phases: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     xfail: bool = False
@@ -267,6 +271,8 @@ class Ledger:
         seconds: float = 0.0,
         failure: Failure | None = None,
         said: Iterable[str] = (),
+        met: Iterable[str] = (),
+        missed: Iterable[str] = (),
     ) -> None:
         """Enter the report of one phase of one test, as it ran in `process`.
 
@@ -284,6 +290,8 @@ class Ledger:
         if data is not None:
             trial.learn(data)
         trial.said.update(dict.fromkeys(said))
+        trial.met.update(met)
+        trial.missed.update(missed)
         if failure is not None and len(trial.failures) < FAILURES_KEPT:
             trial.failures.append(failure)
         if when == "subtest":

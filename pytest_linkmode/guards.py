@@ -78,6 +78,12 @@ def _not_replayed(settings: Settings, ledger: Ledger) -> Iterator[str]:
             f"{asked}: no test that ran sweeps or explores, so nothing was replayed "
             f"({happened(ledger)}); name the test beside it, as the failure does"
         )
+    missed: set[str] = set().union(*(trial.missed for trial in ledger))
+    for line in sorted(missed.difference(*(trial.met for trial in ledger))):
+        yield (
+            f"--linkmode-fault={line}: met no call, so nothing was replayed; the program makes "
+            "other calls than when it was printed, or another test's does: sweep without it"
+        )
 
 
 def happened(ledger: Ledger) -> str:

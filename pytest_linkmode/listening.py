@@ -101,19 +101,23 @@ def enter(report: pytest.TestReport, ledger: Ledger) -> None:
         reason=reason.removeprefix("Skipped: "),
         seconds=0.0 if kind == "subtest" else report.duration,
         failure=failure,
-        said=list(_summaries(report.user_properties)),
+        said=list(_properties(report, *SUMMARIES)),
+        met=list(_properties(report, MET)),
+        missed=list(_properties(report, MISSED)),
     )
 
 
-def _summaries(properties: Iterable[object]) -> Iterator[str]:
-    """Yield what sweeps and explorations say, among properties that may be of any shape."""
-    for found in properties:
-        if isinstance(found, (tuple, list)) and len(found) == 2 and found[0] in SUMMARIES:
+def _properties(report: pytest.TestReport, *names: str) -> Iterator[str]:
+    """Yield what ours have noted under these names; of others there may be anything."""
+    for found in report.user_properties:
+        if isinstance(found, (tuple, list)) and len(found) == 2 and found[0] in names:
             yield str(found[1])
 
 
 SUMMARIES = ("linkmode_sweep", "linkmode_exploration")
 """The properties of a test by which its sweeps and explorations say what they came to."""
+MET, MISSED = "linkmode_met", "linkmode_missed"
+"""Those by which its sweeps say what of the faults became that they replayed."""
 
 _WORD = r"""(?:'[^']*'|"'"|[\w@%+=:,./-])+"""
 """A word as `shlex.quote` writes it: it ends where anything else follows, such as a quote."""

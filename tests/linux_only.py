@@ -355,6 +355,8 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pytest_linkmode/faults/test_pytest_faults.py": {
         PROGRAMS: (
             "test_a_budget_is_said",
+            "test_a_case_that_no_sweep_meets_any_more_fails_the_run",
+            "test_a_program_that_fails_by_itself_is_told",
             "test_a_quiet_run_says_what_was_not_run_and_prints_no_empty_section",
             "test_a_sweep_that_was_left_is_said_in_a_quiet_run_too",
             "test_a_failing_case_is_one_subtest_and_the_rest_one_line",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PROPERTY = "linkmode_sweep"
 """The name under which the line of a sweep, or of an exploration, travels with the report of its
 test, from workers too."""
+MET, MISSED = "linkmode_met", "linkmode_missed"
+"""The names under which a fault does that was replayed, as it hit a call or none."""
 
 
 @contextmanager
@@ -51,6 +53,7 @@ def faults_of(
         replay=parse_all(replay),
         subtests=_subtests(request),
         say=saying(request),
+        replayed=_replayed(request),
         failures=(Exception, pytest.fail.Exception),
         witness=witness,
         alone=alone,
@@ -66,6 +69,15 @@ def saying(request: pytest.FixtureRequest) -> Callable[[str], None]:
         request.node.user_properties.append((PROPERTY, line))
 
     return say
+
+
+def _replayed(request: pytest.FixtureRequest) -> Callable[[str, bool], None]:
+    """Return what has the run know whether a replayed fault hit a call."""
+
+    def replayed(line: str, met: bool) -> None:  # noqa: FBT001  # called by position
+        request.node.user_properties.append((MET if met else MISSED, line))
+
+    return replayed
 
 
 def _subtests(request: pytest.FixtureRequest) -> Any:

@@ -35,8 +35,9 @@ class FaultRunner:
     """Runs programs with faults, and sweeps over all of them. The fixture `linkmode_faults`.
 
     `budget` bounds sweeps, `replay` narrows them to one case, `subtests` and `say` are where they
-    report to, `failures` are the exceptions that make a case fail; see `sweep`. `witness` is told
-    of every program that has run. `alone` returns the command line that runs this test and no
+    report to, `replayed` is told of each line of `replay` whether it hit a call, `failures` are the
+    exceptions that make a case fail; see `sweep`. `witness` is told of every program that has run.
+    `alone` returns the command line that runs this test and no
     other, to which the options that replay a case belong. `signals` are those that are passed on
     to a program while it runs, which ends by them or does not. A `thorough` one leaves no fault to
     the kernel, so that `Run.fired` and `Run.escapes` tell of all.
@@ -49,6 +50,7 @@ class FaultRunner:
         replay: Sequence[Spec] = (),
         subtests: SubTests | None = None,
         say: Callable[[str], None] | None = None,
+        replayed: Callable[[str, bool], None] | None = None,
         failures: tuple[type[BaseException], ...] = (Exception,),
         zygotes: Zygotes | None = None,
         witness: Callable[[Run], None] | None = None,
@@ -64,6 +66,7 @@ class FaultRunner:
         self.replay = tuple(replay)
         self._subtests = subtests
         self._say = say
+        self._replayed = replayed
         self._failures = failures
         self._zygotes = zygotes
         self._reports: list[Report] = []
@@ -233,6 +236,9 @@ class FaultRunner:
         finally:
             if self._say is not None:
                 self._say(str(sweep.report))
+            if self._replayed is not None:
+                for line, met in sweep.report.replayed.items():
+                    self._replayed(line, met)
         self.close()
 
     def close(self) -> None:

@@ -17,11 +17,13 @@ from functools import cached_property
 from types import TracebackType
 from typing import Protocol
 
+from linker.failures import printable
 from pytest_linkmode.errors import LinkmodeError, UsageError
 from pytest_linkmode.faults.fresh import Fresh
 from pytest_linkmode.faults.log import Call
 from pytest_linkmode.faults.running import Command, ProgramTimedOut, Run
 from pytest_linkmode.faults.spec import EFFECTS, MET, OPS, Fault, Kill, Spec, matcher
+from pytest_linkmode.processes import ended
 
 SHOWN = 10
 """How many failed cases are shown in full where there are no subtests to show them."""
@@ -44,6 +46,8 @@ class Report:
 
     `total` cases there were, `chosen` of them were within the budget; `unreached` are those whose
     fault hit no call, because the program made fewer of them than when they were counted.
+    `replayed` says of each line that was to be replayed whether it hit one. `failing` is how the
+    program ended without a fault, where that was a failure.
     """
 
     name: str
@@ -54,6 +58,8 @@ class Report:
     failed: list[tuple[Case, BaseException]] = field(default_factory=list)
     reported: int = 0
     calls: Mapping[str, int] = field(default_factory=dict)
+    replayed: Mapping[str, bool] = field(default_factory=dict)
+    failing: str = ""
 
     def __str__(self) -> str:
         counted = ", ".join(f"{count} {op}" for op, count in self.calls.items() if count)
@@ -70,6 +76,8 @@ class Report:
             )
         if self.ran < self.chosen:
             text += f"; left after {self.ran} of {self.chosen}"
+        if self.failing:
+            text += f"; without a fault it failed: {self.failing}"
         return text
 
 
@@ -121,7 +129,8 @@ class Case:
         if not self.faults:
             return "no fault"
         what = " and ".join(str(fault) for fault in self.faults)
-        return f"{what} at {self.hit.path}" if self.hit is not None else f"{what}, not reached"
+        where = f" at {self.hit.path}" if self.hit is not None else ", not reached"
+        return printable(what + where)
 
 
 def cases(
@@ -260,6 +269,7 @@ class Sweep:
                 yield from self._case(self._narrowed())
                 return
             first = self._once(())
+            self.report.failing = _failing(first)
             self._calls = first.calls
             found = cases(
                 self._calls, self._ops, self._errors, kills=self._kills, below=self._below
@@ -309,6 +319,11 @@ class Sweep:
         yield self._finished(faults, run)
 
     def _finished(self, faults: tuple[Spec, ...], run: Run) -> Case:
+        if self._replay:
+            self.report.replayed = {
+                str(given): meant in run.fired
+                for given, meant in zip(self._replay, faults, strict=True)
+            }
         return Case(faults, run, self._over, self._calls)
 
     def _over(self, case: Case, error: BaseException | None) -> bool:
@@ -331,6 +346,13 @@ def _name(command: Command) -> str:
     if callable(command):
         return str(getattr(command, "__name__", type(command).__name__))
     return os.path.basename(command[0])
+
+
+def _failing(run: Run) -> str:
+    """Return in words how a program failed by itself, nothing if it did not."""
+    if run.error is not None:
+        return type(run.error).__name__
+    return ended(run.returncode) if run.returncode else ""
 
 
 def _fail(subtests: SubTests, name: str, error: BaseException) -> None:

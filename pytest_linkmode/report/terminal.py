@@ -51,8 +51,9 @@ UNREAD = "no edges: what a program calls is read with --linkmode-policy=NAME (su
 """What is said in place of the edges where the linker is a program, and no policy was named."""
 
 
-UNFINISHED = ("not run", "not all", "left after")
-"""What stands in the line of a sweep or an exploration of which not everything was run."""
+UNFINISHED = ("not run", "not all", "left after", "met no call", "without a fault it failed")
+"""What stands in the line of a sweep or an exploration that shows less than it seems to: not
+everything was run, or was reached, or what was run fails by itself."""
 
 
 class Style(NamedTuple):

@@ -150,6 +150,18 @@ def test_a_case_that_nothing_replays_is_not_mended(settings: Settings) -> None:
     assert sentences(settings, ledger) == ()
 
 
+def test_a_replayed_fault_that_met_no_call_in_any_sweep_is_not_met() -> None:
+    lines = ("mkdir:EIO:nth=7", "copy:EIO")
+    settings = Settings(fault=lines, origins={"fault": "command line"})
+    ledger = ledger_of()
+    ledger.add("test_it", "teardown", "passed", said=["a", "b"], met=lines[1:], missed=lines)
+    (sentence,) = sentences(settings, ledger)
+    assert sentence.startswith("--linkmode-fault=mkdir:EIO:nth=7: met no call, so nothing")
+    ledger.add("test_other", "setup", "passed", data=Recorder("btrfs", "clone").plain())
+    ledger.add("test_other", "teardown", "passed", said=["c"], met=lines[:1])
+    assert sentences(settings, ledger) == ()
+
+
 def test_a_directory_in_the_environment_asks_for_nothing() -> None:
     settings = Settings(dirs={"btrfs": "/b"}, origins={"dir": "environment"})
     assert sentences(settings, ledger_of(outcome="skipped")) == ()

@@ -76,6 +76,40 @@ def test_one_case_is_replayed_as_it_was_printed(project: pytest.Pytester) -> Non
     other = "--linkmode-fault=symlink:EPERM:nth=1:path=*/c"
     result = project.runpytest_subprocess("-p", "no:cacheprovider", "-k", "sweep", other)
     result.assert_outcomes(passed=1, deselected=1)
+    assert result.ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["here", "worker"])
+def test_a_case_that_no_sweep_meets_any_more_fails_the_run(
+    project: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    pytest.importorskip("xdist")
+    missed = "--linkmode-fault=symlink:EPERM:nth=1:path=*/z"
+    quiet = ("-p", "no:cacheprovider", "-q", *workers)
+    result = project.runpytest_subprocess(*quiet, missed)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["test_sweep: swept 1 cases of *: 0 failed, 1 met no call"])
+    result.stdout.fnmatch_lines([f"*{missed}: met no call, so nothing was replayed*"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    # Another sweep of the run has such a call.
+    more = TEST.replace("abc", "xyz").replace("def test_", "def test_more_")
+    project.makepyfile(test_more=more)
+    result = project.runpytest_subprocess(*quiet, missed)
+    result.stdout.no_fnmatch_line("*nothing was replayed*")
+    assert result.ret == pytest.ExitCode.OK
+
+
+def test_a_program_that_fails_by_itself_is_told(pytester: pytest.Pytester, faultable: None) -> None:
+    pytester.makepyfile("""
+        def test_sweep(linkmode_faults, tmp_path):
+            command = ["sh", "-c", f"mkdir {tmp_path}/q; exit 3"]
+            for case in linkmode_faults.sweep(command, ops=("mkdir",), target=tmp_path):
+                with case:
+                    assert case.run.returncode
+    """)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-q")
+    line = "test_sweep: swept *: 0 failed; without a fault it failed: exit status 3"
+    result.stdout.fnmatch_lines([line])
 
 
 PLACED = """

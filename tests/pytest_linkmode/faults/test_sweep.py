@@ -7,7 +7,7 @@ import pathlib
 import shlex
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -563,3 +563,34 @@ def test_a_case_reads_like_what_was_done(
     assert str(cases[0]) == "no fault"
     assert cases[0].replay == ""
     assert str(cases[1]) == f"hardlink:EIO:nth=1 at {target}/one"
+
+
+def test_a_case_is_named_on_one_line_whatever_its_path(
+    faultable: None, target: pathlib.Path
+) -> None:
+    command = ["mkdir", str(target / "two\nlines")]
+    for replay in ([], [parse("mkdir:EIO:path=*/two\nlines")]):
+        runner = FaultRunner(replay=replay)
+        case = list(runner.sweep(command, ops=("mkdir",), errors=("EIO",), target=target))[-1]
+        assert str(case).endswith(f" at {target}/two\\nlines")
+        assert "\n" not in str(case)
+
+
+def test_how_a_program_fails_by_itself_is_said(faultable: None, target: pathlib.Path) -> None:
+    def fails() -> None:
+        (target / "q").mkdir()
+        raise KeyError
+
+    ends: dict[str | Callable[[], object], str] = {
+        "exit 3": "exit status 3",
+        "kill -9 $$": "killed by signal 9",
+        "exit 0": "",
+        fails: "KeyError",
+    }
+    for end, how in ends.items():
+        said: list[str] = []
+        runner = FaultRunner(say=said.append)
+        command = ["sh", "-c", f"mkdir {target}/q; {end}"] if isinstance(end, str) else end
+        list(runner.sweep(command, ops=("mkdir",), errors=("EIO",), kills=False, target=target))
+        (line,) = said
+        assert line.partition("; without a fault it failed: ")[2] == how

@@ -113,11 +113,11 @@ class _Where:
 
     def _check(self, nth: int | None) -> None:
         if self.op not in OPS and self.op not in WITHIN:
-            close = difflib.get_close_matches(self.op, OPS, n=1)
+            meant = _meant(self.op)
             raise UsageError(
                 f"unknown op {self.op!r} of a fault",
                 why=f"ops are {', '.join(OPS)}",
-                hint=f"did you mean {close[0]!r}?" if close else _HINT,
+                hint=f"did you mean {meant!r}?" if meant else _HINT,
             )
         if nth is not None and nth < 1:
             raise UsageError(f"nth={nth} of a fault", why="calls are counted from 1", hint=_HINT)
@@ -269,6 +269,21 @@ def matcher(path: str | None, below: str | None) -> Matcher:
 Spec = Fault | Kill
 
 _HINT = "as in clone:EOPNOTSUPP:nth=3, copy:SHORT or rename:kill-after:path=*/RECORD"
+
+
+def _meant(word: str) -> str:
+    """Return the op that a word may stand for: the one that a system call of that name does, as
+    ``link`` and ``rmdir``, or the one that is spelled most like it; empty if there is none.
+    """
+    from pytest_linkmode.faults.ops import WAYS  # only where somebody has mistaken a word
+
+    if word == "reflink":
+        return "clone"
+    for way in WAYS:
+        if way.call == word:
+            return way.op
+    return next(iter(difflib.get_close_matches(word, OPS, n=1)), "")
+
 
 _KILLS: dict[str, When] = {"kill-before": "before", "kill-after": "after"}
 

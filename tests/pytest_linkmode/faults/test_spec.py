@@ -56,6 +56,11 @@ def test_a_line_reads_as(line: str, fault: Fault | Kill) -> None:
     [
         ("clone", "an op and an error"),
         ("klone:EIO", "did you mean 'clone'"),
+        ("reflink:EXDEV", "did you mean 'clone'"),
+        ("link:EXDEV", "did you mean 'hardlink'"),
+        ("rmdir:EBUSY", "did you mean 'unlink'"),
+        ("copy_file_range:EIO", "did you mean 'copy'"),
+        ("nonsense:EIO", "hint: as in clone"),
         ("clone:EOPNOTSUP", "did you mean 'EOPNOTSUPP'"),
         ("clone:EIO:nth=0", "counted from 1"),
         ("clone:EIO:nth=one", "no whole number"),

@@ -53,7 +53,7 @@ class Explored:
     at which of the actors' calls others could come between (empty: at all).
 
     `unseen` are actors of which no operation was seen: they may be elsewhere, or act by ways that
-    are not looked at.
+    are not looked at. `misfit` says why the actors do not have the schedule to be replayed.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Explored:
     note: str = ""
     turns: str = ""
     unseen: frozenset[str] = frozenset()
+    misfit: str = ""
 
     @property
     def complete(self) -> bool:
@@ -72,6 +73,8 @@ class Explored:
     def __str__(self) -> str:
         counts, name = self.counts, f" of {self.name}" if self.name else ""
         note = f" ({self.note})" if self.note else ""
+        if self.misfit:
+            return f"did not replay the schedule {self.replayed}{name}{note}: {self.misfit}"
         if self.replayed:
             return f"replayed the schedule {self.replayed}{name}{note}; no other was run"
         said = f"explored {counts.ran} schedule{'s' * (counts.ran != 1)}{name}{note}"
@@ -287,7 +290,7 @@ class Interleaver:
         replay = self._replayed(name)
         if replay is not None:
             explored.replayed = replay
-            visit(follow(world, replay))
+            visit(self._followed(world, explored))
         elif prunes and preemptions is None:
             explored.counts = Search(world, budget=budget).run(visit)
         else:
@@ -300,6 +303,15 @@ class Interleaver:
             raise self._failure(world, places, explored, check, *failed[0], prunes=prunes)
         self._tell(explored)
         return explored
+
+    def _followed(self, world: World, explored: Explored) -> Execution:
+        """Run the schedule to replay, and tell of it too if the actors do not have it."""
+        try:
+            return follow(world, explored.replayed)
+        except UsageError as error:
+            explored.misfit = error.why
+            self._tell(explored)
+            raise
 
     def _replayed(self, name: str) -> str | None:
         """Return the schedule to run instead of all, if it is meant for this exploration."""

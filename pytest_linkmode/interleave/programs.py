@@ -242,15 +242,18 @@ class Programs:
                 hint="with locks=False their file locks do not hold them; for those that sleep"
                 " longer there is patience=",
             )
+        held = any(program.held for program in turns.programs.values())
+        may = frozenset(able | turns.waiting if held else able)
         if planned is not None:
             actor = planned
-            if actor not in able | turns.waiting:
-                raise _diverged(f"{self.actors[actor]} could not have turn {place}")
+            if actor in execution.ended:
+                raise _diverged(execution.end_of(actor))
+            if actor not in may:
+                raise _diverged(f"{self.actors[actor]} could not have turn {place + 1}")
         else:
             last = execution.events[-1].actor if place else -1
             actor = last if last in able else min(able)
-        held = any(program.held for program in turns.programs.values())
-        execution.able.append(frozenset(able | turns.waiting if held else able))
+        execution.able.append(may)
         if actor in turns.waiting:
             self._surprise(turns, actor)
             return
@@ -347,9 +350,9 @@ class Programs:
         return Event(actor, seen.way.op, tuple(path for _, path in inside), touched)
 
 
-def _diverged(why: str) -> Diverged:
+def _diverged(how: str) -> Diverged:
     return Diverged(
-        "the programs are not deterministic",
-        why=f"run again in the same order, {why}",
+        "programs",
+        how,
         hint="give them one thread each, and put everything back that they read",
     )

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from pytest_linkmode.errors import UsageError
 from pytest_linkmode.interleave.search import Growing, Shared
-from pytest_linkmode.interleave.world import Execution, World
+from pytest_linkmode.interleave.world import Diverged, Execution, World
 
 SHRINKING = 3000
 """How many schedules may be run to find a simpler one."""
@@ -58,6 +58,17 @@ def parse(text: str) -> list[tuple[str, int | None]]:
 
 def follow(world: World, text: str) -> Execution:
     """Run a schedule that was written out. Raises UsageError where the actors do not have it."""
+    try:
+        return _followed(world, text)
+    except Diverged as other:
+        raise UsageError(
+            f"--linkmode-schedule={text}",
+            why=f"the {other.who} have other turns: {other.how}",
+            hint="what they do has changed since it was printed: explore anew, without it",
+        ) from None
+
+
+def _followed(world: World, text: str) -> Execution:
     plan = b""
     execution = None
     for name, count in parse(text):

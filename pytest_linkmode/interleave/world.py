@@ -123,6 +123,11 @@ class Execution:
             return actor in self.able[place]
         return self.ended.get(actor, len(self.events) + 1) > place
 
+    def end_of(self, actor: int) -> str:
+        """Return in words when an actor had ended."""
+        had = sum(event.actor == actor for event in self.events)
+        return f"{self.actors[actor]} had ended after {had} turn{'s' * (had != 1)}"
+
     @cached_property
     def _taken(self) -> list[int]:
         """The turns that were taken from an actor that could have gone on."""
@@ -152,7 +157,16 @@ class World(Protocol):
 
 
 class Diverged(LinkmodeError):
-    """The actors did not do again what they did before, so schedules cannot be explored."""
+    """The actors did not do again what they did before, so schedules cannot be explored.
+
+    `who` they are, and `how` one of them went another way.
+    """
+
+    def __init__(self, who: str, how: str, *, hint: str) -> None:
+        what = f"the {who} are not deterministic"
+        super().__init__(what, why=f"run again in the same order, {how}", hint=hint)
+        self.who = who
+        self.how = how
 
 
 class Cut(BaseException):
@@ -394,8 +408,7 @@ class InProcess:
         if count < len(self._plan):
             planned = self._actors[self._plan[count]]
             if self._over(planned):
-                name = self.actors[planned.index]
-                self._failure = self._diverged(f"{name} had ended before turn {count}")
+                self._failure = self._diverged(self._execution.end_of(planned.index))
                 return None
             return planned
         if me is not None and not self._over(me) and me.index not in self._sleeping:
@@ -405,10 +418,10 @@ class InProcess:
                 return actor
         return None
 
-    def _diverged(self, why: str) -> Diverged:
+    def _diverged(self, how: str) -> Diverged:
         return Diverged(
-            "the actors are not deterministic",
-            why=f"run again in the same order, {why}",
+            "actors",
+            how,
             hint="prepare= must put everything back, and nothing may depend on time or chance",
         )
 

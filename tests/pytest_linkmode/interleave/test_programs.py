@@ -87,6 +87,26 @@ def test_a_race_of_programs_is_found_shrunk_and_replayed(target: str) -> None:
     Interleaver(replay="B-A").programs(commands, target=target, check=one_is_first)
 
 
+@pytest.mark.parametrize(
+    ("line", "how"),
+    [
+        ("A7-B", "A had ended after 3 turns"),
+        ("A1-B9", "B had ended after 3 turns"),
+        ("A-B3", "all had ended after 4 turns"),
+        ("C-A-B", "C could not have turn 1"),
+    ],
+)
+def test_a_schedule_that_the_programs_do_not_have_is_told(target: str, line: str, how: str) -> None:
+    commands = [program(CARELESS, target, name) for name in "ab"]
+    said: list[str] = []
+    with pytest.raises(UsageError, match=f"the programs have other turns: {how}") as caught:
+        Interleaver(replay=line, say=said.append).programs(
+            [*commands, lambda event: None], target=target, check=lambda run: None
+        )
+    assert caught.value.what == f"--linkmode-schedule={line}"
+    assert said == [f"did not replay the schedule {line}: {caught.value.why}"]
+
+
 def test_programs_that_come_by_links_are_held_too(target: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "link").symlink_to(target)
     commands = [program(CARELESS, str(tmp_path / "link"), name) for name in "ab"]

@@ -131,6 +131,16 @@ def test_what_is_no_schedule_is_a_usage_error(project: pytest.Pytester, line: st
 def test_an_actor_that_there_is_not_is_told(project: pytest.Pytester) -> None:
     result = run(project, "-k", "careful", "--linkmode-schedule=A3-X")
     result.stdout.fnmatch_lines(["*there is no actor X: they are A, B, C*"])
+    result.stdout.fnmatch_lines(["*test_careful: did not replay the schedule A3-X: *"])
+    result.stdout.no_fnmatch_line("*no test that ran*")
+
+
+def test_a_schedule_that_the_actors_do_not_have_is_told(project: pytest.Pytester) -> None:
+    result = run(project, "-k", "careful", "--linkmode-schedule=A99-B")
+    result.stdout.fnmatch_lines(
+        ["*--linkmode-schedule=A99-B: the actors have other turns: A had ended after * turn*"]
+    )
+    result.stdout.no_fnmatch_line("*not deterministic*")
 
 
 def test_programs_are_refused_on_windows_with_the_reason_and_what_mends_it(

@@ -94,6 +94,8 @@ class Recorder:
     edges: dict[tuple[str, str], None] = field(default_factory=dict)
     evidence: Counter[str] = field(default_factory=Counter)
     """How many files were proven by which fact, as `assert_linked` found."""
+    notes: dict[str, None] = field(default_factory=dict)
+    """What is to be known of the programs that were watched."""
 
     def transition(self, transition: Transition) -> None:
         """Take note of one edge taken; what a fault or a schedule may have led to is not real.
@@ -136,6 +138,7 @@ class Recorder:
             "not_applicable": self.not_applicable,
             "edges": [list(edge) for edge in self.edges],
             "evidence": dict(self.evidence),
+            "notes": list(self.notes),
         }
 
 
@@ -289,6 +292,7 @@ class Ledger:
             trial = self.trials[key] = Trial(test, process=process)
         if data is not None:
             trial.learn(data)
+            self.notes.update(dict.fromkeys(data["notes"]))
         trial.said.update(dict.fromkeys(said))
         trial.met.update(met)
         trial.missed.update(missed)

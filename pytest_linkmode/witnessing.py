@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from linker.conditions import Condition, Primitive, condition_of
+from linker.failures import printable
 from linker.modes import LinkMode
 from linker.policy import PRIMITIVES, Edge, Policy, Step
 from pytest_linkmode.coverage import INJECTED, REAL, recorders
@@ -35,11 +36,16 @@ Taken = tuple[str, str]
 
 
 def witness(run: Run, policy: Policy, mode: LinkMode | None = None) -> None:
-    """Tell those who take notes which edges a program took; `mode` is what it was asked for."""
+    """Tell those who take notes which edges a program took, and what was closed to it; `mode` is
+    what it was asked for.
+    """
     if notes := recorders():
         taken = dict.fromkeys(edges(run.calls, policy, run.returncode, mode))
+        program = os.path.basename(run.command[0])
+        closed = dict.fromkeys(printable(f"{program}: {escape}") for escape in run.escapes)
         for recorder in notes:
             recorder.edges.update(taken)
+            recorder.notes.update(closed)
 
 
 def witness_by(policy: Policy) -> Callable[[Run], None]:

@@ -88,8 +88,8 @@ class SystemCalls(Judge):
             return Seen(way, thread, arguments, paths)
         except PermissionError:
             self.escapes[
-                f"thread {thread} made calls whose paths cannot be read: its process may not be "
-                "looked into (it is not dumpable, or runs as another user)"
+                "calls whose paths cannot be read: a process may not be looked into (it is not "
+                "dumpable, or runs as another user)"
             ] = None
             return None
 

@@ -164,20 +164,25 @@ def test_fault(linkmode_faults, tmp_path):
 """
 
 
-def witnessed(pytester: pytest.Pytester, run: Run, fallback: str) -> dict[str, dict[str, object]]:
-    """Run the suite over a program with this fallback; return the edges in its report."""
+def watched(pytester: pytest.Pytester, run: Run, text: str, *options: str) -> pytest.RunResult:
+    """Run the suite over a program, held against the policy of uv."""
     program = pytester.path / "program.py"
-    program.write_text(PROGRAM % fallback)
+    program.write_text(text)
     pytester.makepyfile(f"PYTHON, PROGRAM = {sys.executable!r}, {str(program)!r}\n{SUITE}")
-    result = run(
+    return run(
         f"--linkmode-layout={ACROSS}",
         "--linkmode-namespace=host",
         f"--linkmode-linker=hardlink={sys.executable} -I {program} {{mode}} {{source}} {{target}}",
         "--linkmode-policy=uv",
-        "--linkmode-report=r.json",
         "-k",
         "hardlink or fault",
+        *options,
     )
+
+
+def witnessed(pytester: pytest.Pytester, run: Run, fallback: str) -> dict[str, dict[str, object]]:
+    """Run the suite over a program with this fallback; return the edges in its report."""
+    result = watched(pytester, run, PROGRAM % fallback, "--linkmode-report=r.json")
     result.assert_outcomes(passed=2, deselected=3)
     report = json.loads((pytester.path / "r.json").read_text())
     assert report["policy"]["name"] == "uv"
@@ -205,3 +210,16 @@ def test_a_fallback_of_no_policy_is_reported(
         "linux/hardlink/hardlink/too-many-links -> symlink",
     }
     assert "cross-device -> symlink  taken, but not an edge of uv" in capsys.readouterr().out
+
+
+@needs_supervision
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["here", "worker"])
+def test_what_was_closed_to_a_program_is_noted_once(
+    inside: Run, pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    pytest.importorskip("xdist")
+    io_uring_setup = "import ctypes; ctypes.CDLL(None).syscall(425, 1, None)"
+    result = watched(pytester, inside, io_uring_setup + PROGRAM % "shutil.copyfile", *workers)
+    (noted,) = (line for line in result.stdout.lines if "io_uring_setup" in line)
+    assert noted.startswith(f"{os.path.basename(sys.executable)}: io_uring_setup: ")
+    assert noted.endswith("answered with ENOSYS")

@@ -7,7 +7,7 @@ of pytest-xdist by the same way, and at the same moment, as the outcome.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -109,7 +109,8 @@ def enter(report: pytest.TestReport, ledger: Ledger) -> None:
 
 def _properties(report: pytest.TestReport, *names: str) -> Iterator[str]:
     """Yield what ours have noted under these names; of others there may be anything."""
-    for found in report.user_properties:
+    properties: Sequence[object] = report.user_properties
+    for found in properties:
         if isinstance(found, (tuple, list)) and len(found) == 2 and found[0] in names:
             yield str(found[1])
 

@@ -551,8 +551,6 @@ def test_the_directory_of_a_test_goes_with_it_and_that_of_a_session_stays(
 
 
 @pytest.mark.faked("symlinks")
-
-
 def test_a_test_that_pretends_another_system_is_run_on_this_one(
     outside: Run, pytester: pytest.Pytester
 ) -> None:

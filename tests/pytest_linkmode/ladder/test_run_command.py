@@ -309,6 +309,22 @@ def test_calls_of_the_command_fail_as_told(
     run(environment, "--fault=hardlink:ENOTHING", "--", "true", status=2)
 
 
+def test_where_nobody_can_look_at_calls_those_of_an_op_can_all_fail(
+    faultable: None, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "a").touch()
+    inner = (sys.executable, "-m", "pytest_linkmode", "run")
+    outer = ("--fault=clone:EXDEV:nth=1", "--")  # takes the one listener that a process can have
+    link = ("ln", str(tmp_path / "a"), str(tmp_path / "b"))
+    said = run(environment, *outer, *inner, "--fault=hardlink:EMLINK", "--", *link, status=1)
+    assert "Too many links" in said.stderr
+    told = [line for line in said.stderr.splitlines() if "met no call" in line]
+    assert told == ["--fault clone:EXDEV:nth=1: met no call (calls: 0 clone)"]
+    looking = (*inner, "--fault=hardlink:EMLINK:nth=1", "--")
+    said = run(environment, *outer, *looking, *link, status=125)
+    assert "another supervisor listens to this process already" in said.stderr
+
+
 @pytest.mark.parametrize(
     "missed",
     ["hardlink:EIO:path=*/nomatch", "hardlink:EIO:nth=50", "symlink:EIO", "unlink:kill-after"],

@@ -81,8 +81,8 @@ def _not_replayed(settings: Settings, ledger: Ledger) -> Iterator[str]:
     missed: set[str] = set().union(*(trial.missed for trial in ledger))
     for line in sorted(missed.difference(*(trial.met for trial in ledger))):
         yield (
-            f"--linkmode-fault={line}: met no call, so nothing was replayed; the program makes "
-            "other calls than when it was printed, or another test's does: sweep without it"
+            f"--linkmode-fault={line}: met no call, so nothing was replayed: the program makes "
+            "other calls by now, or the case is one of another test; name that, or sweep anew"
         )
 
 

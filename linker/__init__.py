@@ -8,12 +8,12 @@ all of it anew in one process, as pytester does, must not be given what is of th
 
 from __future__ import annotations
 
-import sys
+import os
 
 from linker.light import TYPE_CHECKING
 
-HERE: str = sys.platform
-"""The system that we are on, as it was at the start: tests of linkers patch `sys.platform`."""
+HERE = "win32" if os.name == "nt" else os.uname().sysname.lower()
+"""The system that we are on, as `sys.platform` has it before a test of a linker patches that."""
 
 if TYPE_CHECKING:
     from linker import policies

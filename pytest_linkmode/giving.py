@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_linkmode.axes import FILESYSTEM, LAYOUT, MODE
-from pytest_linkmode.filesystems.base import remove_tree
+from pytest_linkmode.filesystems.registry import remove_used
 from pytest_linkmode.layouts import TestFilesystem
 from pytest_linkmode.selection import Choice, choice_of
 from pytest_linkmode.stash import session_of
@@ -49,7 +49,7 @@ def give_filesystem(
         made = _directory(workshop, spec, can)
         yield made
         if not session_of(request.config).settings.keep:
-            remove_tree(str(made.path))
+            remove_used(str(made.path))
 
 
 def give_mode(request: pytest.FixtureRequest) -> LinkMode:

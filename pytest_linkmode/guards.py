@@ -18,9 +18,8 @@ def unmet(
     """Return one sentence for each request that this run did not honour.
 
     `verified` of the policy's `edges` were verified. `narrowed` says that the user named single
-    files or tests to run, and typed no filesystem or linker beside them: then an ini file that
-    asks for some on behalf of the whole suite does not speak of this run, unless a test of it
-    uses them.
+    files or tests to run, and typed no filesystem beside them: then an ini file that asks for
+    some on behalf of the whole suite does not speak of this run, unless a test of it uses them.
     """
     sentences = [*_not_replayed(settings, ledger)]
     sentences = sentences or [*_vacuous(settings, ledger, narrowed=narrowed)]
@@ -42,10 +41,9 @@ def unmet(
 def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[str]:
     """Yield what is to be said of a run in which nothing came to a result.
 
-    Where filesystems or layouts were asked for, some test must have run there; where a linker was
-    typed, a test must be left that could drive it. Whatever else was asked for: tests that use it
-    may be missing or not applicable, but not all skipped. A run without a single setting of ours
-    belongs to somebody who may only have the plugin installed.
+    Where filesystems or layouts were asked for, some test must have run there. Whatever else was
+    asked for: tests that use it may be missing or not applicable, but not all skipped. A run
+    without a single setting of ours belongs to somebody who may only have the plugin installed.
     """
     if any(trial.outcome.executed for trial in ledger):
         return
@@ -57,9 +55,6 @@ def _vacuous(settings: Settings, ledger: Ledger, *, narrowed: bool) -> Iterator[
         if ledger.used or not narrowed:
             asked = " ".join(settings.typed("fs", "layout"))
             yield f"{asked}: no test ran on what was asked for ({happened(ledger)})"
-    elif settings.is_typed("linker") and not (narrowed or ledger.trials or ledger.deselected):
-        (asked,) = settings.typed("linker")
-        yield f"{asked}: no test that was left to run uses linkmode_linker"
     elif settings.require:
         return  # each of these is unmet, and says so
     elif settings.is_asked and any(t.outcome is not Outcome.NOT_APPLICABLE for t in ledger):

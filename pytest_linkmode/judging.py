@@ -151,8 +151,9 @@ def _is_narrowed(config: pytest.Config) -> bool:
 
 
 def _asks(config: pytest.Config) -> bool:
-    """Whether filesystems or a linker were asked for of this run, not by `addopts` of every run."""
+    """Whether filesystems were asked for of this run, not by `addopts` of every run."""
     words = [*map(str, config.invocation_params.args)]
     words += shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
-    flags = [BY_NAME[name].flag for name in ("fs", "layout", "tmp", "linker")]
-    return any(word.partition("=")[0] in flags for word in words)
+    flags = [BY_NAME[name].flag for name in ("fs", "layout", "tmp")]
+    # What a file of arguments holds was typed too, and may ask for some.
+    return any(word.partition("=")[0] in flags or word.startswith("@") for word in words)

@@ -181,25 +181,26 @@ def _communicate(
     """Wait until a program has ended, and return what it printed until then.
 
     A daemon that it left behind may hold its output as long as it likes, but for two cases in which
-    there is no way to ask again: with `input`, and on Windows. Raises subprocess.TimeoutExpired.
+    nothing tells what was printed until then: with `input`, and on Windows. Raises
+    subprocess.TimeoutExpired.
     """
+    if input is not None or HERE == "win32":
+        return process.communicate(input, timeout)
     deadline = time.monotonic() + timeout
-    step = timeout if input is not None or HERE == "win32" else GRACE
     said_at_end: tuple[str, str] | None = None
     while True:
         try:
-            return process.communicate(input, step)
+            return process.communicate(timeout=GRACE)
         except subprocess.TimeoutExpired as expired:
-            is_late = time.monotonic() >= deadline
+            now = time.monotonic()
             if process.poll() is None:
-                if is_late:
+                if now >= deadline:
                     raise
-            else:
-                said = _text(expired.stdout), _text(expired.stderr)
-                if is_late or said == said_at_end:  # nothing came in a whole step
-                    return said
-                said_at_end = said
-            input, step = None, GRACE  # noqa: A001
+                continue
+            said = _text(expired.stdout), _text(expired.stderr)
+            if said == said_at_end or now >= deadline:  # no more came in a whole step
+                return said
+            said_at_end, deadline = said, min(deadline, now + 10 * GRACE)
 
 
 @contextmanager

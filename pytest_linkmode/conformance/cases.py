@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -93,7 +94,9 @@ class Case:
         with self.layout.acting():
             done = self.linker.link(self.source, self.target, mode or self.mode)
         if done.output:
-            print(last_lines(done.output))  # noqa: T201  # pytest shows it with a failure
+            encoding = sys.stdout.encoding or "ascii"  # -s may lead to one that has no such letter
+            said = last_lines(done.output).encode(encoding, "backslashreplace")
+            print(said.decode(encoding))  # noqa: T201  # pytest shows it with a failure
         return done
 
     def check(

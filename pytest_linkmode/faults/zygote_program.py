@@ -286,8 +286,9 @@ def _serve(channel: Channel, children: int) -> None:
             if run.status is not None and not told:
                 told = True
                 channel.send({"is": "exited"})
-            if channel.pending and _told_to_end(channel, run):
-                return  # it came along with what was received before
+            while channel.pending:  # what came along with what was received before
+                if _told_to_end(channel, run):
+                    return
             events = ready.poll(from_patience if run.waiting else None)
             if not events:
                 run.overdue()
@@ -319,7 +320,8 @@ def main() -> None:
     channel = Channel(end)
     abi.prctl(abi.PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
+    # A program unblocks both once it has handlers of its own, or none.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGINT))
     children = abi.signal_descriptor((signal.SIGCHLD,))
     gc.disable()  # a collection would copy every page that is shared with a child
     gc.freeze()

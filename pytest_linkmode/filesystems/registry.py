@@ -348,6 +348,21 @@ def mounted_below(path: str) -> bool:
     return any(mount.target.startswith(path + os.sep) for mount in kernel.mounts())
 
 
+def remove_used(path: str) -> None:
+    """Remove the directory of a test that is over, to make room for the next.
+
+    It is left to the end of its filesystem where something is mounted in it, which is not ours, or
+    where the test has left this process.
+    """
+    real = os.path.realpath(path)
+    try:
+        stands_there = (os.getcwd() + os.sep).startswith(real + os.sep)
+    except FileNotFoundError:  # it stands in what somebody else has removed
+        stands_there = False
+    if not (stands_there or mounted_below(real)):
+        remove_tree(real)
+
+
 def mount_points_below(path: str) -> bool:
     """Return whether a directory has mount points in it, where no table tells of them."""
     return any(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from linker.conditions import Condition
-from pytest_linkmode.filesystems.base import OwnedStack, remove_tree
+from pytest_linkmode.filesystems.base import OwnedStack
+from pytest_linkmode.filesystems.registry import remove_used
 
 if TYPE_CHECKING:
     from pytest_linkmode.capabilities import Capabilities
@@ -126,7 +127,7 @@ class Bench:
             return
         for path in (self.source, os.path.realpath(self.target), self.layers):
             if path and os.path.isdir(path):
-                remove_tree(path)
+                remove_used(path)
 
     def special(self, side: str) -> str:
         """Return the special directory of the source or the target."""

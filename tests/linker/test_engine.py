@@ -8,6 +8,7 @@ import gc
 import os
 import pathlib
 import stat
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -47,6 +48,17 @@ def read(path: str) -> bytes:
 
 def platform(**calls: Any) -> MachinePlatform:
     return MachinePlatform(dataclasses.replace(REFLINKING, **calls))
+
+
+def test_who_pretends_another_system_before_anything_is_loaded_links_on_this_one(
+    ground: str,
+) -> None:
+    scene = Scene(ground, {"a": File(b"a")})
+    code = "import sys; sys.platform = sys.argv[1]; import linker; linker.link_tree(*sys.argv[2:])"
+    for number, system in enumerate(("darwin", "linux", "win32")):
+        target = f"{scene.target}{number}"
+        subprocess.run([sys.executable, "-c", code, system, scene.source, target], check=True)
+        assert os.listdir(target) == ["a"]
 
 
 @pytest.mark.parametrize("system", ["darwin", "linux", "win32"])

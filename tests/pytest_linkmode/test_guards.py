@@ -80,20 +80,6 @@ def test_a_request_that_ran_no_test_is_not() -> None:
     assert "(1 skipped)" in sentence
 
 
-def test_a_linker_that_no_test_could_drive_was_not_tested() -> None:
-    linker = "copy=cp -a {source}/. {target}"
-    typed = Settings(linker=linker, origins={"linker": "command line"})
-    assert sentences(typed, Ledger()) == (
-        f"--linkmode-linker={linker}: no test that was left to run uses linkmode_linker",
-    )
-    assert sentences(typed, Ledger(), narrowed=True) == ()
-    assert sentences(typed, Ledger(deselected={"test_it": "by its marker"})) == ()
-    assert sentences(typed, ledger_of()) == ()
-    (sentence,) = sentences(typed, ledger_of(outcome="skipped"))
-    assert "came to a result (1 skipped)" in sentence
-    assert sentences(Settings(linker=linker, origins={"linker": "ini file"}), Ledger()) == ()
-
-
 def test_bare_auto_asks_for_nothing() -> None:
     assert sentences(Settings(), Ledger()) == ()
     assert sentences(Settings(), ledger_of(outcome="skipped")) == ()

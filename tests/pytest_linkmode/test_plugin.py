@@ -341,6 +341,9 @@ def test_options_of_every_run_do_not_speak_of_a_single_test(
     typed = inside(f"{module.name}::test_other", "--linkmode-layout=disk")
     assert typed.ret == pytest.ExitCode.TESTS_FAILED
     typed.stdout.fnmatch_lines(["--linkmode-layout=disk*: no test ran*"])
+    (pytester.path / "arguments.txt").write_text("--linkmode-layout=disk\n")
+    read = inside(f"{module.name}::test_other", "@arguments.txt")
+    assert read.ret == pytest.ExitCode.TESTS_FAILED
 
 
 # A `linker` of the project's own

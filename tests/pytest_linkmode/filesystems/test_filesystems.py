@@ -32,6 +32,7 @@ from pytest_linkmode.filesystems import (
     of_system,
     opened,
     packages,
+    registry,
     survey,
 )
 from pytest_linkmode.filesystems.base import MIB, remove_tree
@@ -544,6 +545,33 @@ def test_what_somebody_mounted_below_is_not_removed(workshop: Workshop, notes: P
     kernel.unmount(str(foreign))
     remove_tree(path)
     assert not os.path.exists(path)
+
+
+@needs_root
+def test_a_directory_of_a_test_stays_where_something_is_mounted_in_it(workshop: Workshop) -> None:
+    path = workshop.directory("ext4")
+    foreign = Path(path, "foreign")
+    foreign.mkdir()
+    kernel.mount("foreign", str(foreign), "tmpfs")
+    (foreign / "precious").write_text("x")
+    registry.remove_used(path)
+    assert (foreign / "precious").read_text() == "x"
+    kernel.unmount(str(foreign))
+    registry.remove_used(path)
+    assert not os.path.exists(path)
+
+
+def test_a_directory_of_a_test_stays_where_the_test_has_left_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = tmp_path / "used"
+    (used / "below").mkdir(parents=True)
+    monkeypatch.chdir(used / "below")
+    registry.remove_used(str(used))
+    assert (used / "below").is_dir()
+    monkeypatch.chdir(tmp_path)
+    registry.remove_used(str(used))
+    assert not used.exists()
 
 
 # What is missing, and what mends it

@@ -154,6 +154,25 @@ def test_what_it_leaves_behind_is_not_waited_for(tmp_path: Path) -> None:
         os.kill(number, signal.SIGKILL)
 
 
+CHATTERS = f"""
+import subprocess, sys
+code = "import time\\nfor _ in range({int(LONGER * 50)}): print('x', flush=True); time.sleep(0.02)"
+left = subprocess.Popen([sys.executable, "-c", code])
+with open(sys.argv[1], "w") as file:
+    file.write(str(left.pid))
+"""
+
+
+def test_not_even_if_it_goes_on_printing(tmp_path: Path) -> None:
+    done = run([*python(CHATTERS), str(tmp_path / "pid")], timeout=SECONDS)
+    number = int((tmp_path / "pid").read_text())
+    try:
+        assert done.returncode == 0
+        assert _runs(number)
+    finally:
+        os.kill(number, signal.SIGKILL)
+
+
 def test_a_program_that_takes_its_time_gets_all_of_its_input() -> None:
     code = "import sys, time; time.sleep(0.3); print(len(sys.stdin.read()), flush=True)"
     assert run(python(code), input="x" * 1_000_000).stdout == "1000000\n"

@@ -137,6 +137,39 @@ def test_a_signal_reaches_the_command_which_decides(
     assert process.returncode == 9
 
 
+SEVERAL = """
+import os, signal, sys, time
+for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+    signal.signal(number, lambda number, _: os.write(1, b"%d\\n" % number))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+def test_signals_that_come_all_at_once_reach_the_command(
+    environment: dict[str, str], fault: tuple[str, ...]
+) -> None:
+    with subprocess.Popen(
+        (*COMMAND, "run", *fault, "--", sys.executable, "-c", SEVERAL),
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        several = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+        process.send_signal(signal.SIGSTOP)  # so that it finds them together
+        for number in several:
+            process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+        told = {int(process.stdout.readline()) for _ in several}
+        assert told == set(several)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 9
+
+
 RECEIVER = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: os.write(1, b"a key\\n"))  # print may be at it

@@ -158,7 +158,7 @@ def test_a_linker_that_fails_is_told_in_the_words_of_the_linker(suite: Suite) ->
     result = suite(linker, "anywhere", "-k", f"{MODE} and copy")
     assert any(MODE in name for name in failed(result))
     result.stdout.fnmatch_lines(["*exit status 3", "E * 99950 lines before", "E * 100000"])
-    said = result.stdout.str()
+    said, _, _ = result.stdout.str().partition("short test summary")  # which CI has in full
     assert said.count("lines before") == 1
     assert "adapters.py" not in said
     assert "processes.py" not in said

@@ -302,6 +302,8 @@ import ctypes, fcntl, os, sys
 for name in ("O_PATH", "O_TMPFILE", "listxattr", "getxattr", "setxattr", "removexattr"):
     delattr(os, name)
 sys.platform = "darwin"
+import linker
+linker.HERE = sys.platform
 from linker.platforms import current
 import pytest_linkmode.models.contract
 print(current().name, current().proof)

@@ -409,14 +409,19 @@ def _write(stream: TextIO | None, text: str) -> None:
     """Write in whatever encoding the stream has; a reader who is gone is no reason to fail."""
     if stream is None:  # the descriptor was closed before we began
         return
-    encoding = stream.encoding or "utf-8"
     try:
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.write(encodable(text, stream))
         stream.flush()
     except OSError as error:
         if not _is_for_nobody(error):
             raise
         _silence(stream)
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """Return a text as a stream can write it, with an escape for each letter that it has not."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _is_for_nobody(error: OSError) -> bool:

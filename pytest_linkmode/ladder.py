@@ -104,7 +104,7 @@ def _look_sudo(settings: Settings) -> Unavailable | None:
 
     if HERE != "linux":
         return Unavailable("no sudo", checked=[f"mounts of our own: not on {name_of(HERE)}"])
-    if HERE == "linux" and kernel.may_mount() and settings.provider is None:
+    if kernel.may_mount() and settings.provider is None:
         # Nobody needs it, and nothing is imported.
         return Unavailable(
             "no sudo",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_linkmode.axes import CHANNEL
+from pytest_linkmode.faults.pytest_faults import MET, MISSED, PROPERTY
 
 if TYPE_CHECKING:
     from pytest_linkmode.coverage import Failure, Ledger, Recorder
@@ -101,24 +102,19 @@ def enter(report: pytest.TestReport, ledger: Ledger) -> None:
         reason=reason.removeprefix("Skipped: "),
         seconds=0.0 if kind == "subtest" else report.duration,
         failure=failure,
-        said=list(_properties(report, *SUMMARIES)),
+        said=list(_properties(report, PROPERTY)),
         met=list(_properties(report, MET)),
         missed=list(_properties(report, MISSED)),
     )
 
 
-def _properties(report: pytest.TestReport, *names: str) -> Iterator[str]:
-    """Yield what ours have noted under these names; of others there may be anything."""
+def _properties(report: pytest.TestReport, name: str) -> Iterator[str]:
+    """Yield what ours have noted under a name; of others there may be anything."""
     properties: Sequence[object] = report.user_properties
     for found in properties:
-        if isinstance(found, (tuple, list)) and len(found) == 2 and found[0] in names:
+        if isinstance(found, (tuple, list)) and len(found) == 2 and found[0] == name:
             yield str(found[1])
 
-
-SUMMARIES = ("linkmode_sweep", "linkmode_exploration")
-"""The properties of a test by which its sweeps and explorations say what they came to."""
-MET, MISSED = "linkmode_met", "linkmode_missed"
-"""Those by which its sweeps say what of the faults became that they replayed."""
 
 _WORD = r"""(?:'[^']*'|"'"|[\w@%+=:,./-])+"""
 """A word as `shlex.quote` writes it: it ends where anything else follows, such as a quote."""

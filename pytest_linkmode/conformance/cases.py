@@ -94,9 +94,10 @@ class Case:
         with self.layout.acting():
             done = self.linker.link(self.source, self.target, mode or self.mode)
         if done.output:
-            encoding = sys.stdout.encoding or "ascii"  # -s may lead to one that has no such letter
-            said = last_lines(done.output).encode(encoding, "backslashreplace")
-            print(said.decode(encoding))  # noqa: T201  # pytest shows it with a failure
+            from linker.cli import encodable  # -s may lead to what has no such letter
+
+            said = encodable(last_lines(done.output), sys.stdout)
+            print(said)  # noqa: T201  # pytest shows it with a failure
         return done
 
     def check(

@@ -37,10 +37,10 @@ class FaultRunner:
     `budget` bounds sweeps, `replay` narrows them to one case, `subtests` and `say` are where they
     report to, `replayed` is told of each line of `replay` whether it hit a call, `failures` are the
     exceptions that make a case fail; see `sweep`. `witness` is told of every program that has run.
-    `alone` returns the command line that runs this test and no
-    other, to which the options that replay a case belong. `signals` are those that are passed on
-    to a program while it runs, which ends by them or does not. A `thorough` one leaves no fault to
-    the kernel, so that `Run.fired` and `Run.escapes` tell of all.
+    `alone` returns the command line that runs this test and no other, to which the options that
+    replay a case belong. `signals` are those that are passed on to a program while it runs, which
+    ends by them or does not. A `thorough` one leaves no fault to the kernel, so that `Run.fired`
+    and `Run.escapes` tell of all.
     """
 
     def __init__(

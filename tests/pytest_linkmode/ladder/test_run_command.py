@@ -8,6 +8,9 @@ import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 import pytest
 
@@ -61,6 +64,23 @@ def run(
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done
+
+
+@contextmanager
+def ready(
+    environment: dict[str, str], *arguments: str, system: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """Start a command in a session of its own; give it, and its output after the line "ready"."""
+    with subprocess.Popen(
+        (*command_on(system), "run", *arguments),
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process, process.stdout
 
 
 @needs_mounts
@@ -124,16 +144,9 @@ def test_a_signal_reaches_the_command_which_decides(
     script = (
         f"trap 'echo caught; exit 9' {number.name[3:]}; echo ready; while :; do sleep 0.05; done"
     )
-    with subprocess.Popen(
-        (*COMMAND, "run", *fault, "--", "bash", "-c", script),
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with ready(environment, *fault, "--", "bash", "-c", script) as (process, told):
         process.send_signal(number)
-        assert process.stdout.read() == "caught\n"
+        assert told.read() == "caught\n"
     assert process.returncode == 9
 
 
@@ -151,21 +164,14 @@ while True:
 def test_signals_that_come_all_at_once_reach_the_command(
     environment: dict[str, str], fault: tuple[str, ...]
 ) -> None:
-    with subprocess.Popen(
-        (*COMMAND, "run", *fault, "--", sys.executable, "-c", SEVERAL),
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    command = (*fault, "--", sys.executable, "-c", SEVERAL)
+    with ready(environment, *command) as (process, told):
         several = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
         process.send_signal(signal.SIGSTOP)  # so that it finds them together
         for number in several:
             process.send_signal(number)
         process.send_signal(signal.SIGCONT)
-        told = {int(process.stdout.readline()) for _ in several}
-        assert told == set(several)
+        assert {int(told.readline()) for _ in several} == set(several)
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 9
 
@@ -184,19 +190,12 @@ while True:
 def test_a_key_reaches_the_command_once_and_what_a_process_sends_is_passed_on(
     environment: dict[str, str], system: str
 ) -> None:
-    with subprocess.Popen(
-        (*command_on(system), "run", "--", sys.executable, "-c", RECEIVER),
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    command = ("--", sys.executable, "-c", RECEIVER)
+    with ready(environment, *command, system=system) as (process, told):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        assert process.stdout.readline() == "a key\n"
+        assert told.readline() == "a key\n"
         process.send_signal(signal.SIGTERM)
-        assert process.stdout.read() == ""
+        assert told.read() == ""
     assert process.returncode == 9
 
 

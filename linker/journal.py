@@ -70,7 +70,8 @@ class Stage:
     """A directory of ours beside the target's entries, on the target's own mount.
 
     `inheritance` is what entries made in it take over from the directory it lies in,
-    `node` is the directory of the target that it lies in. Names in it are numbers.
+    `node` is the directory of the target that it lies in. Names in it are numbers. `swaps` says
+    that the call which swaps two names is known to do that here.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Stage:
         self.inheritance = inheritance
         self.emulate_place = False
         self.emulate_exchange = False
+        self.swaps = False
         self.keep = False
         self.node: Node | None = None
         self._count = 0

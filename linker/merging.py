@@ -632,6 +632,9 @@ class Merger:
             platform.exchange_emulated(stage.handle, change.number, target, name)
             landed = platform.look(stage.handle, change.number)
         else:
+            if not stage.swaps:
+                platform.check_swaps(stage.handle)
+                stage.swaps = True
             inode = change.inode if change.inode > 0 else None
             landed = platform.exchange(stage.handle, change.number, target, name, inode)
         if landed is not None and landed.kind is Kind.DIRECTORY:

@@ -432,6 +432,7 @@ class Store:
     def _swap(self, stage: Stage, number: str, mark: str) -> None:
         platform = self._platform
         try:
+            platform.check_swaps(stage.handle)
             platform.exchange(stage.handle, number, stage.parent, mark)
         except Failed as failed:
             if condition(platform, failed) is not Condition.UNSUPPORTED:

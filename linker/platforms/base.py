@@ -280,6 +280,11 @@ class Platform(Protocol):
     def place_emulated(self, source: int, name: str, target: int, new: str) -> None:
         """Do the same by other calls, where the filesystem lacks the atomic one (RENAME)."""
 
+    def check_swaps(self, directory: int) -> None:
+        """Raise `Failed` (EXCHANGE) if in an open directory, which is our own, the call that swaps
+        two names may be taken for one that gives the first the place of the second.
+        """
+
     def exchange(
         self, source: int, name: str, target: int, new: str, ours: int | None = None
     ) -> Look | None:

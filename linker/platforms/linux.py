@@ -64,6 +64,7 @@ _GIVES_NUMBERS_AGAIN = frozenset({0xEF53, 0x58465342, 0xF2F52010})
 """ext2/3/4, xfs and f2fs (linux/magic.h): a removed file's inode number is the next one's."""
 
 _BTRFS = 0x9123683E
+_FUSE = 0x65735546
 
 PR_SET_PDEATHSIG = 1
 SIGKILL = 9
@@ -99,6 +100,8 @@ _TYPE, _REGULAR = 0o170000, 0o100000
 _READING, _CREATING, _STAMPING = Primitive.READ, Primitive.CREATE, Primitive.STAMP
 _CLONING, _COPYING = Primitive.CLONE_FILE, Primitive.COPY
 """Looked up once: to look up a member of an enum takes as long as to call a function."""
+_TRIED = ("0", "00")
+"""Names that are given in a stage, but to no entry of a tree."""
 _LIES = 3
 """How often a call may claim success and have done nothing before it is not believed."""
 _PAUSES = (0.0, 0.001, 0.01)
@@ -719,6 +722,34 @@ class LinuxPlatform:
             new, os.F_OK, dir_fd=target, follow_symlinks=False
         ):
             raise nothing_made(Primitive.RENAME)
+
+    def check_swaps(self, directory: int) -> None:
+        """Try it where a program serves the directory (FUSE): it may not look at the flags.
+
+        A listing is the program's own; of single names the kernel tells what it believes to have
+        become of them. What is left after an error goes with the directory.
+        """
+        calls = self.calls
+        if not self._may_be_served(directory):
+            return
+        try:
+            for name in _TRIED:
+                calls.close(calls.open(name, _CREATE & ~os.O_EXCL, 0o600, dir_fd=directory))
+            calls.renameat2(directory, _TRIED[0], directory, _TRIED[1], RENAME_EXCHANGE)
+            left = [name for name in self.entries(directory).files if name in _TRIED]
+            for name in left:
+                calls.unlink(name, dir_fd=directory)
+        except OSError as error:
+            raise Failed(Primitive.EXCHANGE, error) from error
+        if len(left) < len(_TRIED):
+            why = "two names were to be swapped, and one took the other's place"
+            raise Failed(Primitive.EXCHANGE, OSError(errno.EINVAL, why, _TRIED[1]))
+
+    def _may_be_served(self, directory: int) -> bool:
+        try:
+            return self.calls.fstype(directory) == _FUSE
+        except OSError:
+            return True
 
     def exchange(
         self, source: int, name: str, target: int, new: str, ours: int | None = None

@@ -377,6 +377,9 @@ class MacPlatform(LinuxPlatform):
         except OSError as error:
             raise Failed(primitive, error) from error
 
+    def check_swaps(self, directory: int) -> None:
+        """Do nothing: whether its volume can is known to the kernel (VOL_CAP_INT_RENAME_SWAP)."""
+
     def remove_file(self, directory: int, name: str) -> None:
         self._remove(super().remove_file, directory, name)
 

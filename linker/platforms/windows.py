@@ -779,6 +779,9 @@ class WindowsPlatform:
 
     place_emulated = place  # MoveFileExW replaces nothing unless told to
 
+    def check_swaps(self, directory: int) -> None:
+        """Do nothing: no call swaps names here, and `exchange` says so."""
+
     def exchange(
         self,
         source: int,  # noqa: ARG002

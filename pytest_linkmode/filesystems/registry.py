@@ -323,7 +323,9 @@ def _look_mount(entry: Mapping[str, Any]) -> tuple[str, str]:
     there = kernel.mount_at(entry["path"])
     if there is None:
         return GONE, ""
-    if there.fstype != entry["fstype"] or entry["source"] not in ("", there.source):
+    # A daemon of FUSE may say which one it is: "fuse.bindfs" for "fuse" (mount.fuse3(8)).
+    fstypes = (there.fstype, there.fstype.partition(".")[0])
+    if entry["fstype"] not in fstypes or entry["source"] not in ("", there.source):
         return KEPT, f"{there.fstype} of {there.source} is mounted there now"
     return FOUND, ""
 

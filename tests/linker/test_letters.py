@@ -99,7 +99,7 @@ def test_a_file_that_was_only_moved_aside_gets_its_own_letters_again(exfat: str)
         link_tree(scene.source, scene.target, platform=Tap(deed, CALLS).platform)
     assert caught.value.condition is Condition.IO
     assert caught.value.left == ()
-    assert renames["rename"] > 3
+    assert renames["rename"] >= 3
     assert scene.untouched() == []
 
 

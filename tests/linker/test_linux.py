@@ -22,6 +22,7 @@ import pytest
 
 from linker import LinkMode, link_tree
 from linker.conditions import Primitive
+from linker.journal import _is_ours
 from linker.platforms import linux
 from linker.platforms.base import CheckFailed, Failed, Kind, Look, copy_range
 from linker.platforms.linux import (
@@ -1088,6 +1089,55 @@ def test_the_flags_of_renameat2_do_what_their_names_say(room: Room) -> None:
     assert name in os.listdir(room.here)
 
 
+def replacing(source: int, name: str, target: int, new: str, flags: int) -> None:
+    """Rename as a filesystem in a process does that never looks at the flags."""
+    os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+
+
+def served(descriptor: int) -> int:
+    """Say of any filesystem that a process serves it."""
+    return linux._FUSE
+
+
+def test_swaps_are_tried_where_a_process_serves_the_files(room: Room) -> None:
+    room.with_calls(fstype=served).check_swaps(room.source)
+    room.with_calls(renameat2=replacing).check_swaps(room.source)  # the kernel's own: not tried
+    assert os.listdir(room.here) == []
+    for told in (served, lambda descriptor: os.fstat(-1)):
+        with pytest.raises(Failed, match="took the other's place") as caught:
+            room.with_calls(fstype=told, renameat2=replacing).check_swaps(room.source)
+        assert caught.value.primitive is Primitive.EXCHANGE
+        assert caught.value.error.errno == errno.EINVAL
+        assert os.listdir(room.here) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "primitive"),
+    [
+        ("open", Primitive.EXCHANGE),
+        ("close", Primitive.EXCHANGE),
+        ("renameat2", Primitive.EXCHANGE),
+        ("listdir", Primitive.READ),
+        ("unlink", Primitive.EXCHANGE),
+    ],
+)
+def test_a_trial_of_swaps_that_fails_can_be_made_again(
+    room: Room, call: str, primitive: Primitive
+) -> None:
+    def deed(_number: int, name: str) -> None:
+        if name == call:
+            raise injected(errno.EIO)
+
+    calls = dataclasses.replace(REFLINKING, fstype=served)
+    with pytest.raises(Failed) as caught:
+        LinuxPlatform(Tap(deed, calls).calls).check_swaps(room.source)
+    assert caught.value.primitive is primitive
+    assert caught.value.error.errno == errno.EIO
+    assert all(_is_ours(name) for name in os.listdir(room.here))
+    room.with_calls(fstype=served).check_swaps(room.source)
+    assert os.listdir(room.here) == []
+
+
 # The system calls that Python does not have.
 
 
@@ -1122,7 +1172,7 @@ def test_the_numbers_are_those_of_the_kernels_headers() -> None:
     assert sum(inherited.values()) == INHERITED_FLAGS
     assert (RENAME_NOREPLACE, RENAME_EXCHANGE) == (1, 2)
     assert (linux.AT_SYMLINK_NOFOLLOW, linux.STATX_BTIME) == (0x100, 0x800)
-    assert linux._BTRFS == 0x9123683E
+    assert (linux._BTRFS, linux._FUSE) == (0x9123683E, 0x65735546)
     assert (linux.PR_SET_PDEATHSIG, linux.SIGKILL) == (1, signal.SIGKILL)
     if platform_facts.machine() in ("x86_64", "aarch64", "riscv64"):
         numbers = linux.FICLONE, FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR
@@ -1329,6 +1379,9 @@ DOING: dict[str, Callable[[LinuxPlatform, Room], object]] = {
     "let_in": lambda platform, room: platform.let_in(room.source, "d"),
     "touch": lambda platform, room: platform.touch(room.source),
     "place": lambda platform, room: platform.place(room.source, "f", room.target, "g"),
+    "check_swaps": lambda platform, room: LinuxPlatform(
+        dataclasses.replace(platform.calls, fstype=served)
+    ).check_swaps(room.source),
     "exchange": lambda platform, room: platform.exchange(room.source, "f", room.source, "ln"),
     "place_emulated": lambda platform, room: platform.place_emulated(
         room.source, "d", room.target, "g"
@@ -1385,6 +1438,10 @@ TOLD = [
     ("let_in", "chmod", 1, P.OPEN),
     ("touch", "utime", 1, P.STAMP),
     ("place", "renameat2", 1, P.RENAME),
+    ("check_swaps", "open", 2, P.EXCHANGE),
+    ("check_swaps", "renameat2", 1, P.EXCHANGE),
+    ("check_swaps", "listdir", 1, P.READ),
+    ("check_swaps", "unlink", 2, P.EXCHANGE),
     ("exchange", "renameat2", 1, P.EXCHANGE),
     ("exchange", "stat", 1, P.OPEN),
     ("place_emulated", "rename", 1, P.RENAME),

@@ -1,4 +1,6 @@
-"""Places that refuse what was made for them: one link too many, a directory that stays locked."""
+"""Places that refuse what was made for them: one link too many, a directory that stays locked, a
+call that says it swapped two names and gave one the place of the other.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ import pytest
 
 from linker import LinkError, LinkMode, link_tree
 from linker.conditions import Condition
-from linker.platforms.linux import CALLS, Calls, LinuxPlatform, renameat2
+from linker.platforms.linux import CALLS, RENAME_EXCHANGE, Calls, LinuxPlatform, renameat2
+from linker.store import Store
+from pytest_linkmode.faults.inprocess import injected
+from tests.linker.scenes import Watcher
+
+_FUSE = 0x65735546
 
 
 @pytest.fixture
@@ -97,3 +104,57 @@ def test_a_directory_that_cannot_be_opened_for_writing_leaves_nothing_behind(
     assert caught.value.left == ()
     assert sorted(os.listdir(place / "target")) == ["sub", "taken"]
     assert os.listdir(place / "target/sub") == []
+
+
+def served_carelessly() -> LinuxPlatform:
+    """Take every rename for a plain one, as daemons do that never look at the flags."""
+
+    def rename(source: int, name: str, target: int, new: str, flags: int) -> None:
+        if flags == RENAME_EXCHANGE:
+            os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+        else:
+            renameat2(source, name, target, new, flags)
+
+    return LinuxPlatform(_calls(renameat2=rename, fstype=lambda _: _FUSE))
+
+
+def test_where_a_swap_would_only_replace_nothing_is_lost_by_an_error(place: pathlib.Path) -> None:
+    def progress(done: int, every: int) -> None:
+        if done == every:
+            raise injected(errno.EIO)
+
+    target = place / "target"
+    with pytest.raises(OSError, match="Input"):
+        link_tree(place / "source", target, platform=served_carelessly(), progress=progress)
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"taken": "theirs"}
+
+
+def test_what_is_there_is_replaced_otherwise_and_that_is_told(place: pathlib.Path) -> None:
+    watcher = Watcher()
+    report = link_tree(
+        place / "source",
+        place / "target",
+        mode=LinkMode.COPY,
+        platform=served_carelessly(),
+        observer=watcher,
+    )
+    assert report.replaced == 1
+    assert "linux/*/exchange/unsupported" in {each.edge.id for each in watcher.transitions}
+    assert {path.name: path.read_text() for path in (place / "target").iterdir()} == {
+        "taken": "ours: taken",
+        "free": "ours: free",
+    }
+
+
+def test_a_file_of_a_store_is_mended_there(place: pathlib.Path) -> None:
+    store = Store(str(place / "store"), platform=served_carelessly())
+    store.add(str(place / "source"))
+    (found,) = [path for path in (place / "store").rglob("*") if _is(path, "ours: free")]
+    os.chmod(found, 0o600)
+    found.write_text("corrupt!!!")
+    store.add(str(place / "source"))
+    assert found.read_text() == "ours: free"
+
+
+def _is(path: pathlib.Path, text: str) -> bool:
+    return path.is_file() and path.read_text() == text

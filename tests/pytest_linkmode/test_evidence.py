@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import shutil
 import socket
 import stat
 import sys
@@ -269,6 +270,15 @@ def test_a_copy_is_known_as_one_in_every_layout(linkmode_layout: Layout) -> None
 @pytest.mark.linkmode(layout=["btrfs", "xfs", "xfs-noreflink", "ext4", "xfs+bind"])
 def test_extents_tell_a_copy_within_a_filesystem(linkmode_layout: Layout) -> None:
     assert of_pair(linkmode_layout, BIG, copy).proof is Proof.DIFFERENT_EXTENTS
+
+
+@pytest.mark.linkmode(layout=["btrfs", "xfs"])
+@pytest.mark.parametrize("made", [shutil.copyfile, shutil.copy, shutil.copy2])
+def test_the_copies_of_pythons_library_are_clones_from_3_14_on(
+    linkmode_layout: Layout, made: Callable[[pathlib.Path, pathlib.Path], object]
+) -> None:
+    found = of_pair(linkmode_layout, BIG, made)
+    assert found.mode is (CLONE if sys.version_info >= (3, 14) else COPY), found
 
 
 @pytest.mark.linkmode(layout=["btrfs:tmpfs", "tmpfs:btrfs", "xfs:tmpfs", "tmpfs:xfs"])

@@ -139,6 +139,9 @@ def test_a_mode_that_was_not_even_tried_is_told() -> None:
 
 PROGRAM = """
 import os, shutil, sys
+def copy(source, target):
+    with open(source, "rb") as reading, open(target, "wb") as writing:
+        shutil.copyfileobj(reading, writing)
 mode, source, target = sys.argv[1:]
 os.makedirs(target, exist_ok=True)
 for name in os.listdir(source):
@@ -191,7 +194,7 @@ def witnessed(pytester: pytest.Pytester, run: Run, fallback: str) -> dict[str, d
 
 @needs_supervision
 def test_a_program_is_held_against_its_policy(inside: Run, pytester: pytest.Pytester) -> None:
-    found = witnessed(pytester, inside, "shutil.copyfile")
+    found = witnessed(pytester, inside, "copy")
     taken = {edge: each["proof"] for edge, each in found["edges"].items() if each["proof"]}  # type: ignore[index]
     assert taken == {
         "linux/hardlink/hardlink/cross-device/initial": "real",
@@ -219,7 +222,7 @@ def test_what_was_closed_to_a_program_is_noted_once(
 ) -> None:
     pytest.importorskip("xdist")
     io_uring_setup = "import ctypes; ctypes.CDLL(None).syscall(425, 1, None)"
-    result = watched(pytester, inside, io_uring_setup + PROGRAM % "shutil.copyfile", *workers)
+    result = watched(pytester, inside, io_uring_setup + PROGRAM % "copy", *workers)
     (noted,) = (line for line in result.stdout.lines if "io_uring_setup" in line)
     assert noted.startswith(f"{os.path.basename(sys.executable)}: io_uring_setup: ")
     assert noted.endswith("answered with ENOSYS")

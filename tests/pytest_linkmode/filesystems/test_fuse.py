@@ -78,11 +78,17 @@ def test_a_kill_of_the_run_leaves_no_daemon(script: Script, tmp_path: Path, name
 
 
 @needs_root
+@pytest.mark.parametrize("named", [(), ("-o", "subtype=newer")], ids=["fuse", "fuse.newer"])
 def test_a_kill_on_the_host_leaves_no_daemon_and_a_mount_that_clean_removes(
-    script: Script, tmp_path: Path
+    script: Script, tmp_path: Path, named: tuple[str, ...]
 ) -> None:
     script(
         """
+        import dataclasses
+        from pytest_linkmode.filesystems import fuse
+        bindfs = fuse.DAEMONS["bindfs"]
+        command = (*bindfs.command, *arguments)
+        fuse.DAEMONS = {"bindfs": dataclasses.replace(bindfs, command=command)}
         own_host()
         def victim():
             context = opened("bindfs", namespaces.find_place("host"), Settings())
@@ -93,10 +99,13 @@ def test_a_kill_on_the_host_leaves_no_daemon_and_a_mount_that_clean_removes(
             here = tempfile.gettempdir()
             return [entry for entry in kernel.mounts() if entry.target.startswith(here)]
         assert len(left()) == 3, left()
-        assert all(finding.action == "undone" for finding in registry.clean())
+        assert not arguments or any(entry.fstype.startswith("fuse.") for entry in left())
+        found = registry.clean()
+        assert all(finding.action == "undone" for finding in found), found
         assert left() == [], left()
         assert os.listdir(namespaces.stable_directory()) == []
-        """
+        """,
+        *named,
     )
     eventually(lambda: daemons_of(tmp_path) == [])
 

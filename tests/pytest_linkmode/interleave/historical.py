@@ -180,12 +180,19 @@ def ficlone_directories(source: str, target: str) -> list[str]:
                 fcntl.ioctl(writing, FICLONE, reading)
             except OSError:
                 refused.append(name)
-                shutil.copytree(f"{source}/{name}", f"{target}/{name}", dirs_exist_ok=True)
+                ours, theirs = f"{source}/{name}", f"{target}/{name}"
+                shutil.copytree(ours, theirs, dirs_exist_ok=True, copy_function=_copy)
             finally:
                 os.close(writing)
         finally:
             os.close(reading)
     return refused
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy the data of a file by reading and writing, which never clones it."""
+    with open(source, "rb") as reading, open(target, "wb") as writing:
+        shutil.copyfileobj(reading, writing)
 
 
 def _files(source: str) -> Iterator[tuple[str, int]]:

@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from shelf.links import LINKS
+from shelf.links import LINKS, copy
 
 
 class Cache:
@@ -24,4 +24,4 @@ class Cache:
                 return link(source, target)
             except OSError:
                 self.mode = "copy"  # it does not work here
-        return shutil.copy2(source, target)
+        return copy(source, target)

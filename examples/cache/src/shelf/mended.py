@@ -7,7 +7,7 @@ how far each error reaches: `EXDEV` that pair of mounts, `EMLINK` and `EINVAL` t
 import os
 import shutil
 
-from shelf.links import LINKS
+from shelf.links import LINKS, copy
 
 
 class Cache:
@@ -28,4 +28,4 @@ class Cache:
                 return link(source, target)
             except OSError:
                 pass  # this file, and the next is asked again
-        return shutil.copy2(source, target)
+        return copy(source, target)

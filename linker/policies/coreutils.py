@@ -74,7 +74,7 @@ def _policy(
 COREUTILS = _policy(
     "coreutils",
     _no_trouble,
-    _SOURCE.format("from 9.3 on: is_terminal_error, handle_clone_fail"),
+    _SOURCE.format("from 9.3 on: is_terminal_error, handle_clone_fail") + "; held against cp 9.10",
 )
 COREUTILS_9_2 = _policy(
     "coreutils-9-2", _cannot_be, _SOURCE.format("9.2: is_CLONENOTSUP, handle_clone_fail")
@@ -92,7 +92,7 @@ COREUTILS_8 = _policy(
 COREUTILS_ALWAYS = _policy(
     "coreutils-always",
     _always,
-    _SOURCE.format("--reflink=always, every version") + "; held against cp 9.1",
+    _SOURCE.format("--reflink=always, every version") + "; held against cp 9.1 and 9.10",
 )
 
 VERSIONS = (

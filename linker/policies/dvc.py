@@ -3,7 +3,8 @@
 A list of link types, by default clone and copy. Certain errors strike the type from the list of the
 files that are transferred together; every other ends that file. A copy is made under a temporary
 name and renamed, by Python's shutil, which goes from sendfile to read and write after any error of
-the first call but ENOSPC: what ends a copy is what both meet. A clone gets the permission bits of a
+the first call but ENOSPC: what ends a copy is what both meet. From Python 3.14 on it begins with
+copy_file_range, so that a copy is a clone where that can be. A clone gets the permission bits of a
 new file, exec bits or not.
 """
 
@@ -30,7 +31,8 @@ DVC = modelled(
     name="dvc",
     rows=_platform,
     source="iterative/dvc-objects src/dvc_objects/fs/generic.py as in dvc-objects 5.2.0, November "
-    "2026, and python/cpython Lib/shutil.py (3.11: _fastcopy_sendfile)",
+    "2026, and python/cpython Lib/shutil.py (3.11: _fastcopy_sendfile; "
+    "3.14: _fastcopy_copy_file_range); held against both",
     default=LinkMode.CLONE,
     memory=Memory.TREE,
 )

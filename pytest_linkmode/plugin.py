@@ -80,8 +80,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Reports(config), "linkmode-reports")
     asked = config.stash[ASKED] = bool(given(config, config.option))
     if asked:
+        from pytest_linkmode.namesakes import refuse_namesake
         from pytest_linkmode.preparing import prepare
 
+        refuse_namesake(pytest.UsageError)  # once more: pytest 8.2 heeds `pythonpath` only now
         prepare(config)
     elif "LINKMODE_PLACE" in os.environ:
         session_of(config)  # a worker holds back from then on what only mounting needs

@@ -18,6 +18,8 @@ class Starting:
         try:
             gateway._rinfo()  # as pytest-xdist does next, which keeps the answer
         except (OSError, EOFError):
+            # Now, as execnet starts threads for it: no thread starts when Python >= 3.12 ends.
+            gateway._group.terminate(timeout=1)
             gone = UsageError(
                 f"worker {gateway.id} is gone before it began",
                 why="what it said last, as a guest does, stands above",

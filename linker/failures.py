@@ -24,7 +24,7 @@ HINTS: dict[Condition, str] = {
     Condition.DENIED: "check owner and permission bits of the file and of the directories above",
     Condition.TOO_MANY_OPEN: "raise the limit of open files (ulimit -n)",
     Condition.MISSING: "something was removed while it was linked; link again",
-    Condition.BUSY: "another program has it open; close that and link again",
+    Condition.BUSY: "another program has it open or something is mounted on it; end that and retry",
     Condition.IO: "the disk reports an error; look at the kernel's log",
     Condition.NAME_TOO_LONG: "the target's filesystem does not take names or paths of this length",
     Condition.CROSS_DEVICE: "a mount point lies in the way",

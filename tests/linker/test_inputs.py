@@ -593,6 +593,26 @@ def test_a_part_of_the_source_that_is_mounted_in_the_target_is_not_overwritten(
 
 
 @every_mode
+def test_a_file_that_something_is_mounted_on_cannot_be_replaced(
+    ground: str, mode: LinkMode
+) -> None:
+    def body() -> None:
+        trees.build(f"{ground}/source", {"a": File(b"a"), "d/f": File(b"new")})
+        trees.build(f"{ground}/target", {"d/f": File(b"old")})
+        trees.build(f"{ground}/mounted", {"other": File(b"other")})
+        kernel.mount(f"{ground}/mounted/other", f"{ground}/target/d/f", flags=kernel.MS_BIND)
+
+        error = refused(
+            ground, lambda: link_tree(f"{ground}/source", f"{ground}/target", mode=mode)
+        )
+
+        assert (error.path, error.condition) == ("d/f", Condition.BUSY)
+        assert "mounted" in error.hint
+
+    on_mounts(body)
+
+
+@every_mode
 @pytest.mark.parametrize("reversed_", [False, True])
 def test_a_part_of_the_source_that_is_the_target_is_not_overwritten(
     ground: str, mode: LinkMode, *, reversed_: bool

@@ -269,7 +269,10 @@ def test_a_name_that_stays_open_is_an_error_that_names_it(ground: str) -> None:
     error = failing(scene, platform, policy=waiting())
     assert (error.path, error.condition) == ("d/f", Condition.BUSY)
     assert error.what == "cannot give its name to d/f"
-    assert error.hint == "another program has it open; close that and link again"
+    assert (
+        error.hint
+        == "another program has it open or something is mounted on it; end that and retry"
+    )
     assert isinstance(error.__cause__, OSError)
     assert len(use.slept) == 16
     assert use.tries == 100 - 17

@@ -674,9 +674,14 @@ def names_path(text: str, path: str) -> bool:
 
 
 def is_hole(file: int) -> bool:
-    """Return whether an open file has no data on disk, by SEEK_DATA (lseek(2))."""
+    """Return whether an open file has no data on disk, by SEEK_DATA (lseek(2)).
+
+    On macOS, where that may tell of no data although there is, by its blocks and its bytes.
+    """
     if HERE == "win32":
         return False
+    if HERE == "darwin":
+        return os.fstat(file).st_blocks == 0 and not opening.not_zero(file)
     try:
         os.lseek(file, 0, os.SEEK_DATA)
     except OSError as error:

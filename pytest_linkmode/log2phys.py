@@ -2,7 +2,8 @@
 
 The call is given an offset of a file, and tells the offset on the volume and how many bytes follow
 it there. Two files that have one place share it; there is no flag for that. What has no place yet
-(data that was not written), or none that is told (compressed files), is told as such.
+(data that was not written), or none that is told (compressed files), is told as such. A hole is at
+-1 (fcntl(2)), or out of range.
 
 Sources: fcntl(2) of macOS; xnu's sys/fcntl.h for number and structure, which is packed to 4 bytes.
 That the call tells clones from copies on APFS, and that it says ENOTSUP of compressed files, is
@@ -58,9 +59,12 @@ class PlaceReader:
                 if name not in ("ERANGE", "ENOTSUP"):
                     raise
                 told, place = 0, -1
-                if name == "ERANGE" and (behind := _behind_hole(file, position, size)) > position:
-                    position = behind
-                    continue
+                is_hole = name == "ERANGE"
+            else:
+                is_hole = place == -1
+            if is_hole and (behind := _behind_hole(file, position, size)) > position:
+                position = behind
+                continue
             length = min(told, size - position)
             if length <= 0 or place < 0:
                 found.append(Extent(position, 0, size - position, _UNKNOWN))

@@ -29,8 +29,12 @@ WRITE_FILE = (
 )
 _READ_ROOT = READ | getattr(os, "O_DIRECTORY", 0)
 _READ_DIRECTORY = READ_FILE | _READ_ROOT
-_LONG = 3000
-"""Paths longer than this are opened piece by piece: PATH_MAX is 4096 bytes."""
+_LONG = 700
+"""Paths of more bytes are opened in pieces, of which one may be a name (255) longer: PATH_MAX is
+4096 bytes on Linux, and 1024 on macOS.
+"""
+
+_CHUNK = 1 << 20
 
 _BY_PATH = HERE == "win32"
 
@@ -47,11 +51,12 @@ def open_below(root: Directory, path: str) -> Directory:
     """Open the directory `path` below another, however long it is. Raises OSError."""
     if isinstance(root, str):
         return open_root(os.path.join(root, *path.split("/")))
-    if len(path) * 4 < _LONG:
-        return os.open(path or ".", _READ_DIRECTORY, dir_fd=root)
+    encoded = os.fsencode(path)
+    if len(encoded) <= _LONG:
+        return os.open(encoded or b".", _READ_DIRECTORY, dir_fd=root)
     at, piece = os.dup(root), b""
     try:
-        for part in os.fsencode(path).split(b"/"):
+        for part in encoded.split(b"/"):
             if len(piece) + len(part) > _LONG:
                 below = os.open(piece, _READ_DIRECTORY, dir_fd=at)
                 os.close(at)
@@ -109,6 +114,16 @@ def read_at(file: int, count: int, offset: int) -> bytes:
         return bytes(pread(file, count, offset))
     os.lseek(file, offset, os.SEEK_SET)
     return os.read(file, count)
+
+
+def not_zero(file: int) -> set[int]:
+    """Return the offset of the first byte of an open file that is not zero, nothing if all are."""
+    offset = 0
+    while chunk := read_at(file, _CHUNK, offset):
+        if data := chunk.lstrip(b"\0"):
+            return {offset + len(chunk) - len(data)}
+        offset += len(chunk)
+    return set()
 
 
 def write_at(file: int, data: bytes, offset: int) -> int:

@@ -60,7 +60,12 @@ def build() -> int:
     return (
         ci.run([*ci.PIP, *ci.requirements(("tox",))])
         or ci.run([*tox, "build"])
-        or ci.run([*tox, f"py3{sys.version_info.minor}", "--installpkg", wheel_in(out)])
+        or ci.run(
+            [
+                *(*ci.as_root(), *tox, f"py3{sys.version_info.minor}"),
+                *("--installpkg", wheel_in(out), "--", f"-n{ci.WORKERS}"),
+            ]
+        )
     )
 
 

@@ -144,11 +144,18 @@ def copy_range(
             raise short(length - left, length)
         if got < len(part):
             part = part[:got]
-        while (wrote := write(writing, part)) < len(part):
-            if wrote == 0:
-                raise short(length - left + got - len(part), length)
-            part = part[wrote:]
+        if missing := write_all(write, writing, part):
+            raise short(length - left + got - missing, length)
         left -= got
+
+
+def write_all(write: Callable[[int, memoryview], int], writing: int, part: memoryview) -> int:
+    """Write all of a buffer; return how many bytes could not be written, for the call took none."""
+    while (wrote := write(writing, part)) < len(part):
+        if wrote == 0:
+            return len(part)
+        part = part[wrote:]
+    return 0
 
 
 class Platform(Protocol):

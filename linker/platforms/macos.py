@@ -14,13 +14,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from linker.conditions import Primitive
 from linker.light import record
 from linker.platforms import linux
-from linker.platforms.base import CheckFailed, Failed, short
+from linker.platforms.base import CheckFailed, Failed, short, write_all
 from linker.platforms.linux import _READ, _REGULAR, _TYPE, LinuxPlatform, irregular
 
 CLONE_NOFOLLOW = 0x1
@@ -59,6 +59,9 @@ SF_APPEND of chflags(2). A clone has those of its source.
 """
 
 _CLONE = CLONE_NOFOLLOW | CLONE_NOOWNERCOPY
+_PAGE = bytes(1 << 12)
+"""A block of APFS without data."""
+
 _ATTRIBUTES = 1 << 16
 """Bytes that the names of a file's attributes may take: as many as Darwin allows for one value."""
 
@@ -114,20 +117,25 @@ def _access(
     return True
 
 
-def _seek(descriptor: int, position: int, whence: int) -> int:
-    """Do as os.lseek; a volume that cannot tell holes answers as to an ioctl it does not know."""
-    try:
-        return os.lseek(descriptor, position, whence)
-    except OSError as error:
-        if error.errno not in (NUMBERS["ENOTTY"], NUMBERS["ENOTSUP"]):
-            raise
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from error
-
-
 def _never_again(_name: str, _directory: int) -> None:
     """Say that inode numbers are not given a second time: APFS counts them up (Apple File System
     Reference, next_obj_id), and HFS+ before it begins anew at four thousand million.
     """
+
+
+def _not_zero(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield from where to where there are pages that are not zero."""
+    first = None
+    for start in range(0, len(data), len(_PAGE)):
+        page = data[start : start + len(_PAGE)]
+        if page == _PAGE[: len(page)]:
+            if first is not None:
+                yield first, start
+            first = None
+        elif first is None:
+            first = start
+    if first is not None:
+        yield first, len(data)
 
 
 def _access_list(descriptor: int) -> bytes:
@@ -163,7 +171,6 @@ class Calls(linux.Calls):
     """
 
     access: Callable[..., bool] = _access
-    seek: Callable[[int, int, int], int] = _seek
     birth: Callable[[str, int], int | None] = _never_again
     access_list: Callable[[int], bytes] = _access_list
     clonefileat: Callable[[int, bytes, int, bytes, int], int] = _C["clonefileat"]
@@ -234,6 +241,25 @@ class MacPlatform(LinuxPlatform):
             return super().copy_file(source, name, target, new)
         except Failed as failed:
             raise self._dataless(failed, Primitive.COPY) from failed.error
+
+    def _copy_around_holes(self, reading: int, writing: int, size: int) -> None:
+        """Copy all pages that are not zero.
+
+        Where data is the system is not asked: SEEK_DATA of macOS skips data that it is asked about
+        from within, or finds none (gnulib, bug 51857; coreutils, bug 61386).
+        """
+        calls, buffer, position = self.calls, self._buffer.view, 0
+        calls.truncate(writing, size)
+        while position < size:
+            part = buffer[: size - position]
+            got = calls.read(reading, [part])
+            if got == 0:
+                raise short(position, size)
+            for first, last in _not_zero(part[:got].tobytes()):
+                calls.seek(writing, position + first, os.SEEK_SET)
+                if missing := write_all(calls.write, writing, part[first:last]):
+                    raise short(position + last - missing, size)
+            position += got
 
     def _dataless(self, failed: Failed, primitive: Primitive) -> Failed:
         """Tell that a file's content is elsewhere as a failure of what needed the content."""

@@ -24,7 +24,7 @@ import stat as st
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,6 +91,9 @@ LONGEST = 1 << 32
 SYMLINK_DIRECTORY, SYMLINK_UNPRIVILEGED = 1, 2
 MOVE_REPLACE = 1
 RENAME_REPLACE, RENAME_POSIX, RENAME_IGNORE_READONLY = 0x1, 0x2, 0x40
+
+_LOCK = "0"
+"""Directory in a locked one, by which it is locked. No entry of a stage has that number."""
 
 _BUFFER = 1 << 18
 _PAUSES = (0.0, 0.001, 0.005, 0.02)
@@ -392,10 +395,16 @@ class WindowsPlatform:
             if path == old or path.startswith(below):
                 self._paths[number] = new + path[len(old) :]
 
+    def _is_locked(self, path: str) -> bool:
+        """Return whether we have the lock on a directory."""
+        return any(self._paths[each] == path for each in self._locks)
+
     def _unlock(self, path: str) -> None:
-        """Let go of a lock of ours on a directory that is about to go or to be renamed."""
+        """Let go of a lock of ours on a directory that goes or is about to be renamed."""
         for number in [each for each in self._locks if self._paths[each] == path]:
             self._let_go(self._locks.pop(number))
+            with suppress(OSError):
+                self.calls.rmdir(os.path.join(path, _LOCK))
 
     def _let_go(self, held: int) -> None:
         """Close the handle of a lock; it is gone whatever the call says."""
@@ -455,9 +464,13 @@ class WindowsPlatform:
         directories: list[str] = []
         symlinks: list[str] = []
         others: list[str] = []
+        path = self._paths[directory]
+        locked = self._is_locked(path)
         try:
-            with self.calls.scandir(self._paths[directory]) as found:
+            with self.calls.scandir(path) as found:
                 for entry in found:
+                    if locked and entry.name == _LOCK:
+                        continue
                     if _is_junction(entry):
                         others.append(entry.name)
                     elif entry.is_file(follow_symlinks=False):
@@ -922,33 +935,61 @@ class WindowsPlatform:
             path = self._path(directory, name)
             handles = [number for number, other in self._paths.items() if other == path]
             facts = self._facts(path) if handles else None
-            self.calls.rmdir(path)
-            # Only now: who got the lock before would work in a directory that is about to go.
-            self._unlock(path)
+            self._remove_directory(path)
         except OSError as error:
             raise Failed(Primitive.RMDIR, error) from error
         if facts is not None:
             self._removed.update(dict.fromkeys(handles, facts))
 
+    def _remove_directory(self, path: str) -> None:
+        """Remove an empty directory, even one whose lock we have.
+
+        We keep that as long as can be: who got it would work in a directory that is about to go.
+        """
+        if not self._is_locked(path):
+            self.calls.rmdir(path)
+            return
+        self.calls.rmdir(os.path.join(path, _LOCK))
+        try:
+            self.calls.rmdir(path)
+        except OSError as error:
+            if winerror_of(error) != NUMBERS["ERROR_DIR_NOT_EMPTY"]:
+                raise
+            self._unlock(path)  # where a name goes with the last handle only
+            self.calls.rmdir(path)
+        self._unlock(path)
+
     # Records and locks.
 
     def lock(self, directory: int) -> bool:
-        """Open the directory for adding files, sharing that with nobody: who wants the same lock
-        meets a sharing violation, who lists it or works in it does not.
+        """Open a directory in it for adding files, sharing that with nobody: who wants the same
+        lock meets a sharing violation.
+
+        Not the directory itself: whatever gets a name in it by a rename or a hard link, the system
+        opens it for adding files then ([MS-FSA] 2.1.5.15.12, FileRenameInformation).
         """
         if directory in self._locks:
             return True
         share = SHARE_READ | SHARE_DELETE
         access = FILE_ADD_FILE | FILE_READ_ATTRIBUTES
+        path = os.path.join(self._paths[directory], _LOCK)
         try:
+            self._make_lock(path)
             self._locks[directory] = self.calls.open(
-                self._paths[directory], access, share, OPEN_EXISTING, BACKUP_SEMANTICS
+                path, access, share, OPEN_EXISTING, BACKUP_SEMANTICS
             )
         except OSError as error:
             if winerror_of(error) == NUMBERS["ERROR_SHARING_VIOLATION"]:
                 return False
             raise Failed(Primitive.LOCK, error) from error
         return True
+
+    def _make_lock(self, path: str) -> None:
+        try:
+            self.calls.mkdir(path)
+        except OSError as error:
+            if winerror_of(error) != NUMBERS["ERROR_ALREADY_EXISTS"]:
+                raise
 
     def write_record(self, directory: int, name: str, data: bytes) -> None:
         calls = self.calls

@@ -48,8 +48,9 @@ DRIVES = ("/mnt", "/media", "/run/media", "/srv", "/data", "/scratch", "/home", 
 
 def _drives() -> tuple[str, ...]:
     if HERE == "win32":
-        return tuple(drive for drive in map("{}:\\".format, _LETTERS) if os.path.isdir(drive))
-    found = [mount.target for mount in kernel.mounts() if _is_below(mount.target, DRIVES)]
+        found = [drive for drive in map("{}:\\".format, _LETTERS) if os.path.isdir(drive)]
+    else:
+        found = [mount.target for mount in kernel.mounts() if _is_below(mount.target, DRIVES)]
     if HERE == "darwin":
         with contextlib.suppress(OSError):
             found = [entry.path for entry in os.scandir("/Volumes") if entry.is_dir()]

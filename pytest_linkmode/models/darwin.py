@@ -117,11 +117,11 @@ POSIX = (
 """The calls that are the same but for the numbers of their errors."""
 
 
-def log2phys(descriptor: int, command: int, argument: bytes) -> bytes:
+def log2phys(descriptor: int, command: int, argument: bytes, *, holes_at: int = 0) -> bytes:
     """Answer fcntl(F_LOG2PHYS_EXT): where on the volume a part of a file lies, as FIEMAP knows.
 
-    ERANGE in holes. Data inside the metadata, which APFS has not, is as that of compressed files:
-    ENOTSUP.
+    ERANGE in holes, or with `holes_at` -1 that they lie there. Data inside the metadata, which APFS
+    has not, is as that of compressed files: ENOTSUP.
     """
     from pytest_linkmode.fiemap import ExtentReader
     from pytest_linkmode.log2phys import F_LOG2PHYS_EXT, PLACE
@@ -131,6 +131,7 @@ def log2phys(descriptor: int, command: int, argument: bytes) -> bytes:
     flags, length, offset = PLACE.unpack(argument)
     if length < 0 or offset < 0:
         raise darwin_error("EINVAL")
+    end = os.fstat(descriptor).st_size
     for extent in ExtentReader().read(descriptor):
         if extent.inline:
             raise darwin_error("ENOTSUP")
@@ -138,4 +139,9 @@ def log2phys(descriptor: int, command: int, argument: bytes) -> bytes:
         if 0 <= skipped < extent.length:
             there = min(length, extent.length - skipped)
             return PLACE.pack(flags, there, extent.physical + skipped)
+        if skipped < 0:
+            end = extent.logical
+            break
+    if holes_at and offset < end:
+        return PLACE.pack(flags, min(length, end - offset), holes_at)
     raise darwin_error("ERANGE")

@@ -368,6 +368,7 @@ class RefsModel:
             raise refused(w.NUMBERS["ERROR_ACCESS_DENIED"], new)
         if seen.st_nlink >= self.volume.links:
             raise refused(w.NUMBERS["ERROR_TOO_MANY_LINKS"], new)
+        self._check_parent(new)
         os.link(existing, new, follow_symlinks=False)
 
     def symlink(self, new: str, text: str, flags: int) -> None:
@@ -398,6 +399,7 @@ class RefsModel:
         if not self.volume.posix:
             raise refused(w.NUMBERS["ERROR_INVALID_PARAMETER"], new)
         old, wanted, new = self.opened[handle].path, new, self._at(new)
+        self._check_parent(new)
         there = _identity(new)
         if there is not None:
             if not flags & w.RENAME_REPLACE:
@@ -422,6 +424,16 @@ class RefsModel:
             raise refused(w.NUMBERS["ERROR_PATH_NOT_FOUND"], new)
         if above[0] != identity[0]:
             raise refused(w.NUMBERS["ERROR_NOT_SAME_DEVICE"], new)
+        self._check_parent(new)
+
+    def _check_parent(self, new: str) -> None:
+        """Open the directory of a new name, as the system does for a rename or a hard link: for
+        adding files, and sharing with who reads it or adds files ([MS-FSA], FileRenameInformation
+        and FileLinkInformation).
+        """
+        above = _identity(os.path.dirname(new))
+        if above is not None:
+            self._check_sharing(above, w.FILE_ADD_FILE, w.SHARE_READ | w.SHARE_WRITE, new)
 
     def _is_open(self, identity: tuple[int, int]) -> bool:
         return any(other.identity == identity for other in self.opened.values())

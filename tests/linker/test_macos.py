@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +14,7 @@ from linker.conditions import TABLES, Condition, Primitive, condition_of
 from linker.platforms.base import ClonesDirectories, Failed
 from linker.platforms.macos import CALLS, ERRORS, NUMBERS, MacPlatform
 from pytest_linkmode.models import clonefile
+from tests.linker import trees
 from tests.linker.scenes import EXISTING, Scene
 from tests.linker.seams import REFLINKING
 from tests.linker.verdicts import Ended, wrong
@@ -62,6 +66,98 @@ def test_only_macos_clones_directories() -> None:
     for name in offered:
         assert hasattr(MacPlatform(), name)
         assert not hasattr(LinuxPlatform(), name)
+
+
+# Copies of files with holes.
+
+PIECE = 70_000
+SPARSE = 4 << 20
+
+
+@pytest.fixture
+def sparse(scene: str) -> bytes:
+    """Make a file with holes and data of all kinds; return what it reads as."""
+    content = bytearray(SPARSE)
+    pieces = {
+        0: trees.noise(10),
+        1 << 20: trees.noise(PIECE),
+        (2 << 20) - 100: trees.noise(100, 1) + bytes(300_000) + trees.noise(PIECE, 2),
+        SPARSE - 1: b"e",
+    }
+    with open(f"{scene}/sparse", "wb") as writing:
+        writing.truncate(SPARSE)
+        for offset, data in pieces.items():
+            writing.seek(offset)
+            writing.write(data)
+            content[offset : offset + len(data)] = data
+    assert os.stat(f"{scene}/sparse").st_blocks * 512 < SPARSE, "no filesystem with holes"
+    return bytes(content)
+
+
+def glitch(descriptor: int, position: int, whence: int) -> int:
+    """Do as lseek of macOS at its worst: there is no data where one asks in the middle of it."""
+    if whence in (os.SEEK_DATA, os.SEEK_HOLE):
+        raise OSError(errno.ENXIO, "no data")
+    return os.lseek(descriptor, position, whence)
+
+
+def copied(
+    scene: str,
+    read: Callable[[int, list[memoryview]], int] = CALLS.read,
+    write: Callable[[int, memoryview], int] = CALLS.write,
+) -> bytes:
+    """Copy the file with holes; return the copy."""
+    platform = MacPlatform(replace(CALLS, seek=glitch, read=read, write=write))
+    directory = os.open(scene, os.O_RDONLY)
+    try:
+        platform.copy_file(directory, "sparse", directory, "copy")
+    finally:
+        os.close(directory)
+    with open(f"{scene}/copy", "rb") as file:
+        return file.read()
+
+
+def test_a_file_with_holes_is_copied_without_asking_where_its_data_is(
+    scene: str, sparse: bytes
+) -> None:
+    assert copied(scene) == sparse
+    seen, made = (os.stat(f"{scene}/{name}") for name in ("sparse", "copy"))
+    assert 0 < made.st_blocks <= seen.st_blocks
+    assert (made.st_mode, made.st_mtime_ns) == (seen.st_mode, seen.st_mtime_ns)
+
+
+def test_reads_and_writes_of_less_than_was_asked_for_go_on(scene: str, sparse: bytes) -> None:
+    def read(file: int, parts: list[memoryview]) -> int:
+        return os.readv(file, [parts[0][:9_001]])
+
+    def write(file: int, part: memoryview) -> int:
+        return os.write(file, part[:5_003])
+
+    assert copied(scene, read=read, write=write) == sparse
+
+
+@pytest.mark.parametrize("lacking", ["read", "write"])
+def test_a_file_with_holes_that_cannot_be_copied_to_its_end_leaves_nothing(
+    scene: str, sparse: bytes, lacking: str
+) -> None:
+    left = 2
+
+    def goes_on(call: str) -> bool:
+        nonlocal left
+        left -= call == lacking
+        return left >= 0
+
+    def read(file: int, parts: list[memoryview]) -> int:
+        return CALLS.read(file, parts) if goes_on("read") else 0
+
+    def write(file: int, part: memoryview) -> int:
+        return CALLS.write(file, part) if goes_on("write") else 0
+
+    with pytest.raises(Failed) as caught:
+        copied(scene, read, write)
+    assert caught.value.primitive is Primitive.COPY
+    assert MacPlatform().error_name(caught.value.error) == "SHORT"
+    assert os.listdir(scene) == ["sparse"]
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)

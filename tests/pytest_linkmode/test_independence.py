@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
 
 from pytest_linkmode import opening
+from pytest_linkmode.evidence import is_hole
 from pytest_linkmode.independence import Edit
 from pytest_linkmode.snapshots import changes, snapshot
 
@@ -45,6 +49,51 @@ def test_an_edit_does_not_show_in_a_copy(tmp_path: pathlib.Path, size: int) -> N
         assert edit.happened
         assert first.read_bytes() != second.read_bytes()
         assert not shows_in(edit, second)
+
+
+def lseek_of_a_mac(_file: int, _position: int, _whence: int) -> int:
+    """Tell of no data at all, as macOS may inside of it, and as HFS+ never knows any."""
+    raise OSError(errno.ENXIO, "no data")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="not applicable: no lseek there tells of data")
+@pytest.mark.parametrize("content", [b"all of it", b"\0" * 20_000 + b"end", b"x" + b"\0" * 9_999])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_on_a_mac_data_is_edited_whatever_lseek_says(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, content: bytes, *, sparse: bool
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    size = 1 << 20 if sparse else len(content)
+    for path in (first, second):
+        with path.open("wb") as file:
+            file.truncate(size)
+            file.seek(size // 4 if sparse else 0)
+            file.write(content)
+    monkeypatch.setattr("pytest_linkmode.independence.HERE", "darwin")
+    monkeypatch.setattr(os, "lseek", lseek_of_a_mac)
+    with editing(first) as edit:
+        assert edit.happened
+        assert first.read_bytes() != second.read_bytes()
+        assert not shows_in(edit, second)
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="not applicable: no lseek there tells of data")
+@pytest.mark.parametrize(
+    ("data", "expected"), [(b"", True), (b"\0" * 4096, False), (b"data", False)]
+)
+def test_on_a_mac_only_what_has_no_blocks_and_reads_as_nothing_is_a_hole(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, data: bytes, *, expected: bool
+) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.write(data)
+        file.truncate(1 << 20)
+    monkeypatch.setattr(import_module("pytest_linkmode.evidence"), "HERE", "darwin")
+    monkeypatch.setattr(os, "lseek", lseek_of_a_mac)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        assert is_hole(file.fileno()) is expected
 
 
 def test_an_edit_shows_in_another_name_of_the_file(tmp_path: pathlib.Path) -> None:

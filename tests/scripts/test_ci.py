@@ -109,12 +109,50 @@ def test_preparing_installs_the_tools_the_project_and_the_groups(
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr(bootstrap, "ensure_tools", asked.append)
+    monkeypatch.setattr(ci, "let_in_ordinary_users", lambda _run: 0)
     commands = Commands()
     assert ci.prepare(commands) == 0
     assert asked == [("tests",)]
     project, groups = commands.ran
     assert project[-2:] == ["--editable", ci.ROOT]
     assert any(word.startswith("hypothesis") for word in groups)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "there", "expected"),
+    [
+        ((), True, ["sysctl", "-w", "kernel.apparmor_restrict_unprivileged_userns=0"]),
+        (("sudo", "-n"), True, ["sudo", "-n", "sysctl", "-w"]),
+        (("sudo", "-n"), False, None),
+        (None, True, None),
+    ],
+)
+def test_namespaces_of_ordinary_users_are_allowed_where_ubuntu_denies_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefix: tuple[str, ...] | None,
+    expected: list[str] | None,
+    *,
+    there: bool,
+) -> None:
+    switch = tmp_path / "apparmor_restrict_unprivileged_userns"
+    if there:
+        switch.write_text("1")
+    monkeypatch.setattr(bootstrap, "elevation", lambda: prefix)
+    commands = Commands()
+    assert ci.let_in_ordinary_users(commands, str(switch)) == 0
+    if expected is None:
+        assert commands.ran == []
+    else:
+        assert commands.ran[0][: len(expected)] == expected
+
+
+def test_a_machine_that_cannot_be_prepared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "ensure_tools", lambda _groups: None)
+    monkeypatch.setattr(ci, "let_in_ordinary_users", lambda _run: 3)
+    commands = Commands()
+    assert ci.prepare(commands) == 3
+    assert commands.ran == []
 
 
 def test_the_checks_are_environments_of_tox() -> None:
@@ -212,4 +250,8 @@ def test_a_release_tests_the_very_wheel_that_it_built(
     monkeypatch.setenv("DIST", str(tmp_path / "dist"))
     monkeypatch.setattr(ci, "run", run)
     assert release.main(["build"]) == 0
-    assert ran[-1][-2:] == ["--installpkg", str(tmp_path / "dist" / "thing-1-py3-none-any.whl")]
+    assert ran[-1][: len(ci.as_root())] == list(ci.as_root())
+    assert ran[-1][-4:] == [
+        *("--installpkg", str(tmp_path / "dist" / "thing-1-py3-none-any.whl")),
+        *("--", f"-n{ci.WORKERS}"),
+    ]

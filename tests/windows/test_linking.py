@@ -520,6 +520,93 @@ def test_a_stage_that_is_in_use_is_locked_and_one_that_is_left_behind_is_removed
     platform.close(root)
 
 
+STAGE = ".linkmode-stage-00000001"
+
+
+def locked(platform: WindowsPlatform, stand: Stand) -> tuple[int, int]:
+    """Make a stage and lock it; return its parent and the stage."""
+    root = platform.open_root(stand.there)
+    stage = platform.make_directory(root, STAGE)
+    assert platform.lock(stage)
+    assert platform.lock(stage)
+    return root, stage
+
+
+def test_a_locked_stage_takes_names_by_renames_and_hard_links(stand: Stand) -> None:
+    platform = stand.platform
+    root, stage = locked(platform, stand)
+    stand.put("a", b"a")
+    stand.put("b", b"b", stand.there)
+    source = platform.open_root(stand.here)
+    platform.hardlink(source, "a", stage, "1")
+    platform.place(root, "b", stage, "2")
+    assert sorted(platform.entries(stage).files) == ["1", "2"]
+    for name in ("1", "2"):
+        platform.remove_file(stage, name)
+    platform.remove_directory(root, STAGE)
+    assert os.listdir(stand.there) == []
+    for handle in (source, stage, root):
+        platform.close(handle)
+
+
+def test_a_lock_is_no_entry_for_who_has_it_and_goes_before_a_rename(stand: Stand) -> None:
+    platform = stand.platform
+    root, stage = locked(platform, stand)
+    assert not any(platform.entries(stage))
+    platform.place(root, STAGE, root, "saved")
+    assert os.listdir(os.path.join(stand.there, "saved")) == []
+    other = stand.platform
+    again = other.open_root(os.path.join(stand.there, "saved"))
+    assert other.lock(again)
+    other.close(again)
+    for handle in (stage, root):
+        platform.close(handle)
+
+
+def test_a_locked_stage_goes_where_a_name_goes_with_its_last_handle(stand: Stand) -> None:
+    opened, pending = dict[int, str](), set[str]()
+
+    def open_(path: str, *rest: int) -> int:
+        handle = stand.calls.open(path, *rest)
+        opened[handle] = path
+        return handle
+
+    def close(handle: int) -> None:
+        path = opened.pop(handle)
+        stand.calls.close(handle)
+        if path in pending:
+            stand.calls.rmdir(path)
+
+    def rmdir(path: str) -> None:
+        if path in opened.values():
+            pending.add(path)
+        else:
+            stand.calls.rmdir(path)
+
+    calls = dataclasses.replace(stand.calls, open=open_, close=close, rmdir=rmdir)
+    platform = WindowsPlatform(calls)
+    root, stage = locked(platform, stand)
+    platform.remove_directory(root, STAGE)
+    assert pending
+    assert os.listdir(stand.there) == []
+    for handle in (stage, root):
+        platform.close(handle)
+
+
+def test_a_lock_that_cannot_be_made_is_told(stand: Stand) -> None:
+    def mkdir(path: str) -> None:
+        raise refused(w.NUMBERS["ERROR_DISK_FULL"], path)
+
+    made = stand.platform
+    root = made.open_root(stand.there)
+    made.make_directory(root, STAGE)
+    platform = WindowsPlatform(dataclasses.replace(stand.calls, mkdir=mkdir))
+    with pytest.raises(Failed) as caught:
+        platform.lock(platform.open_root(os.path.join(stand.there, STAGE)))
+    assert caught.value.primitive is Primitive.LOCK
+    assert platform.error_name(caught.value.error) == "ERROR_DISK_FULL"
+
+
 def test_handles_follow_a_directory_that_we_rename(stand: Stand) -> None:
     platform = stand.platform
     root = platform.open_root(stand.here)

@@ -778,3 +778,19 @@ def test_a_provider_that_nobody_knows_is_answered_with_names_only() -> None:
     known = caught.value.hint.partition("Known: ")[2].split(", ")
     assert {"loop", "directory"} <= {*known}
     assert all(known)
+
+
+def test_a_drive_of_windows_is_another_than_that_of_temporary_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices = {"C:\\": 1, "D:\\": 2, "R:\\": 3}
+
+    def stat(path: str) -> os.stat_result:
+        return os.stat_result((0, 0, devices.get(path, 1), *[0] * 7))
+
+    monkeypatch.setattr(directory, "HERE", "win32")
+    monkeypatch.setattr(os.path, "isdir", devices.__contains__)
+    monkeypatch.setattr(os, "stat", stat)
+    found = directory.MACHINE["drive"]()
+    monkeypatch.undo()
+    assert found == ("D:\\", "R:\\")

@@ -6,6 +6,7 @@ its path is by now. Windows has none for Python: there a directory is its path.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any, TypeAlias
 
@@ -35,6 +36,12 @@ _LONG = 700
 """
 
 _CHUNK = 1 << 20
+
+DESCRIPTORS = "/proc/self/fd/"
+"""Of Linux: what is open, by numbers."""
+
+_F_GETPATH, _LONGEST_OF_MACOS = 50, 1024
+"""Of macOS: the call for the path of an open file, and MAXPATHLEN."""
 
 _BY_PATH = HERE == "win32"
 
@@ -105,6 +112,28 @@ def followed(name: str, directory: Directory | None) -> os.stat_result:
     if isinstance(directory, str):
         return os.stat(os.path.join(directory, name))
     return os.stat(name, dir_fd=directory)
+
+
+def path_of(descriptor: int) -> str:
+    """Return the path by which the system knows an open file or directory: of Linux's /proc, or by
+    F_GETPATH of macOS (fcntl(2)). Raises OSError where it knows none.
+    """
+    if HERE == "linux":
+        return os.readlink(f"{DESCRIPTORS}{descriptor}")
+    if HERE == "darwin":
+        import fcntl
+
+        found: bytes = fcntl.fcntl(descriptor, _F_GETPATH, bytes(_LONGEST_OF_MACOS))
+        return os.fsdecode(found.rstrip(b"\0"))
+    raise OSError(errno.ENOSYS, "this system tells no path of what is open")
+
+
+def told_path_of(descriptor: int) -> str:
+    """Return what to call an open file: its path, or where that is not known its number."""
+    try:
+        return path_of(descriptor)
+    except OSError:
+        return f"descriptor {descriptor}"
 
 
 def read_at(file: int, count: int, offset: int) -> bytes:

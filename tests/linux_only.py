@@ -161,6 +161,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_one_directory_seen_through_two_mounts_is_the_same_directory",
             "test_one_file_seen_through_two_mounts_is_the_same_file",
             "test_a_part_of_the_source_that_is_mounted_in_the_target_is_not_overwritten",
+            "test_a_file_that_something_is_mounted_on_cannot_be_replaced",
             "test_a_part_of_the_source_that_is_the_target_is_not_overwritten",
             "test_two_names_that_exfat_folds_into_one_are_refused",
         ),

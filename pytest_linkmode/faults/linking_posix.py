@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from linker.platforms import macos
+from pytest_linkmode import opening
 from pytest_linkmode.faults.inprocess import refusal
 from pytest_linkmode.faults.linking import Dialect, Row, Where
-
-_DESCRIPTORS = "/proc/self/fd/"
-_F_GETPATH = 50
-"""fcntl(2) of macOS: the path of an open file."""
-_LONGEST = 1024
-"""MAXPATHLEN of macOS."""
 
 Given = tuple[Any, ...]
 Options = Mapping[str, Any]
@@ -23,18 +17,7 @@ Options = Mapping[str, Any]
 
 def _where(_opened: Mapping[Any, str]) -> Where:
     """Ask the system: a directory may have got another name since it was opened."""
-    known = os.path.isdir(_DESCRIPTORS)
-
-    def where(descriptor: Any) -> str:
-        try:
-            if known:
-                return os.readlink(f"{_DESCRIPTORS}{descriptor}")
-            found: bytes = fcntl.fcntl(descriptor, _F_GETPATH, bytes(_LONGEST))
-        except OSError:
-            return f"descriptor {descriptor}"
-        return os.fsdecode(found.rstrip(b"\0"))
-
-    return where
+    return opening.told_path_of
 
 
 def _of(where: Where, directory: int | None, name: Any) -> str:

@@ -27,6 +27,7 @@ from pytest_linkmode import HERE
 from pytest_linkmode.faults.current import Decider, current
 from pytest_linkmode.faults.ops import FICLONE, FICLONERANGE, Way
 from pytest_linkmode.layers import layered
+from pytest_linkmode.opening import told_path_of
 
 Function = Callable[..., Any]
 
@@ -119,6 +120,9 @@ CREATE = Way("create", "os.open", ())
 MKNOD = Way("create", "os.mknod", ())
 OPEN = Way("create", "open", ())
 WRITE = Way("copy", "write", ())
+FCOPYFILE = Way("copy", "posix._fcopyfile", ())
+
+_CHUNK = 1 << 20
 
 _CREATING = os.O_CREAT | (getattr(os, "O_TMPFILE", 0) & ~getattr(os, "O_DIRECTORY", 0))
 _RANGE = struct.Struct("=qQQQ")
@@ -149,19 +153,11 @@ def _names(row: Names, original: Function) -> Function:
 
 def _absolute(path: Any, directory: Any = None) -> str:
     if isinstance(path, int):
-        return _of_descriptor(path)
+        return told_path_of(path)
     name = os.fsdecode(path)
     if isinstance(directory, int) and not os.path.isabs(name):
-        return os.path.normpath(os.path.join(_of_descriptor(directory), name))
+        return os.path.normpath(os.path.join(told_path_of(directory), name))
     return os.path.abspath(name)
-
-
-def _of_descriptor(descriptor: int) -> str:
-    """Return what a descriptor refers to, where that can be known."""
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}")
-    except OSError:
-        return f"descriptor {descriptor}"
 
 
 # --- functions that write ------------------------------------------------------------------
@@ -180,9 +176,9 @@ def _bytes(row: Bytes, original: Function) -> Function:
         file = injection.file(into, plain=row.data is not None)
         if file is None:
             return original(*arguments, **keywords)
-        paths = [_of_descriptor(into)]
+        paths = [told_path_of(into)]
         if row.source is not None:
-            paths.insert(0, _of_descriptor(bound[row.source]))
+            paths.insert(0, told_path_of(bound[row.source]))
         others = {name: keywords[name] for name in keywords.keys() - set(row.named)}
         return injection.perform(
             way,
@@ -250,10 +246,40 @@ def _ioctl(original: Function) -> Function:
 
         return injection.perform(
             way,
-            (_of_descriptor(source), _of_descriptor(into)),
+            (told_path_of(source), told_path_of(into)),
             lambda: original(descriptor, request, *rest),
             short=half,
             nothing=0,
+        )
+
+    return stand_in
+
+
+def _fcopyfile(original: Function) -> Function:
+    """`posix._fcopyfile(source, target, flags)`, by which `shutil` and `pathlib` copy on macOS."""
+    import posix
+
+    @wraps(original)
+    def stand_in(source: int, into: int, flags: int, /) -> Any:
+        injection = current()
+        file = None if injection is None else injection.file(into, plain=False)
+        if injection is None or file is None:
+            return original(source, into, flags)
+
+        def half() -> None:
+            left = max(_left(source, None) // 2, 1)
+            while left and (data := posix.read(source, min(left, _CHUNK))):
+                left -= len(data)
+                while data:
+                    data = data[posix.write(into, data) :]
+
+        return injection.perform(
+            FCOPYFILE,
+            (told_path_of(source), told_path_of(into)),
+            lambda: original(source, into, flags),
+            file=file,
+            short=half,
+            nothing=None,
         )
 
     return stand_in
@@ -388,6 +414,10 @@ def _all() -> list[tuple[Any, str, Callable[[Function], Function]]]:
         import fcntl
 
         found.append((fcntl, "ioctl", _ioctl))
+    if HERE != "win32":
+        import posix
+
+        found.append((posix, "_fcopyfile", _fcopyfile))
     modules: tuple[ModuleType, ...] = (builtins, io, _io)
     found += [(module, "open", _open) for module in modules]
     return [each for each in found if hasattr(each[0], each[1])]

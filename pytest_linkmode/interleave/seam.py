@@ -21,6 +21,7 @@ from linker.platforms.macos import ERRORS
 from pytest_linkmode.interleave.files import Accesses, file_object
 from pytest_linkmode.interleave.footprints import Footprint
 from pytest_linkmode.interleave.world import Event, InProcess, is_plain
+from pytest_linkmode.opening import DESCRIPTORS, path_of
 
 Function = Callable[..., Any]
 Operand = tuple[Any, int | None]
@@ -34,7 +35,6 @@ LOCK = "//lock"
 _TEMPORARY = getattr(os, "O_TMPFILE", 0) & ~getattr(os, "O_DIRECTORY", 0)
 _SOURCE = struct.Struct("=q")
 """How struct file_clone_range (linux/fs.h) begins: with the descriptor of the source."""
-_DESCRIPTORS = "/proc/self/fd/"
 _EXCHANGE = 2
 """RENAME_EXCHANGE (linux/fs.h)."""
 _UNLOCK = 8
@@ -125,7 +125,7 @@ ROWS: Mapping[str, One | Two] = {
     "symlink": One("writes", place=1),
     "rmdir": One("removals", "lists"),
     **dict.fromkeys(("ficlone", "sendfile"), Two(_filled)),
-    **dict.fromkeys(("copy_file_range", "splice"), Two(_copied)),
+    **dict.fromkeys(("copy_file_range", "splice", "_fcopyfile"), Two(_copied)),
     "ioctl-ficlone": Two(_cloned),
     "ioctl-ficlonerange": Two(_cloned_range),
     "link": Two(_names),
@@ -226,8 +226,8 @@ class Seam:
             if base is None:
                 return None
             text = base if text == "." else f"{base}/{text}"
-        elif text.startswith(_DESCRIPTORS):
-            return self._path(int(text[len(_DESCRIPTORS) :]), None)
+        elif text.startswith(DESCRIPTORS):
+            return self._path(int(text[len(DESCRIPTORS) :]), None)
         return world.find(text if is_plain(text) else os.path.abspath(text))
 
     def _late(self, descriptor: int) -> str | None:
@@ -235,7 +235,7 @@ class Seam:
         world = self._world
         if descriptor not in world.places:
             try:
-                path: str | None = os.readlink(f"{_DESCRIPTORS}{descriptor}")
+                path: str | None = path_of(descriptor)
             except OSError:
                 path = None
             world.track(descriptor, path)
@@ -325,9 +325,9 @@ class Seam:
                     world.moved(pair.source, pair.target, swapped=given[4:5] == (_EXCHANGE,))
             elif pair.source is None:
                 named = find(given, options)[0][0]
-                if type(named) is str and named.startswith(_DESCRIPTORS):
+                if type(named) is str and named.startswith(DESCRIPTORS):
                     # A file without a name has got one.
-                    world.track(int(named[len(_DESCRIPTORS) :]), pair.target)
+                    world.track(int(named[len(DESCRIPTORS) :]), pair.target)
             return result
 
         return stepped
@@ -343,7 +343,7 @@ class Seam:
         def found(given: tuple[Any, ...]) -> str | None:
             # What it opened inside is not known here, and numbers are used again: ask each time.
             try:
-                base = os.getcwd() if given[at] < 0 else os.readlink(f"{_DESCRIPTORS}{given[at]}")
+                base = os.getcwd() if given[at] < 0 else path_of(given[at])
             except OSError:
                 return None
             path = base if named is None else os.path.join(base, os.fsdecode(given[named]))

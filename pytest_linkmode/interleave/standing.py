@@ -24,6 +24,7 @@ from pytest_linkmode.interleave.world import InProcess
 
 if TYPE_CHECKING or HERE != "win32":
     import fcntl
+    import posix
 
     from pytest_linkmode.interleave.seam import Function, Seam
 else:
@@ -63,6 +64,9 @@ def standing(world: InProcess) -> Iterator[None]:
             for name in READING:
                 if hasattr(os, name):
                     _replace(stack, os, name, seam.function(name, getattr(os, name)))
+            if hasattr(posix, "_fcopyfile"):  # macOS
+                copying: Any = posix._fcopyfile  # type: ignore[attr-defined,unused-ignore]
+                _replace(stack, posix, "_fcopyfile", seam.function("_fcopyfile", copying))
             _replace(stack, os, "lseek", _seeking(seam, os.lseek))
             _replace(stack, fcntl, "flock", seam.function("flock", fcntl.flock))
             _replace(stack, fcntl, "lockf", _refused(world, fcntl.lockf))

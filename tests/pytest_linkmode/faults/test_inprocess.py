@@ -243,6 +243,39 @@ def test_a_short_copy_of_a_few_bytes_of_many_is_half_of_these_few(here: pathlib.
     assert os.path.getsize("b") == 50
 
 
+posix: Any = sys.modules.get("posix")
+
+
+def fcopyfile(source: int, into: int, _flags: int, /) -> None:
+    """Copy as the call of macOS does, by which `shutil` copies there."""
+    while data := posix.read(source, 1 << 16):
+        posix.write(into, data)
+
+
+@pytest.fixture
+def as_on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posix, "_fcopyfile", fcopyfile, raising=False)
+    monkeypatch.setattr(posix, "_COPYFILE_DATA", 8, raising=False)
+    monkeypatch.setattr(shutil, "_HAS_FCOPYFILE", True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is there, or is not")
+@pytest.mark.usefixtures("as_on_a_mac")
+def test_what_shutil_copies_by_on_a_mac_is_a_copy(here: pathlib.Path) -> None:
+    injection = Injection(parse_all(["copy:ENOSPC:path=*/b"]))
+    with injection, pytest.raises(OSError, match="No space left"):
+        shutil.copyfile("a", "b")
+    ways = [call.way for call in injection.calls() if call.op == "copy"]
+    assert ways == ["posix._fcopyfile"]
+    assert (here / "b").read_bytes() == b""
+    run(lambda: shutil.copyfile("a", "b"), "copy:SHORT")
+    assert (here / "b").read_bytes() == (here / "a").read_bytes()[: BYTES // 2]
+    run(lambda: shutil.copyfile("a", "b"), "copy:NOEFFECT")
+    assert (here / "b").read_bytes() == b""
+    run(lambda: shutil.copyfile("a", "b"))
+    assert (here / "b").read_bytes() == (here / "a").read_bytes()
+
+
 SPLICES: dict[str, Callable[[int, int], int]] = {
     "by position": lambda pipe, file: os.splice(pipe, file, 1 << 20),
     "by names": lambda pipe, file: os.splice(src=pipe, dst=file, count=1 << 20, flags=0),

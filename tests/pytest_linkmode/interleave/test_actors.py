@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import posix
 import random
 import shutil
 import struct
@@ -178,6 +179,20 @@ TURNS: dict[str, tuple[Callable[[str], object], list[str]]] = {
         ["link one new"],
     ),
 }
+
+
+def test_what_shutil_copies_by_on_a_mac_is_a_turn(
+    meeting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(_source: int, into: int, _flags: int, /) -> None:
+        posix.write(into, b"copied")
+
+    monkeypatch.setattr(posix, "_fcopyfile", copy, raising=False)
+    pathlib.Path(meeting, "one").write_text("some")
+    pathlib.Path(meeting, "two").write_text("more")
+    copied = _between(lambda a, b: posix._fcopyfile(a, b, 8))  # type: ignore[attr-defined,unused-ignore]
+    turns = [turn for turn in called(meeting, lambda: copied(meeting)) if turn[:5] != "open "]
+    assert turns == ["_fcopyfile two one"]
 
 
 @pytest.mark.parametrize("what", TURNS)

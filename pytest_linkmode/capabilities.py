@@ -147,9 +147,15 @@ def probe(source_dir: str, target_dir: str, *, sample: str | None = None) -> Cap
 def broken_promises(
     can: Capabilities, claims: frozenset[str], lacks: frozenset[str]
 ) -> tuple[str, ...]:
-    """Return a sentence for each capability that is claimed and not there, or the reverse."""
+    """Return a sentence for each capability that is claimed and not there, or the reverse.
+
+    Symlinks take a right on Windows: who lacks that cannot hold it against a filesystem.
+    """
+    missing = claims - can.names
+    if can.platform == "windows" and can.results[Primitive.SYMLINK] is Condition.DENIED:
+        missing -= {SYMLINK}
     return (
-        *(f"no {name}: {can.why[name]}" for name in sorted(claims - can.names)),
+        *(f"no {name}: {can.why[name]}" for name in sorted(missing)),
         *(f"{name}, which it must not have: {can.why[name]}" for name in sorted(lacks & can.names)),
     )
 
@@ -215,15 +221,16 @@ def _clone_by_platform(source: str, target: str) -> str:
     from linker.platforms.base import Failed
 
     platform = current()
-    above = [platform.open_root(os.path.dirname(path)) for path in (source, target)]
     names = [os.path.basename(path) for path in (source, target)]
-    try:
-        platform.clone_file(above[0], names[0], above[1], names[1])
-    except Failed as failed:
-        return platform.error_name(failed.error)
-    finally:
-        for handle in above:
-            platform.close(handle)
+    with ExitStack() as stack:
+        above = []
+        try:
+            for path in (source, target):
+                above.append(platform.open_root(os.path.dirname(path)))
+                stack.callback(platform.close, above[-1])
+            platform.clone_file(above[0], names[0], above[1], names[1])
+        except Failed as failed:
+            return platform.error_name(failed.error)
     return _compare(source, target)
 
 
@@ -327,7 +334,7 @@ def _summary(
         for name, primitive in _SHOWN_BY.items()
     }
     names = {name for name, primitive in _SHOWN_BY.items() if results[primitive] is None}
-    why[DIRCLONE] = "no call of Linux clones a directory"
+    why[DIRCLONE] = "a call that clones a directory, as macOS has, is not tried"
     refused = results[Primitive.HARDLINK] is Condition.CROSS_DEVICE
     if refused and REFLINK not in names:
         names.add(CROSS_DEVICE)

@@ -492,6 +492,8 @@ def promises(kind: Kind, system: str = HERE) -> tuple[frozenset[str], frozenset[
     """Return what a filesystem must show on a system when probed, and what it must not."""
     if system == "win32":
         return kind.claims | _ON_WINDOWS, kind.lacks - _ON_WINDOWS
+    if system == "darwin" and kind.name == "exfat":
+        return kind.claims, kind.lacks - {"symlink"}  # macOS keeps them in files of its own
     return kind.claims, kind.lacks
 
 

@@ -97,6 +97,18 @@ def is_mounted(point: str) -> bool:
     return os.stat(point).st_dev != os.stat(os.path.dirname(point)).st_dev
 
 
+def _inside(point: str) -> str:
+    """Return where files are to lie on a volume.
+
+    On Windows not at its root: from outside that is a mount point, which looks like a junction.
+    """
+    if HERE != "win32":
+        return point
+    path = os.path.join(point, "files")
+    os.mkdir(path)
+    return path
+
+
 @dataclass(frozen=True)
 class Images:
     """The provider."""
@@ -127,7 +139,7 @@ class Images:
         what = f"no {kind.name} by {self.name}"
         with attempted(self._made(kind, place, settings), what, directory_mends(kind)) as image:
             facts = {"image": image.path, "format": image.format}
-            yield Filesystem(kind.name, image.point, self.name, made=True, facts=facts)
+            yield Filesystem(kind.name, _inside(image.point), self.name, made=True, facts=facts)
 
     @contextmanager
     def _made(self, kind: Kind, place: Place, settings: Settings) -> Iterator[Image]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +14,7 @@ NOBODY = 65534
 
 def is_root() -> bool:
     """Return whether this process is root, or was and can be again."""
-    return sys.platform != "win32" and os.getresuid()[2] == 0
+    return hasattr(os, "getresuid") and os.getresuid()[2] == 0  # neither macOS nor Windows
 
 
 @contextmanager

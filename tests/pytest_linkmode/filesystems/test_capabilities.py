@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import os
@@ -327,6 +328,27 @@ def test_every_capability_has_its_reason(pair: tuple[str, str]) -> None:
     can = probe(*pair)
     assert can.why.keys() == CAPABILITIES.keys()
     assert can.names <= CAPABILITIES.keys()
+
+
+@pytest.mark.parametrize(
+    ("platform", "condition", "broken"),
+    [
+        ("windows", Condition.DENIED, False),
+        ("windows", Condition.UNSUPPORTED, True),
+        ("linux", Condition.DENIED, True),
+    ],
+)
+def test_a_right_that_somebody_lacks_is_not_held_against_a_filesystem(
+    tmp_path: Path, platform: str, condition: Condition, *, broken: bool
+) -> None:
+    found = probe(str(tmp_path), str(tmp_path))
+    can = dataclasses.replace(
+        found,
+        names=found.names - {"symlink"},
+        results={**found.results, Primitive.SYMLINK: condition},
+        platform=platform,
+    )
+    assert bool(broken_promises(can, frozenset({"symlink"}), frozenset())) is broken
 
 
 def test_broken_promises_say_what_happened(

@@ -514,6 +514,27 @@ def test_windows_folds_case_and_has_one_bit_for_permissions_on_every_filesystem(
     assert promises(FILESYSTEMS["ntfs"], "linux")[0] == FILESYSTEMS["ntfs"].claims
 
 
+def test_macos_keeps_symlinks_on_exfat() -> None:
+    exfat = FILESYSTEMS["exfat"]
+    assert "symlink" not in promises(exfat, "darwin")[1]
+    assert "symlink" in promises(exfat, "linux")[1]
+
+
+def test_on_windows_files_do_not_lie_at_the_mount_point(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_linkmode.namespaces import HOST, Place
+
+    provider = images.Images(DISKPART, "image")
+    place = Place(str(stand.root), HOST)
+    with provider.open(FILESYSTEMS["refs"], place, Settings()) as filesystem:
+        point = filesystem.path
+    monkeypatch.setattr(images, "HERE", "win32")
+    with provider.open(FILESYSTEMS["refs"], place, Settings()) as filesystem:
+        assert os.path.basename(point) == os.path.basename(os.path.dirname(filesystem.path))
+        assert os.path.isdir(filesystem.path)
+
+
 def test_the_provider_gives_a_filesystem_and_says_where_its_image_lies(
     stand: Stand, tool: Tool
 ) -> None:

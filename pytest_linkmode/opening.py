@@ -46,6 +46,15 @@ _F_GETPATH, _LONGEST_OF_MACOS = 50, 1024
 _BY_PATH = HERE == "win32"
 
 
+def any_length(path: str) -> str:
+    """Return a path that the system takes however much lies below it: on Windows a longer form."""
+    if HERE != "win32":
+        return path
+    from linker.platforms.windows import extended
+
+    return extended(os.path.abspath(path))
+
+
 def open_root(path: str) -> Directory:
     """Open a directory by its path, following symlinks. Raises OSError."""
     if _BY_PATH:

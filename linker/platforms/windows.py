@@ -96,8 +96,10 @@ _LOCK = "0"
 """Directory in a locked one, by which it is locked. No entry of a stage has that number."""
 
 _BUFFER = 1 << 18
-_PAUSES = (0.0, 0.001, 0.005, 0.02)
-"""Seconds before the first retries, and any further one: who scans a new file is done by then."""
+_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2)
+"""Seconds before the first retries, and any further one: who scans a new file is done by then. A
+directory is not renamed while anything in it is open, and of a large one something is for a while.
+"""
 
 WINERRORS = {
     1: "ERROR_INVALID_FUNCTION",
@@ -126,6 +128,7 @@ WINERRORS = {
     112: "ERROR_DISK_FULL",
     120: "ERROR_CALL_NOT_IMPLEMENTED",
     122: "ERROR_INSUFFICIENT_BUFFER",
+    124: "ERROR_INVALID_LEVEL",
     123: "ERROR_INVALID_NAME",
     145: "ERROR_DIR_NOT_EMPTY",
     170: "ERROR_BUSY",
@@ -914,7 +917,10 @@ class WindowsPlatform:
             calls.stamp(handle, attributes & ~ATTRIBUTE_READONLY or ATTRIBUTE_NORMAL, 0, 0)
             try:
                 calls.unlink(path)
-            finally:
+            except OSError:
+                calls.stamp(handle, attributes, 0, 0)
+                raise
+            with suppress(OSError):  # where it is gone at once it may have been the only name
                 calls.stamp(handle, attributes, 0, 0)
 
     def remove_file(self, directory: int, name: str) -> None:
@@ -1030,6 +1036,7 @@ _NOT_KNOWN = frozenset(
         "ERROR_INVALID_FUNCTION",
         "ERROR_NOT_SUPPORTED",
         "ERROR_CALL_NOT_IMPLEMENTED",
+        "ERROR_INVALID_LEVEL",  # network drives
     )
 )
 """What a system, or a filesystem such as FAT, says that does not know FileRenameInfoEx."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from pytest_linkmode.errors import LinkmodeError, UsageError
+from pytest_linkmode.opening import any_length
 
 
 class Fresh:
@@ -102,7 +103,7 @@ def empty(directory: str) -> None:
     """
     if os.path.islink(directory):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
-    _empty(directory)
+    _empty(any_length(directory))
 
 
 def _empty(directory: str) -> None:

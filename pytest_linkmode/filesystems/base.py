@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pytest_linkmode import HERE, systems
+from pytest_linkmode import HERE, opening, systems
 from pytest_linkmode.config import DIRECTORY_VARIABLE
 from pytest_linkmode.errors import LinkmodeError, Unavailable
 
@@ -217,6 +217,7 @@ def remove_tree(path: str) -> None:
     """
     import shutil
 
+    path = opening.any_length(path)
     for directory, names, _ in os.walk(path):
         for name in names:
             below = os.path.join(directory, name)

@@ -103,7 +103,7 @@ class Ledger:
             else:
                 if _KEEPS_OPEN_FILES:
                     os.close(self._file)
-                with suppress(FileNotFoundError):  # a temporary directory may be emptied by others
+                with suppress(*_GONE):  # a temporary directory may be emptied by others
                     os.unlink(self._path)
                 if not _KEEPS_OPEN_FILES:
                     os.close(self._file)
@@ -138,6 +138,9 @@ _KEEPS_OPEN_FILES = HERE == "win32"
 
 There notes have their name at once: who meets them unlocked and empty leaves them alone.
 """
+
+_GONE = (FileNotFoundError, *((PermissionError,) if _KEEPS_OPEN_FILES else ()))
+"""Why a note cannot be removed and need not be: others did it, or read it to do so."""
 
 _NOTES = (
     os.O_WRONLY

@@ -245,6 +245,7 @@ class Interleaver:
         python: bool,
     ) -> Iterator[InProcess]:
         folds = HERE == "win32" or any(_is_windows(one) for one, _ in self._tables)
+        folds = folds or any(map(_folds, places))
         world = InProcess(actors, places, prepare, folds=folds)
         own = [getattr(one, name) for one, name in self._tables]
         try:
@@ -438,6 +439,16 @@ def _scheduled(world: InProcess, platform: Any, functions: Any) -> Any:
 
 def _preemptions(count: int) -> str:
     return "1 preemption" if count == 1 else f"{count} preemptions"
+
+
+def _folds(place: str) -> bool:
+    """Return whether a directory is found in letters of the other case too, as on most Macs."""
+    above, name = os.path.split(os.path.realpath(place))
+    other = os.path.join(above, name.swapcase())
+    try:
+        return name.swapcase() != name and os.path.samefile(place, other)
+    except OSError:
+        return False
 
 
 def _checking(check: Check, ends: tuple[type[BaseException], ...], actors: Iterable[str]) -> Check:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from pytest_linkmode.errors import LinkmodeError, UsageError
+from pytest_linkmode.faults.fresh import empty
 from pytest_linkmode.faults.ops import FICLONERANGE
 from pytest_linkmode.interleave import Diverged, Execution, Interleaver, ScheduleFailed, crew, world
 
@@ -179,6 +180,28 @@ TURNS: dict[str, tuple[Callable[[str], object], list[str]]] = {
         ["link one new"],
     ),
 }
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_names_that_differ_in_case_are_one_where_the_directory_has_both(
+    meeting: str, *, folds: bool
+) -> None:
+    place = os.path.join(meeting, "place")
+    os.mkdir(place)
+    if folds:
+        os.symlink(place, os.path.join(meeting, "PLACE"))
+
+    def actor(name: str) -> Callable[[], object]:
+        return lambda: pathlib.Path(place, name).touch()
+
+    explored = Interleaver().explore(
+        [actor("one"), actor("ONE")],
+        target=place,
+        prepare=lambda: empty(place),
+        check=lambda _run: None,
+    )
+    assert explored.complete
+    assert (explored.counts.ran > 1) is folds
 
 
 def test_what_shutil_copies_by_on_a_mac_is_a_turn(

@@ -275,6 +275,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_a_stage_in_the_target_finds_who_is_there_and_tells_them",
             "test_names_are_tried_whatever_the_umask",
             "test_a_stage_that_cannot_be_made_is_told_by_its_directory",
+            "test_it_is_asked_once_a_stage_whether_names_can_be_swapped",
         ),
         CALLS: (
             "test_observers_are_told_that_a_stage_has_no_lock",

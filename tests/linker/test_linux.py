@@ -1096,6 +1096,7 @@ def replacing(source: int, name: str, target: int, new: str, flags: int) -> None
 
 def served(descriptor: int) -> int:
     """Say of any filesystem that a process serves it."""
+    assert os.fstat(descriptor)
     return linux._FUSE
 
 
@@ -1108,7 +1109,19 @@ def test_swaps_are_tried_where_a_process_serves_the_files(room: Room) -> None:
             room.with_calls(fstype=told, renameat2=replacing).check_swaps(room.source)
         assert caught.value.primitive is Primitive.EXCHANGE
         assert caught.value.error.errno == errno.EINVAL
+        assert caught.value.error.filename == "00"
         assert os.listdir(room.here) == []
+
+
+def test_what_swaps_are_tried_with_is_nobody_elses_to_open(room: Room) -> None:
+    modes: list[int] = []
+
+    def open_(name: str, flags: int, *mode: int, dir_fd: int) -> int:
+        modes.extend(mode)
+        return os.open(name, flags, *mode, dir_fd=dir_fd)
+
+    room.with_calls(fstype=served, open=open_).check_swaps(room.source)
+    assert modes == [0o600, 0o600]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,30 @@ from tests.linker.seams import (
 )
 from tests.linker.trees import Directory, File, Symlink, Tree
 
+# Swaps.
+
+
+class Asked(MachinePlatform):
+    """Notes in which directories it is asked whether names can be swapped."""
+
+    def __init__(self) -> None:
+        super().__init__(REFLINKING)
+        self.asked: list[str] = []
+
+    def check_swaps(self, directory: int) -> None:
+        self.asked.append(os.readlink(f"/proc/self/fd/{directory}"))
+        super().check_swaps(directory)
+
+
+def test_it_is_asked_once_a_stage_whether_names_can_be_swapped(ground: str) -> None:
+    scene = Scene(ground, {"a": File(b"a"), "b": File(b"b")}, {"a": File(b"1"), "b": File(b"2")})
+    platform = Asked()
+    report = link_tree(scene.source, scene.target, mode=LinkMode.COPY, platform=platform)
+    assert report.replaced == 2
+    (stage,) = platform.asked
+    assert os.path.basename(stage).startswith(STAGE)
+
+
 # Conflicts.
 
 THEIRS = {

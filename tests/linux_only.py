@@ -352,6 +352,7 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_what_comes_out_of_a_pipe_into_a_file_is_a_copy",
             "test_a_node_is_made_and_filled_as_a_file_is_and_a_pipe_is_none",
             "test_what_is_no_call_of_a_function_is_the_error_that_it_is",
+            "test_what_shutil_copies_by_on_a_mac_is_a_copy",
         ),
     },
     "pytest_linkmode/faults/test_pytest_faults.py": {
@@ -454,6 +455,8 @@ TESTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "test_holes_are_left_alone",
             "test_a_file_without_any_data_cannot_be_edited",
             "test_an_edit_that_fails_is_kept_as_an_error_and_undone",
+            "test_on_a_mac_data_is_edited_whatever_lseek_says",
+            "test_on_a_mac_only_what_has_no_blocks_and_reads_as_nothing_is_a_hole",
         ),
     },
     "pytest_linkmode/test_plugin.py": {

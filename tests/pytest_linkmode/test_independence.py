@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -56,7 +55,6 @@ def lseek_of_a_mac(_file: int, _position: int, _whence: int) -> int:
     raise OSError(errno.ENXIO, "no data")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="not applicable: no lseek there tells of data")
 @pytest.mark.parametrize("content", [b"all of it", b"\0" * 20_000 + b"end", b"x" + b"\0" * 9_999])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_on_a_mac_data_is_edited_whatever_lseek_says(
@@ -78,7 +76,6 @@ def test_on_a_mac_data_is_edited_whatever_lseek_says(
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="not applicable: no lseek there tells of data")
 @pytest.mark.parametrize(
     ("data", "expected"), [(b"", True), (b"\0" * 4096, False), (b"data", False)]
 )

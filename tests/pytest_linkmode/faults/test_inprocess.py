@@ -259,7 +259,6 @@ def as_on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "_HAS_FCOPYFILE", True)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is there, or is not")
 @pytest.mark.usefixtures("as_on_a_mac")
 def test_what_shutil_copies_by_on_a_mac_is_a_copy(here: pathlib.Path) -> None:
     injection = Injection(parse_all(["copy:ENOSPC:path=*/b"]))

@@ -495,7 +495,7 @@ def run_anew(
         raise RuntimeError("the linker is imported already")
     if mutants:
         _import_what_tests_import(files_of(mutants[0]), ground)
-    for mutant in (*map(unmutated, mutants[:1]), *mutants):
+    for mutant in begun_unmutated(mutants):
         files = files_of(mutant)
 
         def work(pipe: int, mutant: Mutant = mutant, files: Sequence[str] = files) -> None:
@@ -511,6 +511,18 @@ def run_anew(
             must_survive(verdict)
         else:
             tell(mutant, verdict)
+
+
+def begun_unmutated(mutants: Sequence[Mutant]) -> Iterator[Mutant]:
+    """Yield mutants, and before the first of each module the module as it is: each has tests of its
+    own, which must pass.
+    """
+    seen: set[str] = set()
+    for mutant in mutants:
+        if mutant.path not in seen:
+            seen.add(mutant.path)
+            yield unmutated(mutant)
+        yield mutant
 
 
 OURS = ("linker", "pytest_linkmode", "tests", "conftest", "test_")

@@ -1087,6 +1087,8 @@ def test_the_flags_of_renameat2_do_what_their_names_say(room: Room) -> None:
     name = "\udcff\udc80 odd"
     CALLS.renameat2(room.source, "a", room.source, name, RENAME_NOREPLACE)
     assert name in os.listdir(room.here)
+    CALLS.renameat2(room.source, name, room.source, "a", RENAME_NOREPLACE)
+    assert name not in os.listdir(room.here)
 
 
 def replacing(source: int, name: str, target: int, new: str, flags: int) -> None:
@@ -1187,9 +1189,30 @@ def test_the_numbers_are_those_of_the_kernels_headers() -> None:
     assert (linux.AT_SYMLINK_NOFOLLOW, linux.STATX_BTIME) == (0x100, 0x800)
     assert (linux._BTRFS, linux._FUSE) == (0x9123683E, 0x65735546)
     assert (linux.PR_SET_PDEATHSIG, linux.SIGKILL) == (1, signal.SIGKILL)
+    assert {
+        "x86_64": 316,
+        "i686": 353,
+        "armv7l": 382,
+        "ppc64le": 357,
+        "s390x": 347,
+        **dict.fromkeys(("aarch64", "riscv64"), 276),
+    } == linux._SYSCALL_RENAMEAT2
     if platform_facts.machine() in ("x86_64", "aarch64", "riscv64"):
         numbers = linux.FICLONE, FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR
         assert numbers == (0x40049409, 0x80086601, 0x801C581F)
+
+
+def test_what_is_opened_goes_to_no_program_and_is_no_symlink_nor_a_terminal() -> None:
+    flags = (linux._READ, linux._CREATE, linux._NAMELESS, linux._DIRECTORY, linux._BELOW)
+    assert all(each & os.O_CLOEXEC for each in (*flags, linux._PLACE))
+    assert linux._PLACE & linux._BELOW & os.O_NOFOLLOW
+    assert linux._PLACE & linux._BELOW & os.O_DIRECTORY
+    assert linux._READ & os.O_NOFOLLOW
+    assert linux._READ & os.O_NONBLOCK
+    assert linux._READ & os.O_NOCTTY
+    assert linux._CREATE & os.O_NOFOLLOW
+    assert linux._CREATE & os.O_EXCL
+    assert linux._DIRECTORY & os.O_DIRECTORY == os.O_DIRECTORY
 
 
 @pytest.mark.parametrize("magic", [0xEF53, 0x58465342, 0xF2F52010], ids=["ext", "xfs", "f2fs"])

@@ -45,6 +45,24 @@ def test_the_test_that_notices_is_named(ground: Ground) -> None:
     assert (verdict.outcome, verdict.test) == (KILLED, "b")
 
 
+def test_the_tests_of_each_module_must_pass_before_it_is_mutated(tmp_path: Path) -> None:
+    def mutant(name: str, operator: str) -> Mutant:
+        path = tmp_path / name
+        path.write_text("x = 1\n")
+        function, lines = "(module)", (1,)
+        return Mutant(operator, str(path), function, operator, lines, "x = 1", "x = 2", "x = 2\n")
+
+    mutants = [mutant("a", "first"), mutant("a", "second"), mutant("b", "third")]
+    found = [(Path(each.path).name, each.operator) for each in running.begun_unmutated(mutants)]
+    assert found == [
+        ("a", running.NOTHING),
+        ("a", "first"),
+        ("a", "second"),
+        ("b", running.NOTHING),
+        ("b", "third"),
+    ]
+
+
 def test_an_interpreter_that_dies_has_noticed(ground: Ground) -> None:
     def die(pipe: int) -> None:
         os.write(pipe, b"begin a\n")

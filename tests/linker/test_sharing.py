@@ -22,7 +22,7 @@ import pytest
 from linker import Existing, LinkError, LinkMode, helping, link_tree
 from linker.conditions import Condition, Primitive
 from linker.helping import Share, divide_shares
-from linker.journal import RESERVED
+from linker.journal import RESERVED, SAVED
 from linker.making import Maker
 from linker.merging import Merger, _Gone
 from linker.platforms.base import Failed
@@ -748,6 +748,45 @@ def test_a_link_that_replaces_much_leaves_no_stage_whatever_becomes_of_who_empti
         if isinstance(entry, File):
             assert os.path.samefile(f"{scene.source}/{path}", f"{scene.target}/{path}")
     assert platform.removed["parent"] > 0
+
+
+class Stuck(MachinePlatform):
+    """Swaps so many names, and none from then on."""
+
+    def __init__(self, swaps: int) -> None:
+        super().__init__()
+        self.swaps = swaps
+
+    def exchange(self, *given: Any) -> Any:
+        self.swaps -= 1
+        if self.swaps < 0:
+            raise Failed(Primitive.EXCHANGE, injected(errno.EIO))
+        return super().exchange(*given)
+
+
+def test_a_stage_that_holds_what_could_not_be_given_back_is_not_emptied(
+    ground: str, everyone_forks: Crew
+) -> None:
+    everyone_forks.tickets = 0  # all lies in the stage itself, not in rooms of helpers
+    scene = Scene(ground, SOURCE, FULL)
+    with pytest.raises(LinkError) as caught:
+        link_tree(
+            *(scene.source, scene.target),
+            mode=LinkMode.HARDLINK,
+            processes=2,
+            platform=Stuck(swaps=66),
+        )
+    (saved,) = (path for path in caught.value.left if os.path.basename(path).startswith(SAVED))
+    kept = {path.read_bytes() for path in Path(scene.target, saved).rglob("*") if path.is_file()}
+    replaced = 0
+    for path, entry in FULL.items():
+        if isinstance(entry, File) and path in SOURCE:
+            shown = Path(scene.target, path)
+            if shown.is_symlink() or shown.read_bytes() != entry.content:
+                replaced += 1
+                assert path in caught.value.left
+                assert entry.content in kept
+    assert replaced == 66
 
 
 # How it is divided.

@@ -6,9 +6,15 @@ random: ``LINKER_PROFILE=linker-long pytest tests/linker/test_properties.py``
 
 from __future__ import annotations
 
+import importlib
 import os
+from contextlib import suppress
 
 from hypothesis import HealthCheck, settings
+
+# It imports this only when it needs it, by then maybe as a user who cannot read where it lies.
+with suppress(ImportError):
+    importlib.import_module("hypothesis.internal.conjecture.optimiser")
 
 NAME = os.environ.get("LINKER_PROFILE", "linker")
 

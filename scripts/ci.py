@@ -133,8 +133,15 @@ def suites(run: Run = run) -> int:
 
 def wheel(run: Run = run) -> int:
     """Run the tests against the built wheel, in an environment that has no checkout installed."""
-    tox = (*as_root(), sys.executable, "-m", "tox", "run", "-e", f"py3{sys.version_info.minor}")
-    return run([*PIP, *requirements(("tox",))]) or run([*tox, "--", f"-n{WORKERS}"])
+    return run([*PIP, *requirements(("tox",))]) or run(of_wheel())
+
+
+def of_wheel(*options: str) -> list[str]:
+    """Return the command of the tests against a wheel: the one that tox builds, unless an option of
+    its says otherwise.
+    """
+    tox = (sys.executable, "-m", "tox", "run", "-e", f"py3{sys.version_info.minor}")
+    return [*as_root(), *tox, *options, "--", f"-n{WORKERS}"]
 
 
 def as_root() -> tuple[str, ...]:

@@ -60,12 +60,7 @@ def build() -> int:
     return (
         ci.run([*ci.PIP, *ci.requirements(("tox",))])
         or ci.run([*tox, "build"])
-        or ci.run(
-            [
-                *(*ci.as_root(), *tox, f"py3{sys.version_info.minor}"),
-                *("--installpkg", wheel_in(out), "--", f"-n{ci.WORKERS}"),
-            ]
-        )
+        or ci.run(ci.of_wheel("--installpkg", wheel_in(out)))
     )
 
 

@@ -128,8 +128,8 @@ WINERRORS = {
     112: "ERROR_DISK_FULL",
     120: "ERROR_CALL_NOT_IMPLEMENTED",
     122: "ERROR_INSUFFICIENT_BUFFER",
-    124: "ERROR_INVALID_LEVEL",
     123: "ERROR_INVALID_NAME",
+    124: "ERROR_INVALID_LEVEL",
     145: "ERROR_DIR_NOT_EMPTY",
     170: "ERROR_BUSY",
     183: "ERROR_ALREADY_EXISTS",
@@ -406,8 +406,6 @@ class WindowsPlatform:
         """Let go of a lock of ours on a directory that goes or is about to be renamed."""
         for number in [each for each in self._locks if self._paths[each] == path]:
             self._let_go(self._locks.pop(number))
-            with suppress(OSError):
-                self.calls.rmdir(os.path.join(path, _LOCK))
 
     def _let_go(self, held: int) -> None:
         """Close the handle of a lock; it is gone whatever the call says."""
@@ -777,7 +775,10 @@ class WindowsPlatform:
     def place(self, source: int, name: str, target: int, new: str) -> None:
         try:
             old, final = self._path(source, name), self._new(target, new)
-            self._unlock(old)
+            if self._is_locked(old):
+                self._unlock(old)
+                with suppress(OSError):
+                    self.calls.rmdir(os.path.join(old, _LOCK))
             self.calls.move(old, final, 0)
         except OSError as error:
             raise Failed(Primitive.RENAME, error) from error

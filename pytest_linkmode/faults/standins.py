@@ -259,6 +259,8 @@ def _fcopyfile(original: Function) -> Function:
     """`posix._fcopyfile(source, target, flags)`, by which `shutil` and `pathlib` copy on macOS."""
     import posix
 
+    from linker.platforms.base import copy_range
+
     @wraps(original)
     def stand_in(source: int, into: int, flags: int, /) -> Any:
         injection = current()
@@ -267,11 +269,11 @@ def _fcopyfile(original: Function) -> Function:
             return original(source, into, flags)
 
         def half() -> None:
-            left = max(_left(source, None) // 2, 1)
-            while left and (data := posix.read(source, min(left, _CHUNK))):
-                left -= len(data)
-                while data:
-                    data = data[posix.write(into, data) :]
+            there = _left(source, None)
+            room = memoryview(bytearray(_CHUNK))
+            # Not those of `os`, which are stood in for.
+            length = min(there, max(there // 2, 1))
+            copy_range(posix.readv, source, posix.write, into, room, length)
 
         return injection.perform(
             FCOPYFILE,

@@ -244,8 +244,8 @@ class Interleaver:
         *,
         python: bool,
     ) -> Iterator[InProcess]:
-        folds = HERE == "win32" or any(_is_windows(one) for one, _ in self._tables)
-        folds = folds or any(map(_folds, places))
+        of_windows = HERE == "win32" or any(_is_windows(one) for one, _ in self._tables)
+        folds = of_windows or any(map(_folds, places))
         world = InProcess(actors, places, prepare, folds=folds)
         own = [getattr(one, name) for one, name in self._tables]
         try:
